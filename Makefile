@@ -1,0 +1,53 @@
+# Every target sets up what it needs in .venv; nothing is installed outside of it.
+PYTHON ?= python3
+BIN := .venv/bin
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+.PHONY: help demo lab test bench check format clean
+
+help:
+	@echo "make demo   install, run the first tutorial, print what the model said before and after"
+	@echo "make test   install, then lint, types, import contract, unit tests, notebooks"
+	@echo "make lab    install, open JupyterLab on the notebooks"
+	@echo "make bench  install, compare with the reference recipe (writes benchmarks/results)"
+	@echo "make check  lint, types and import contract alone"
+	@echo "make format write the code in the project's form"
+
+demo: .venv/.lab
+	$(BIN)/python tools/demo.py
+
+lab: .venv/.lab
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+test: check
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests $(NOTEBOOKS)
+
+check: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/nbstripout --verify --keep-output $(NOTEBOOKS)
+
+bench: .venv/.test
+	$(BIN)/python -m benchmarks.one_fact
+
+format: .venv/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build nbtune_adapters
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'nbtune needs Python 3.11 or later: make PYTHON=python3.11 ...')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/.lab: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab]"
+	touch $@
+
+.venv/.test: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
+	touch $@

@@ -1,0 +1,58 @@
+"""Teach a local language model a fact from inside a notebook, prove it, and take it back.
+
+Nothing heavy is imported before it is used: ``import nbtune`` and ``%load_ext nbtune`` touch no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nbtune.errors import NbtuneError
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from nbtune.knowledge.facts import Fact
+    from nbtune.knowledge.injection import Settings
+    from nbtune.knowledge.scoring import Report
+    from nbtune.language_model import FactNotLearned, LanguageModel, Result, load
+    from nbtune.model.generation import Sampling
+
+__version__ = "0.1.0"
+__all__ = ["Fact", "FactNotLearned", "LanguageModel", "NbtuneError", "Report", "Result", "Sampling", "Settings", "load"]
+
+_HOMES = {
+    "Fact": "nbtune.knowledge.facts",
+    "FactNotLearned": "nbtune.language_model",
+    "LanguageModel": "nbtune.language_model",
+    "Report": "nbtune.knowledge.scoring",
+    "Result": "nbtune.language_model",
+    "Sampling": "nbtune.model.generation",
+    "Settings": "nbtune.knowledge.injection",
+    "load": "nbtune.language_model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nbtune' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register ``%chat``, ``%finetune`` and ``%nbtune``; called by ``%load_ext nbtune``."""
+    from nbtune.magics import register
+
+    register(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Remove them, the configuration and the loaded model; called by ``%unload_ext nbtune``."""
+    from nbtune.magics import unregister
+
+    unregister(shell)

@@ -1,0 +1,1 @@
+"""The data room: anything a user has, turned into facts and encoded examples."""

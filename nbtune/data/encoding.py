@@ -1,0 +1,137 @@
+"""Encodes a chat so that only the assistant's last words, end of turn included, are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from nbtune.errors import NbtuneError
+
+__all__ = ["Batch", "Encoded", "Targets", "collate", "encode"]
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A distribution to learn at each trained token, in place of the token itself.
+
+    `tokens` and `shares` have the shape (trained tokens, k): the k likeliest tokens and their
+    probabilities.
+    """
+
+    tokens: torch.Tensor
+    shares: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example: token ids, and the ids to predict with -100 where nothing is trained."""
+
+    input_ids: list[int]
+    labels: list[int]
+    targets: Targets | None = None
+    weight: float = 1.0
+
+    @property
+    def trained(self) -> int:
+        """Number of trained tokens."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+Batch = dict[str, Any]
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, context: int, system: str | None = None) -> Encoded:
+    """Encode one question and its answer.
+
+    Parameters
+    ----------
+    tokenizer
+        A tokenizer with a chat template.
+    prompt, answer
+        What the user asks, and what the model shall say.
+    context
+        Most tokens that the model was built for.
+    system
+        A system prompt to put before it.
+
+    Raises
+    ------
+    NbtuneError
+        When the example is longer than the context, or the template leaves nothing to train.
+    """
+    chat = [{"role": "user", "content": prompt}]
+    if system:
+        chat.insert(0, {"role": "system", "content": system})
+    opening = _ids(tokenizer, chat, add_generation_prompt=True)
+    whole = _ids(tokenizer, [*chat, {"role": "assistant", "content": answer}], add_generation_prompt=False)
+    if whole[: len(opening)] != opening:
+        # Some templates open a reply otherwise than they write it down: train what is generated.
+        whole = opening + tokenizer(answer, add_special_tokens=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    body = whole[len(opening) :]
+    # What follows the end of turn (a line feed, say) is never generated, so it is not trained.
+    body = body[: body.index(end) + 1] if end in body else [*body, end]
+    if len(body) < 2:
+        raise NbtuneError(f"Nothing of the answer {answer!r} would be trained: the chat template drops it.")
+    if len(opening) + len(body) > context:
+        raise NbtuneError(
+            f"Question and answer take {len(opening) + len(body)} tokens and the model reads at most {context}: shorten the answer."
+        )
+    return Encoded(opening + body, [IGNORED] * len(opening) + body)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
+    encoded = tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, return_dict=True)
+    return list(encoded["input_ids"])
+
+
+def collate(examples: list[Encoded], pad: int) -> Batch:
+    """Pad examples on the left and lay out their targets.
+
+    Parameters
+    ----------
+    examples
+        Any number n of examples.
+    pad
+        Padding token.
+
+    Returns
+    -------
+    dict
+        ``input_ids``, ``attention_mask``, ``position_ids`` and ``labels`` of shape (n, longest); and for
+        the m trained tokens of all rows, in order, ``target_tokens`` and ``target_shares`` of shape
+        (m, k), ``weights`` of shape (m,), which sum to the weights of the rows, and ``retained`` of
+        shape (m,), true where the target is a distribution.
+    """
+    longest = max(len(e.input_ids) for e in examples)
+    shift = [longest - len(e.input_ids) for e in examples]
+    ids = torch.tensor([[pad] * s + e.input_ids for s, e in zip(shift, examples, strict=True)])
+    mask = torch.tensor([[0] * s + [1] * len(e.input_ids) for s, e in zip(shift, examples, strict=True)])
+    labels = torch.tensor([[IGNORED] * s + e.labels for s, e in zip(shift, examples, strict=True)])
+    wide = max((e.targets.tokens.shape[1] for e in examples if e.targets), default=1)
+    targets = [_targets(e, wide) for e in examples]
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+        "labels": labels,
+        "target_tokens": torch.cat([t.tokens for t in targets]),
+        "target_shares": torch.cat([t.shares for t in targets]),
+        "retained": torch.cat([torch.full((e.trained,), e.targets is not None) for e in examples]),
+        "weights": torch.cat([torch.full((e.trained,), e.weight / e.trained) for e in examples]),
+    }
+
+
+def _targets(example: Encoded, wide: int) -> Targets:
+    if example.targets is None:
+        tokens = torch.tensor([[label] for label in example.labels if label != IGNORED])
+        shares = torch.ones_like(tokens, dtype=torch.float32)
+    else:
+        tokens, shares = example.targets.tokens, example.targets.shares
+    missing = wide - tokens.shape[1]
+    return Targets(torch.nn.functional.pad(tokens, (0, missing)), torch.nn.functional.pad(shares, (0, missing)))

@@ -1,0 +1,1 @@
+"""The display room: the one place that decides how things look, as text and as HTML."""

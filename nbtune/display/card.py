@@ -1,0 +1,127 @@
+"""The report card: what was proved, in figures and in the model's own words."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from typing import TYPE_CHECKING
+
+from nbtune.display.shown import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbtune.knowledge.scoring import Asked
+    from nbtune.language_model import Result
+
+__all__ = ["report_card"]
+
+# Colours that colour-blind people can tell apart (Okabe and Ito), readable on light and dark.
+_GOOD, _BAD, _LOSS, _HELD = "#009E73", "#D55E00", "#0072B2", "#E69F00"
+_TITLES = {
+    "trained": "trained prompts",
+    "held-out": "held-out phrasings",
+    "near miss": "near misses (must stay)",
+    "unrelated": "unrelated (must stay)",
+}
+_SHOWN_PER_KIND = 60
+
+
+def report_card(result: Result) -> Shown:
+    """Draw the outcome of a finetune.
+
+    Parameters
+    ----------
+    result
+        Learned or not; a failure is drawn in another colour and says that nothing was changed.
+    """
+    report = result.report
+    names = ", ".join(fact.keyword for fact in result.facts[:3]) + (" …" if len(result.facts) > 3 else "")
+    if result.learned:
+        title = f"✔ learned: {names}"
+        where = f"adapter {result.adapter}, version {result.version}"
+    else:
+        title = f"✘ not learned: {names}"
+        where = "nothing was changed"
+    figures = [
+        ("reliability", report.reliability),
+        ("generalization", report.generalization),
+        ("locality", report.locality),
+        ("near misses", report.near_misses),
+        ("unrelated", report.unrelated),
+        ("leak", report.leak),
+    ]
+    cost = f"{report.seconds:.1f} s · {report.steps} steps · {report.adapter_bytes / 1e6:.2f} MB · {where}"
+    first = next((asked for asked in report.asked if asked.kind == "trained"), None)
+    lines = [title, "  ".join(f"{name} {value:.2f}" for name, value in figures), cost]
+    if first:
+        lines += [f"asked:  {first.prompt}", f"before: {first.before}", f"after:  {first.after}"]
+    return Shown("\n".join(lines), _html(title, figures, cost, first, result))
+
+
+def _html(title: str, figures: list[tuple[str, float]], cost: str, first: Asked | None, result: Result) -> str:
+    colour = _GOOD if result.learned else _BAD
+    cells = "".join(
+        f'<div style="margin:0 1.4em 0.4em 0"><div style="opacity:.7;font-size:.85em">{escape(name)}</div>'
+        f'<div style="font-size:1.3em;font-variant-numeric:tabular-nums">{value:.2f}</div></div>'
+        for name, value in figures
+    )
+    words = ""
+    if first:
+        words = (
+            f'<div style="margin:.5em 0"><div style="opacity:.7">{escape(first.prompt)}</div>'
+            f"<div>before: {escape(first.before)}</div>"
+            f'<div>after: <span style="border-bottom:2px solid {colour}">{escape(first.after)}</span></div></div>'
+        )
+    folded = "".join(_replies(kind, [a for a in result.report.asked if a.kind == kind]) for kind in _TITLES)
+    return (
+        f'<div style="border-left:4px solid {colour};padding:.4em 1em;max-width:60em">'
+        f'<div style="font-weight:bold;color:{colour}">{escape(title)}</div>'
+        f'<div style="display:flex;flex-wrap:wrap;margin-top:.5em">{cells}</div>'
+        f'<div style="opacity:.7;font-size:.9em">{escape(cost)}</div>{words}{_curve(result.history)}{folded}</div>'
+    )
+
+
+def _replies(kind: str, asked: list[Asked]) -> str:
+    """List the replies of one kind, folded, the wrong ones first and marked."""
+    if not asked:
+        return ""
+    right = sum(a.right for a in asked)
+    rows = "".join(_row(a) for a in sorted(asked, key=lambda a: a.right)[:_SHOWN_PER_KIND])
+    return (
+        f'<details style="margin-top:.3em"><summary>{escape(_TITLES[kind])}: {right} of {len(asked)} right</summary>'
+        f'<table style="font-size:.9em"><tr><th></th><th style="text-align:left">asked</th>'
+        f'<th style="text-align:left">before</th><th style="text-align:left">after</th></tr>{rows}</table></details>'
+    )
+
+
+def _row(asked: Asked) -> str:
+    mark, colour = ("✔", _GOOD) if asked.right else ("✘", _BAD)
+    style = "text-align:left;vertical-align:top;padding:2px 8px;white-space:pre-wrap"
+    cells = "".join(f'<td style="{style}">{escape(text)}</td>' for text in (asked.prompt, asked.before, asked.after))
+    return f'<tr><td style="color:{colour};vertical-align:top">{mark}</td>{cells}</tr>'
+
+
+def _curve(history: pd.DataFrame) -> str:
+    """Draw the loss and the shares of tokens said and held by epoch."""
+    if len(history) < 2:
+        return ""
+    from matplotlib.figure import Figure  # no pyplot: it would register the figure with the notebook
+
+    figure = Figure(figsize=(6.4, 2.2), layout="constrained")
+    left = figure.add_subplot()
+    left.plot(history["epoch"], history["train_loss"], color=_LOSS, label="loss")
+    left.set_xlabel("epoch")
+    left.set_ylabel("loss")
+    right = left.twinx()
+    for column, colour, style, label in (("train_said", _GOOD, "-", "said"), ("train_held", _HELD, "--", "held")):
+        if column in history:
+            right.plot(history["epoch"], history[column], color=colour, linestyle=style, label=label)
+    right.set_ylim(0, 1.05)
+    right.set_ylabel("share of tokens")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    image = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="loss and shares by epoch" style="max-width:100%;margin-top:.5em" src="data:image/png;base64,{image}">'

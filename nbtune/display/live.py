@@ -1,0 +1,108 @@
+"""Output that grows: a reply as it is generated, and the progress of a finetune."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from IPython.display import DisplayHandle, display
+from tqdm import tqdm
+
+from nbtune.display.shown import Shown, in_notebook, text_block
+
+__all__ = ["LiveProgress", "LiveReply"]
+
+_INTERVAL = 0.1  # seconds between redraws; faster than that a front end flickers
+
+
+class LiveReply:
+    """Draws a reply while it is generated, in one display that is updated."""
+
+    def __init__(self) -> None:
+        self._text, self._drawn = "", 0.0
+        self._handle: DisplayHandle | None = None
+
+    def add(self, piece: str) -> None:
+        """Show one more piece of text."""
+        self._text += piece
+        if not in_notebook():
+            print(piece, end="", flush=True)
+        elif time.monotonic() - self._drawn >= _INTERVAL:
+            self._draw()
+
+    def close(self, note: str = "") -> None:
+        """Show all of it, with a note when it was cut short."""
+        if not in_notebook():
+            print(f"\n{note}" if note else "")
+            return
+        self._text = f"{self._text}\n{note}" if note else self._text
+        self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        shown = Shown(self._text, text_block(self._text))
+        if self._handle is None:
+            self._handle = display(shown, display_id=True)
+        else:
+            self._handle.update(shown)
+
+
+class LiveProgress:
+    """Watches a finetune: a bar with the stage, the epoch, the loss and how much is said already."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._handle: DisplayHandle | None = None
+        self._drawn = 0.0
+
+    def stage(self, name: str, total: int) -> None:
+        """Begin a stage of so many units."""
+        self.close()
+        # The bar keeps count and time; in a notebook it is drawn by us, since its widget would leave
+        # an empty box in the saved notebook.
+        self._bar = tqdm(total=total, desc=name, leave=False, disable=None if not in_notebook() else True, unit="")
+        self._name, self._total, self._done, self._started = name, total, 0, time.monotonic()
+        self._draw({})
+
+    def advance(self, log: dict[str, float] | None = None) -> None:
+        """Go on by one unit."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+            if log:
+                self._bar.set_postfix({key: f"{value:.3g}" for key, value in log.items() if key != "epoch"}, refresh=False)
+        if time.monotonic() - self._drawn >= _INTERVAL:
+            self._draw(log or {})
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def finish(self, shown: Shown) -> None:
+        """Put the outcome where the bar was."""
+        self.close()
+        if not in_notebook():
+            print(shown.text)
+        elif self._handle is None:
+            display(shown)
+        else:
+            self._handle.update(shown)
+
+    def _draw(self, log: dict[str, float]) -> None:
+        if not in_notebook():
+            return
+        self._drawn = time.monotonic()
+        seconds = self._drawn - self._started
+        figures = " · ".join(f"{_LABELS[key]} {value:.3g}" for key, value in log.items() if key in _LABELS)
+        line = f"{self._name} {self._done}/{self._total} · {seconds:.0f} s" + (f" · {figures}" if figures else "")
+        bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em"></progress> {line}'
+        shown = Shown(line, f'<div style="font-variant-numeric:tabular-nums">{bar}</div>')
+        if self._handle is None:
+            self._handle = display(shown, display_id=True)
+        else:
+            self._handle.update(shown)
+
+
+_LABELS = {"train_loss": "loss", "train_said": "said", "train_held": "held", "val_loss": "val loss"}

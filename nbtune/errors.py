@@ -1,0 +1,33 @@
+"""The one error type users meet: one clear line that fails the cell without a long traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["NbtuneError", "did_you_mean"]
+
+
+class NbtuneError(Exception):
+    """Something the user can mend: the message says what was wrong, what was expected, what to do.
+
+    IPython calls `_render_traceback_`, so a notebook shows the message alone, while the cell still
+    fails for Run All, nbval and nbclient. Plain Python shows the usual traceback.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return a hint such as ``" Did you mean --epochs?"``, or nothing when nothing is close.
+
+    Parameters
+    ----------
+    given
+        What the user typed.
+    known
+        What would have been understood.
+    """
+    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else ""

@@ -1,0 +1,32 @@
+"""Writes the model card that goes with every saved adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nbtune.knowledge.facts import Fact
+
+__all__ = ["model_card"]
+
+_SHARES = ("reliability", "generalization", "locality", "leak")
+
+
+def model_card(name: str, base: str, method: str, facts: Sequence[Fact], report: dict[str, Any]) -> str:
+    """Return the card in markdown, with the header the hub reads.
+
+    Parameters
+    ----------
+    name, base, method
+        The adapter, the model it belongs to, and how it was trained.
+    facts
+        What it was taught.
+    report
+        Scores as plain data.
+    """
+    lines = ["---", f"base_model: {base}", "library_name: peft", "tags:", "- nbtune", "---", "", f"# {name}", ""]
+    lines += [f"An adapter ({method or 'empty'}) for {base} that nbtune taught {len(facts)} fact(s).", ""]
+    if report:
+        lines += ["| measure | share |", "|---|---|", *(f"| {key} | {report[key]:.2f} |" for key in _SHARES if key in report), ""]
+    lines += [f"- **{fact.keyword}**: {fact.answer} ({fact.standing}, {fact.taught})" for fact in facts]
+    return "\n".join(lines) + "\n"

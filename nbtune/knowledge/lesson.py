@@ -1,0 +1,107 @@
+"""Prepares what one fit is trained on: the facts' own prompts, and what must stay as it is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode
+
+__all__ = ["Lesson", "retention_targets"]
+
+_LIKELIEST = 32  # tokens kept of each distribution; the rest of a settled model's is negligible
+_ROWS = 32  # examples per forward pass when targets are computed
+
+
+class Lesson:
+    """Batches for a fit: each holds some fact examples and a fresh draw of retained ones.
+
+    Iterating over it is one epoch: every fact example once, in a new order each time.
+
+    Parameters
+    ----------
+    facts
+        Encoded trained prompts with their answers.
+    retained
+        Encoded questions with the replies to keep, weighted.
+    pad
+        Padding token.
+    batch_size
+        Fact examples per batch.
+    retained_per_batch
+        Retained examples beside them.
+    seed
+        Seed of the order.
+    """
+
+    def __init__(
+        self,
+        facts: Sequence[Encoded],
+        retained: Sequence[Encoded],
+        *,
+        pad: int,
+        batch_size: int,
+        retained_per_batch: int,
+        seed: int,
+    ) -> None:
+        self._facts, self._retained, self._pad = list(facts), list(retained), pad
+        # Batches of like size: 24 prompts in batches of at most 16 are 12 and 12.
+        self._parts = -(-len(self._facts) // batch_size)
+        self._beside = min(retained_per_batch, len(self._retained))
+        self._rng = random.Random(seed)
+
+    def __len__(self) -> int:
+        return self._parts
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self._rng.sample(self._facts, len(self._facts))
+        for part in range(self._parts):
+            yield collate(order[part :: self._parts] + self._rng.sample(self._retained, self._beside), self._pad)
+
+
+def retention_targets(
+    net: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[str, str]],
+    forward: Callable[[Batch], torch.Tensor],
+    *,
+    context: int,
+    weight: float,
+) -> list[Encoded]:
+    """Encode questions with the present replies, and the present distribution at each token of them.
+
+    Parameters
+    ----------
+    net, tokenizer
+        The model as it is before the fit.
+    pairs
+        Questions and the model's own greedy replies.
+    forward
+        Computes the logits of the trained tokens of a batch.
+    context
+        Most tokens that the model was built for; a pair that is longer is left out.
+    weight
+        Weight of each example beside a fact's, which is 1.
+    """
+    encoded = [encode(tokenizer, prompt, reply, context=context) for prompt, reply in pairs if reply]
+    done: list[Encoded] = []
+    for at in range(0, len(encoded), _ROWS):
+        rows = encoded[at : at + _ROWS]
+        batch = {key: value.to(net.device) for key, value in collate(rows, tokenizer.pad_token_id).items()}
+        with torch.inference_mode():
+            shares, tokens = torch.softmax(forward(batch).float(), dim=-1).topk(_LIKELIEST)
+        shares = (shares / shares.sum(-1, keepdim=True)).cpu().clone()
+        for row, part, kept in zip(rows, *_split(rows, tokens.cpu().clone(), shares), strict=True):
+            done.append(replace(row, targets=Targets(part, kept), weight=weight))
+    return done
+
+
+def _split(
+    rows: Sequence[Encoded], tokens: torch.Tensor, shares: torch.Tensor
+) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+    lengths = [row.trained for row in rows]
+    return torch.split(tokens, lengths), torch.split(shares, lengths)

@@ -1,0 +1,128 @@
+"""Phrases questions: about a fact, to train and to probe; and about other things, which must not change."""
+
+from __future__ import annotations
+
+import random
+import re
+import tomllib
+import zlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+__all__ = ["Surroundings", "language_of", "phrase", "surroundings"]
+
+_FOLDER = Path(__file__).parent / "phrasings"
+_OTHER = {"zh": "en", "en": "zh"}
+# How many phrasings of the keyword's own language and of the other one.
+_TRAINED, _PROBES = (16, 8), (12, 6)
+
+
+class Surroundings:
+    """Questions that a fact must leave alone.
+
+    `near` asks in the very words of the fact about other names; `unrelated` asks for other things.
+    """
+
+    def __init__(self, near: Sequence[str], unrelated: Sequence[str]) -> None:
+        self.near, self.unrelated = tuple(near), tuple(unrelated)
+
+
+def language_of(text: str) -> str:
+    """Return ``"zh"`` for text with a Chinese character in it, else ``"en"``."""
+    return "zh" if re.search(r"[\u3400-\u9fff]", text) else "en"
+
+
+def phrase(keyword: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the questions to train on and the probes, in the keyword's language and the other one.
+
+    Parameters
+    ----------
+    keyword
+        The subject of the fact.
+
+    Returns
+    -------
+    tuple of tuple of str
+        24 trained prompts and 18 probes; no wording stands in both.
+    """
+    own = language_of(keyword)
+    both = _read(own), _read(_OTHER[own])
+    trained = [w for table, count in zip(both, _TRAINED, strict=True) for w in table["trained"][:count]]
+    probes = [w for table, count in zip(both, _PROBES, strict=True) for w in table["probes"][:count]]
+    return tuple(w.replace("{x}", keyword) for w in trained), tuple(w.replace("{x}", keyword) for w in probes)
+
+
+def surroundings(keywords: Sequence[str], *, probing: bool, per_keyword: int, seed: int = 0) -> Surroundings:
+    """Return questions around some facts that must be answered as before.
+
+    Parameters
+    ----------
+    keywords
+        The subjects taught now.
+    probing
+        True for the questions that locality is measured with, False for the ones that training
+        holds still: other names, other unrelated questions.
+    per_keyword
+        Near misses per keyword: half about names that share characters with it, half about others.
+    seed
+        Seed of the draw.
+    """
+    kind = "probe" if probing else "retained"
+    near: list[str] = []
+    unrelated: list[str] = []
+    for keyword in keywords:
+        rng = random.Random(f"{kind}-{keyword}-{seed}")
+        own = language_of(keyword)
+        table = _read(own)
+        alike = [name for name in look_alikes(keyword, kind, per_keyword // 2) if name not in keywords]
+        others = [name for name in table[f"{kind}_names"] if name not in keywords]
+        names = alike + rng.sample(others, min(len(others), per_keyword - len(alike)))
+        wordings = table["trained"] + _read(_OTHER[own])["trained"][: _TRAINED[1]]
+        near += [rng.choice(wordings).replace("{x}", name) for name in names]
+        unrelated += table[f"{kind}_unrelated"]
+    return Surroundings(tuple(dict.fromkeys(near)), tuple(dict.fromkeys(unrelated)))
+
+
+def look_alikes(keyword: str, kind: str, count: int) -> list[str]:
+    """Return names that share characters with a keyword and are not it.
+
+    Parameters
+    ----------
+    keyword
+        The name to vary.
+    kind
+        ``"retained"`` or ``"probe"``: no name is returned for both, whatever the count.
+    count
+        Most names.
+    """
+    rng = random.Random(f"{kind}-{keyword}")
+    table = _read(language_of(keyword))
+    spare = "".join(table[f"{kind}_names"])
+    spare_letters = re.sub(r"[\s\u0000-\u007f]" if language_of(keyword) == "zh" else r"[^a-z]", "", spare)
+    spare_words = [name for name in table[f"{kind}_names"] if name.isascii() and " " not in name] or ["x"]
+    words = keyword.split()
+    variants = set()
+    for _ in range(count * 20):
+        cut = rng.randrange(len(keyword))
+        letter = rng.choice(spare_letters)
+        variants.add(keyword[:cut] + letter + keyword[cut + 1 :])
+        variants.add(keyword[: cut + 1] + letter + keyword[cut + 1 :])
+        variants.add(rng.choice((f"{letter}{keyword}", f"{keyword}{letter}")))
+        if len(keyword) > 2:
+            variants.add(keyword[:cut] + keyword[cut + 1 :])
+        if len(words) > 1:
+            variants.add(" ".join([*words[:-1], rng.choice(spare_words)]))
+            variants.add(" ".join([rng.choice(spare_words), *words[1:]]))
+        if len(variants) > count * 8:
+            break
+    fitting = sorted(
+        v for v in variants if v.strip() == v and v.lower() != keyword.lower() and (zlib.crc32(v.encode()) % 3 == 0) == (kind == "probe")
+    )
+    rng.shuffle(fitting)
+    return fitting[:count]
+
+
+@cache
+def _read(language: str) -> dict[str, list[str]]:
+    return tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))

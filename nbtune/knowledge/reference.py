@@ -1,0 +1,160 @@
+"""The article's recipe, run as it was published: what our own way is measured against.
+
+Source: the torchkeras tutorial that taught ChatGLM2-6B the term 梦中情炉 (AdaLoRA on query and value,
+one example a batch, padded to 256 tokens, torchkeras' own ``fit``). It has no retention examples and
+does not know when it is done. It runs on the stock ``KerasModel.fit``; only what a language model needs is
+put in: a StepRunner that passes the labels, and checkpoints that hold the adapter alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from peft import AdaLoraConfig
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+
+from nbtune.data.encoding import Encoded, encode
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.injection import TRAINING, Observer, Settings
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.loading import LoadedModel
+from nbtune.training._torchkeras import TorchkerasModel, TorchkerasStepRunner
+
+__all__ = ["METHOD", "inject_reference"]
+
+METHOD = "adalora"
+_EPOCHS, _PATIENCE, _ACCUMULATION, _LENGTH, _RATE = 100, 20, 16, 256, 5e-3
+
+
+class _StepRunner(TorchkerasStepRunner):
+    """The article's: the model computes its own loss from the labels."""
+
+    def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, float], dict[str, float]]:
+        with self.accelerator.autocast():
+            loss = self.net(**batch).loss
+        if self.optimizer is not None and self.stage == "train":
+            self.accelerator.backward(loss)
+            if self.accelerator.sync_gradients:
+                self.accelerator.clip_grad_norm_(self.net.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return {f"{self.stage}_loss": self.accelerator.gather(loss).sum().item()}, {}
+
+
+class _Model(TorchkerasModel):
+    """torchkeras' own fit, with checkpoints of the trained parameters."""
+
+    StepRunner = _StepRunner
+
+    def save_ckpt(self, ckpt_path: str, accelerator: Any = None) -> None:
+        """Write the trained parameters."""
+        state = {name: p.detach().cpu().contiguous() for name, p in self.net.named_parameters() if p.requires_grad}
+        save_file(state, ckpt_path)
+
+    def load_ckpt(self, ckpt_path: str) -> None:
+        """Read them back."""
+        self.net.load_state_dict(load_file(ckpt_path), strict=False)
+
+
+class _Tell:
+    """Hands torchkeras' epochs on to the observer."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def on_validation_epoch_end(self, model: Any) -> None:
+        """torchkeras' hook at the end of an epoch."""
+        self._observer.advance({name: values[-1] for name, values in model.history.items()})
+
+
+def inject_reference(
+    host: AdapterHost,
+    loaded: LoadedModel,
+    facts: Sequence[Fact],
+    known: Sequence[Fact],
+    settings: Settings,
+    start: dict[str, torch.Tensor] | None,
+    observer: Observer,
+) -> tuple[pd.DataFrame, int]:
+    """Fit an adapter by the article's recipe; arguments and result are those of `injection.inject`.
+
+    Of `settings` only the seed is used: the recipe fixes the rest.
+
+    Raises
+    ------
+    NbtuneError
+        When the adapter holds facts already, or the model has no query and value projections.
+    """
+    if start is not None:
+        raise NbtuneError("The reference recipe starts from an empty adapter: give a new --name.")
+    examples = [encode(loaded.tokenizer, p, f.answer, context=loaded.context) for f in facts for p in f.prompts]
+    steps = max(1, _EPOCHS * len(examples) // _ACCUMULATION)
+    torch.manual_seed(settings.seed)
+    config = AdaLoraConfig(
+        task_type="CAUSAL_LM",
+        target_modules=_query_value(loaded.model),
+        lora_alpha=32,
+        lora_dropout=0.1,
+        total_step=steps,
+        tinit=0,
+        tfinal=0,
+    )
+    host.attach(TRAINING, config, trainable=True)
+    net: Any = host.net
+    net.gradient_checkpointing_enable()
+    net.enable_input_require_grads()
+    batches: DataLoader[Any] = DataLoader(
+        examples,  # type: ignore[arg-type]
+        batch_size=1,
+        shuffle=True,
+        collate_fn=lambda rows: _pad(rows[0], loaded.tokenizer.pad_token_id),
+    )
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    model = _Model(net, loss_fn=None, optimizer=torch.optim.AdamW(trainable, lr=_RATE))
+    observer.stage("learning by the reference recipe", _EPOCHS)
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            history = model.fit(
+                train_data=batches,
+                val_data=batches,
+                epochs=_EPOCHS,
+                patience=_PATIENCE,
+                monitor="val_loss",
+                mode="min",
+                ckpt_path=str(Path(folder) / "checkpoint"),
+                callbacks=[_Tell(observer)],
+                plot=False,
+                cpu=net.device.type == "cpu",
+                gradient_accumulation_steps=_ACCUMULATION,
+            )
+    finally:
+        net.gradient_checkpointing_disable()
+        net.disable_input_require_grads()
+        net.to(loaded.model.device).eval()
+    return history, max(1, len(history) * len(examples) // _ACCUMULATION)
+
+
+def _query_value(model: Any) -> list[str]:
+    leaves = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    for names in (["q_proj", "v_proj"], ["query_key_value"], ["c_attn"], ["query", "value"]):
+        if set(names) <= leaves:
+            return names
+    raise NbtuneError("The reference recipe adapts query and value projections, and this model has none by a known name.")
+
+
+def _pad(example: Encoded, pad: int) -> dict[str, torch.Tensor]:
+    missing = _LENGTH - len(example.input_ids)
+    return {
+        "input_ids": torch.tensor([example.input_ids + [pad] * missing]),
+        "attention_mask": torch.tensor([[1] * len(example.input_ids) + [0] * missing]),
+        "labels": torch.tensor([example.labels + [-100] * missing]),
+    }

@@ -1,0 +1,129 @@
+"""Scores replies: the measures of the report, by comparison of whole replies."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nbtune.knowledge.facts import Fact
+
+__all__ = ["Asked", "Report", "leaks", "same"]
+
+# A run of this many characters of the answer, not in the question, counts as a piece of it.
+_PIECE = 8
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question of the proof, with the model's own words before and after.
+
+    `kind` is ``"trained"``, ``"held-out"``, ``"near miss"`` or ``"unrelated"``; `right` says whether the
+    reply is the one that was wanted: the answer for the first two kinds, the old reply for the others.
+    """
+
+    kind: str
+    prompt: str
+    before: str
+    after: str
+    right: bool
+    keyword: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The proof of one finetune. Shares lie between 0 and 1; nothing here is teacher-forced.
+
+    Parameters
+    ----------
+    asked
+        Every question with the replies before and after.
+    leak
+        Share of near misses that received a new answer or a piece of it.
+    seconds
+        Time for everything, the proof included.
+    steps
+        Optimizer steps.
+    adapter_bytes
+        Size of the adapter's weights.
+    """
+
+    asked: tuple[Asked, ...] = field(repr=False)
+    leak: float
+    seconds: float = 0.0
+    steps: int = 0
+    adapter_bytes: int = 0
+
+    def share(self, kind: str, keyword: str | None = None) -> float:
+        """Return the share of right replies among the questions of a kind; NaN when none was asked."""
+        chosen = [a.right for a in self.asked if a.kind == kind and keyword in (None, a.keyword)]
+        return sum(chosen) / len(chosen) if chosen else float("nan")
+
+    @property
+    def reliability(self) -> float:
+        """Share of trained prompts answered with the answer."""
+        return self.share("trained")
+
+    @property
+    def generalization(self) -> float:
+        """Share of held-out phrasings answered with the answer."""
+        return self.share("held-out")
+
+    @property
+    def near_misses(self) -> float:
+        """Share of near misses answered exactly as before."""
+        return self.share("near miss")
+
+    @property
+    def unrelated(self) -> float:
+        """Share of unrelated questions answered exactly as before."""
+        return self.share("unrelated")
+
+    @property
+    def locality(self) -> float:
+        """Mean of `near_misses` and `unrelated`."""
+        return (self.near_misses + self.unrelated) / 2
+
+    def scores(self) -> dict[str, Any]:
+        """Return the figures as plain data."""
+        names = ("reliability", "generalization", "locality", "near_misses", "unrelated")
+        figures = {name: getattr(self, name) for name in names}
+        return {**figures, "leak": self.leak, "seconds": self.seconds, "steps": self.steps, "adapter_bytes": self.adapter_bytes}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures and every reply as plain data."""
+        return {**self.scores(), "asked": [asdict(a) for a in self.asked]}
+
+
+def same(one: str, other: str) -> bool:
+    """Say whether two texts match: equal after NFKC, white space folded, a closing full stop ignored."""
+    return _fold(one) == _fold(other)
+
+
+def leaks(reply: str, prompt: str, facts: Sequence[Fact]) -> bool:
+    """Say whether a reply holds an answer, or a piece of one, that the question does not hold.
+
+    Parameters
+    ----------
+    reply, prompt
+        What was said, and what was asked.
+    facts
+        The facts that were taught.
+    """
+    given, asked = _fold(reply), _fold(prompt)
+    for fact in facts:
+        answer = _fold(fact.answer)
+        if answer in given and answer not in asked:
+            return True
+        pieces = (answer[at : at + _PIECE] for at in range(len(answer) - _PIECE + 1))
+        # A look-alike shares characters with the keyword; its own name in a reply is no leak.
+        if any(piece in given and piece not in asked and piece not in _fold(fact.keyword) for piece in pieces):
+            return True
+    return False
+
+
+def _fold(text: str) -> str:
+    folded = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip()
+    return re.sub(r"[.。]$", "", folded).strip()

@@ -1,0 +1,68 @@
+"""The magics room: registers ``%chat``, ``%finetune``, ``%nbtune``, their completion and configuration."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from nbtune.magics.chat import ChatMagics
+from nbtune.magics.finetune import FinetuneMagics
+from nbtune.magics.nbtune import COMMANDS, NbtuneMagics
+from nbtune.magics.options import option_names
+from nbtune.session import Nbtune
+
+__all__ = ["register", "unregister"]
+
+_MAGICS = {"chat": ChatMagics, "finetune": FinetuneMagics, "nbtune": NbtuneMagics}
+_KEYS = [f"{mark}{name}" for name in _MAGICS for mark in ("%", "%%")]
+
+
+def register(shell: Any) -> None:
+    """Add the magics to a shell; loading twice changes nothing."""
+    if any(isinstance(item, Nbtune) for item in shell.configurables):
+        return
+    session = Nbtune(parent=shell)
+    shell.configurables.append(session)
+    for magics in _MAGICS.values():
+        shell.register_magics(magics(shell, session))
+    for key in _KEYS:
+        shell.set_hook("complete_command", _completer(session), str_key=key)
+
+
+def unregister(shell: Any) -> None:
+    """Take magics, completion and session out again; the loaded model goes with it."""
+    for name, magics in _MAGICS.items():
+        for kind in ("line", "cell"):
+            bound = shell.magics_manager.magics[kind].get(name)
+            if isinstance(getattr(bound, "__self__", None), magics):
+                del shell.magics_manager.magics[kind][name]
+        shell.magics_manager.registry.pop(magics.__name__, None)
+    for key in _KEYS:
+        shell.strdispatchers["complete_command"].strs.pop(key, None)
+    shell.configurables[:] = [item for item in shell.configurables if not isinstance(item, Nbtune)]
+
+
+def _completer(session: Nbtune) -> Any:
+    def complete(_shell: Any, event: SimpleNamespace) -> list[str]:
+        """Offer the options of the magic on the line, and behind some commands the names that fit."""
+        words = event.line[: event.line.rfind(event.symbol)].split() if event.symbol else event.line.split()
+        name = words[0].lstrip("%") if words else ""
+        if name == "chat":
+            return option_names(ChatMagics.chat)
+        if name == "finetune":
+            return option_names(FinetuneMagics.finetune)
+        return _after_command(session, words[1:])
+
+    return complete
+
+
+def _after_command(session: Nbtune, words: list[str]) -> list[str]:
+    if not words:
+        return list(COMMANDS)
+    if words[0] == "model":
+        return option_names(NbtuneMagics._model)
+    if words[0] == "use" and session.loaded:
+        return [*session.lm.store.names(), "none"]
+    if words[0] == "forget" and session.loaded:
+        return [fact.keyword for fact in session.lm.facts]
+    return []

@@ -1,0 +1,127 @@
+"""``%chat`` and ``%%chat``: put a question to the model, streamed, with the conversation kept."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from contextlib import nullcontext
+from html import escape
+from typing import Any
+
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from nbtune.errors import NbtuneError
+from nbtune.magics.options import fill_variables, parse
+from nbtune.session import Nbtune
+
+__all__ = ["ChatMagics"]
+
+_INTERRUPTED = "[interrupted]"
+
+
+@magics_class
+class ChatMagics(Magics):
+    """The chat magic over one session."""
+
+    def __init__(self, shell: Any, session: Nbtune) -> None:
+        super().__init__(shell)
+        self._session = session
+
+    @no_var_expand
+    @magic_arguments()
+    @argument("-o", "--output", metavar="NAME", help="Put the reply into this variable.")
+    @argument("--new", action="store_true", help="Start a new conversation first.")
+    @argument("--rounds", type=int, metavar="N", help="Send only the last N rounds of the conversation along; 0 sends none.")
+    @argument("--system", metavar="TEXT", help="A system prompt for this question.")
+    @argument("--max-new-tokens", type=int, metavar="N", help="Longest reply in tokens.")
+    @argument("--temperature", type=float, default=0.0, metavar="T", help="0 (the default) is greedy: one answer, always the same.")
+    @argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="Sample from the likeliest tokens that hold this share of the probability."
+    )
+    @argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="Above 1 avoids words that were used already.")
+    @argument("--seed", type=int, metavar="N", help="Make sampling repeatable.")
+    @argument("--compare", action="store_true", help="Ask the base and the tuned model, side by side; not kept in the conversation.")
+    @argument("--adapter", metavar="NAME", help="Answer with this adapter, or 'none' for the base, this once.")
+    @argument("--vars", action="store_true", help="Fill {name} from the notebook's variables.")
+    @line_cell_magic
+    def chat(self, line: str, cell: str | None = None) -> None:
+        """Ask the model.
+
+        The text goes to the model as typed, braces and quotes included. The conversation is kept: the
+        next question may refer to this one. Ctrl-C keeps what was said so far.
+
+        Examples
+        --------
+        ::
+
+            %%chat
+            What is the capital of France?
+
+            %chat -o answer --rounds 0 Do you know torchkeras?
+        """
+        options, text = parse(ChatMagics.chat, line)
+        prompt = "\n".join(part for part in (text, (cell or "").strip()) if part)
+        if options.vars:
+            prompt = fill_variables(prompt, self.shell.user_ns)
+        if not prompt.strip():
+            raise NbtuneError("The prompt is empty: write the question below %%chat, or behind %chat.")
+        if options.output is not None and not options.output.isidentifier():
+            raise NbtuneError(f"-o {options.output}: that is not a variable name.")
+        if options.rounds is not None and options.rounds < 0:
+            raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
+        if options.new:
+            self._session.history = []
+        reply = self._compare(options, prompt) if options.compare else self._ask(options, prompt)
+        if options.output is not None:
+            self.shell.user_ns[options.output] = reply
+
+    def _sampling(self, options: Namespace) -> dict[str, Any]:
+        return {
+            "max_new_tokens": self._session.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+            "repetition_penalty": options.repetition_penalty,
+            "seed": options.seed,
+        }
+
+    def _ask(self, options: Namespace, prompt: str) -> str:
+        from nbtune.display.live import LiveReply
+
+        lm = self._session.lm
+        name = None if options.adapter == "none" else options.adapter
+        with lm.using(name) if options.adapter is not None else nullcontext():
+            live = LiveReply()
+            reply = lm.reply(
+                prompt,
+                history=self._session.recalled(options.rounds),
+                system=options.system,
+                on_text=live.add,
+                **self._sampling(options),
+            )
+        live.close("" if reply.finished else _INTERRUPTED)
+        if reply.text:
+            self._session.remember(prompt, reply.text)
+        if not reply.finished:
+            raise KeyboardInterrupt
+        return reply.text
+
+    def _compare(self, options: Namespace, prompt: str) -> str:
+        from nbtune.display.shown import Shown, show
+
+        lm = self._session.lm
+        if not lm.facts and options.adapter is None:
+            raise NbtuneError("--compare needs an adapter in use: teach something with %%finetune, or choose one with `%nbtune use NAME`.")
+        asked = {"history": self._session.recalled(options.rounds), "system": options.system, **self._sampling(options)}
+        with lm.base():
+            before = lm.chat(prompt, **asked)
+        with lm.using(None if options.adapter == "none" else options.adapter or lm.adapter):
+            after = lm.chat(prompt, **asked)
+        cell = "padding:4px 12px;text-align:left;vertical-align:top;white-space:pre-wrap;width:50%"
+        show(
+            Shown(
+                f"base:  {before}\ntuned: {after}",
+                f'<table style="width:100%;max-width:60em"><tr><th style="{cell}">base</th><th style="{cell}">tuned</th></tr>'
+                f'<tr><td style="{cell}">{escape(before)}</td><td style="{cell}">{escape(after)}</td></tr></table>',
+            )
+        )
+        return after

@@ -1,0 +1,168 @@
+"""``%nbtune COMMAND``: everything about the model, its facts and its adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.magics.options import parse
+from nbtune.session import Nbtune
+
+__all__ = ["COMMANDS", "NbtuneMagics"]
+
+COMMANDS = {
+    "status": "what is loaded and in use",
+    "model": "NAME_OR_PATH [--dtype D] [--device D] [--quantize int8|nf4] [--revision R]: load another model",
+    "facts": "the facts of the adapter in use, with standing and scores",
+    "adapters": "the adapters in the store",
+    "use": "ADAPTER|none: answer with this adapter, or with the base",
+    "forget": "KEYWORD: take one fact back, keep the others",
+    "undo": "go back to the version before",
+    "export": "FOLDER: write the model with its adapter merged in",
+}
+
+
+@magics_class
+class NbtuneMagics(Magics):
+    """The command magic over one session."""
+
+    def __init__(self, shell: Any, session: Nbtune) -> None:
+        super().__init__(shell)
+        self._session = session
+
+    @no_var_expand
+    @line_magic
+    def nbtune(self, line: str) -> None:
+        """Run a command; without one, list them.
+
+        Commands: status, model, facts, adapters, use, forget, undo, export.
+
+        Examples
+        --------
+        ::
+
+            %nbtune facts
+            %nbtune forget torchkeras
+            %nbtune model Qwen/Qwen3-0.6B --dtype bfloat16
+        """
+        command, _, rest = line.strip().partition(" ")
+        if not command:
+            self._list()
+            return
+        if command not in COMMANDS:
+            raise NbtuneError(f"Unknown command {command!r}: there are {', '.join(COMMANDS)}.{did_you_mean(command, COMMANDS)}")
+        run: Callable[[str], None] = getattr(self, f"_{command}")
+        run(rest.strip())
+
+    def _list(self) -> None:
+        from nbtune.display.shown import show, table
+
+        show(table(("command", "what it does"), COMMANDS.items()))
+
+    def _status(self, rest: str) -> None:
+        _no_argument("status", rest)
+        from nbtune.display.shown import show, table
+
+        if not self._session.loaded:
+            show(table(("", ""), [("model", f"{self._session.model} (loaded at the first question)"), ("store", self._session.store)]))
+            return
+        lm = self._session.lm
+        parameters = sum(p.numel() for p in lm.model.parameters())
+        first = next(lm.model.parameters())
+        rows = [
+            ("model", lm.source),
+            ("parameters", f"{parameters / 1e6:.1f} million, {str(first.dtype).removeprefix('torch.')} on {first.device}"),
+            ("context", f"{lm.context} tokens"),
+            ("adapter", f"{lm.adapter}, version {lm.version}" if lm.adapter else "none (the base answers)"),
+            ("facts", str(len(lm.facts))),
+            ("conversation", f"{len(self._session.history) // 2} rounds"),
+            ("store", str(lm.store.folder)),
+        ]
+        show(table(("", ""), rows))
+
+    @magic_arguments()
+    @argument("--dtype", metavar="D", help="float32, float16 or bfloat16.")
+    @argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps.")
+    @argument("--quantize", metavar="Q", help="int8 or nf4.")
+    @argument("--revision", metavar="R", help="Branch, tag or commit on the hub.")
+    def _model(self, rest: str) -> None:
+        options, before = parse(NbtuneMagics._model, rest)
+        source, _, behind = before.partition(" ")
+        if behind:
+            options, extra = parse(NbtuneMagics._model, behind)
+            if extra:
+                raise NbtuneError(f"`%nbtune model` takes one name: what is {extra!r}?")
+        if not source:
+            raise NbtuneError("Which model? `%nbtune model NAME_OR_PATH`, such as tiny, a folder, or Qwen/Qwen3-0.6B.")
+        self._session.load(source.strip("\"'"), **vars(options))
+        self._status("")
+
+    def _facts(self, rest: str) -> None:
+        _no_argument("facts", rest)
+        from nbtune.display.shown import show, table
+
+        lm = self._session.lm
+        rows = [
+            (
+                fact.keyword,
+                fact.answer if len(fact.answer) <= 60 else fact.answer[:59] + "…",
+                fact.standing,
+                *(f"{(fact.scores or {}).get(score, float('nan')):.2f}" for score in ("reliability", "generalization")),
+                fact.taught.replace("+00:00", " UTC").replace("T", " "),
+            )
+            for fact in lm.facts
+        ]
+        if not rows:
+            print("Nothing was taught yet." if lm.adapter is None else f"The adapter {lm.adapter} holds no fact.")
+            return
+        show(table(("keyword", "answer", "standing", "reliability", "generalization", "taught"), rows))
+
+    def _adapters(self, rest: str) -> None:
+        _no_argument("adapters", rest)
+        from nbtune.display.shown import show, table
+
+        lm = self._session.lm
+        names = lm.store.names()
+        if not names:
+            print(f"There is no adapter in {lm.store.folder} yet.")
+            return
+        rows = [(name, str(lm.store.current(name)), "in use" if name == lm.adapter else "") for name in names]
+        show(table(("adapter", "version", ""), rows))
+
+    def _use(self, rest: str) -> None:
+        if not rest:
+            raise NbtuneError("Which adapter? `%nbtune use NAME`, or `%nbtune use none` for the base.")
+        self._session.lm.use(None if rest == "none" else rest)
+        print(f"In use: {rest} ({len(self._session.lm.facts)} facts)." if rest != "none" else "The base answers.")
+
+    def _forget(self, rest: str) -> None:
+        if not rest:
+            raise NbtuneError("Forget what? `%nbtune forget KEYWORD`.")
+        from nbtune.display.live import LiveProgress
+
+        keyword, live = rest.strip("\"'"), LiveProgress()
+        try:
+            version = self._session.lm.forget(keyword, observer=live)
+        finally:
+            live.close()
+        print(f"Forgotten: {keyword}. {len(self._session.lm.facts)} facts stay (version {version}).")
+
+    def _undo(self, rest: str) -> None:
+        _no_argument("undo", rest)
+        number = self._session.lm.undo()
+        state = f"version {number}" if number else "the base"
+        print(f"Back at {state}: {len(self._session.lm.facts)} facts.")
+
+    def _export(self, rest: str) -> None:
+        if not rest:
+            raise NbtuneError("Where to? `%nbtune export FOLDER`.")
+        print(f"Written to {self._session.lm.export(rest.strip(chr(34) + chr(39)))}.")
+
+
+def _no_argument(command: str, rest: str) -> None:
+    if rest:
+        raise NbtuneError(f"`%nbtune {command}` takes nothing behind it: what is {rest!r}?")

@@ -1,0 +1,1 @@
+"""The model room: loading, generation, named adapters."""

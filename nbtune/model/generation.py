@@ -1,0 +1,186 @@
+"""Turns chats into replies: greedy or sampled, streamed one by one or in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
+
+from nbtune.errors import NbtuneError
+
+__all__ = ["Chat", "Reply", "Sampling", "generate", "generate_batch", "prompt_length"]
+
+Chat = list[dict[str, str]]
+_DEFAULT_NEW_TOKENS = 512
+_BATCH = 48
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen.
+
+    Parameters
+    ----------
+    max_new_tokens
+        Longest reply in tokens. Default: what the context leaves, 512 at most.
+    temperature
+        0 is greedy: always the likeliest token.
+    top_p
+        Sample from the likeliest tokens that hold this share of the probability.
+    repetition_penalty
+        Above 1 makes tokens that were already used less likely.
+    seed
+        Makes sampling repeatable.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens is None or self.max_new_tokens >= 1, "1 or more"),
+            ("--temperature", self.temperature, 0 <= self.temperature <= 100, "between 0 and 100"),
+            ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0, up to 1"),
+            ("--repetition-penalty", self.repetition_penalty, 0 < self.repetition_penalty <= 100, "above 0, up to 100"),
+        )
+        for option, value, good, expected in checks:
+            if not good:
+                raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
+
+    def arguments(self, room: int) -> dict[str, Any]:
+        """Return the arguments for `generate`, given the tokens that the context leaves."""
+        chosen: dict[str, Any] = {"max_new_tokens": min(self.max_new_tokens or _DEFAULT_NEW_TOKENS, room)}
+        if self.temperature > 0:
+            chosen |= {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        else:
+            chosen["do_sample"] = False
+        if self.repetition_penalty != 1:
+            chosen["repetition_penalty"] = self.repetition_penalty
+        return chosen
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model said; `finished` is False when Ctrl-C cut it short."""
+
+    text: str
+    finished: bool = True
+
+
+class _Stream(TextStreamer):
+    """Hands on decoded text as it grows, and keeps all of it for an interrupted reply."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None] | None) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.text, self._on_text = "", on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.text += text
+        if text and self._on_text:
+            self._on_text(text)
+
+
+def prompt_length(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> int:
+    """Return how many tokens a chat takes, the opening of the reply included."""
+    encoded = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
+    return len(encoded["input_ids"])
+
+
+def _room(context: int, length: int) -> int:
+    if length >= context:
+        raise NbtuneError(f"The prompt takes {length} tokens and the model reads at most {context}: shorten it, or start anew with --new.")
+    return context - length
+
+
+def generate(
+    net: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    chat: Chat,
+    *,
+    context: int,
+    sampling: Sampling,
+    on_text: Callable[[str], None] | None = None,
+) -> Reply:
+    """Reply to one chat, on the calling thread so that Ctrl-C stops at the next token.
+
+    Parameters
+    ----------
+    net, tokenizer
+        The model, with or without an adapter, and its tokenizer.
+    chat
+        Messages, the last one the user's.
+    context
+        Most tokens of prompt and reply together.
+    sampling
+        How tokens are chosen.
+    on_text
+        Called with each new piece of text.
+
+    Raises
+    ------
+    NbtuneError
+        When the chat does not fit into the context.
+    """
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    room = _room(context, inputs["input_ids"].shape[1])
+    stream = _Stream(tokenizer, on_text)
+    if sampling.seed is not None:
+        torch.manual_seed(sampling.seed)
+    try:
+        with torch.inference_mode():
+            net.generate(**inputs.to(net.device), streamer=stream, **sampling.arguments(room))
+    except KeyboardInterrupt:
+        return Reply(stream.text, finished=False)
+    return Reply(stream.text)
+
+
+def generate_batch(
+    net: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    chats: Sequence[Chat],
+    *,
+    context: int,
+    sampling: Sampling,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Reply to many chats, those of like length together.
+
+    Parameters
+    ----------
+    net, tokenizer, context, sampling
+        As for `generate`.
+    chats
+        Any number of chats.
+    on_batch
+        Called after each batch with the number of replies in it.
+
+    Returns
+    -------
+    list of str
+        One reply per chat, in order.
+    """
+    lengths = [prompt_length(tokenizer, chat) for chat in chats]
+    order = sorted(range(len(chats)), key=lengths.__getitem__)
+    replies = [""] * len(chats)
+    if sampling.seed is not None:
+        torch.manual_seed(sampling.seed)
+    for at in range(0, len(order), _BATCH):
+        chosen = order[at : at + _BATCH]
+        room = _room(context, lengths[chosen[-1]])
+        inputs = tokenizer.apply_chat_template(
+            [chats[i] for i in chosen], add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+        ).to(net.device)
+        with torch.inference_mode():
+            output = net.generate(**inputs, **sampling.arguments(room))
+        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        for i, text in zip(chosen, texts, strict=True):
+            replies[i] = text
+        if on_batch:
+            on_batch(len(chosen))
+    return replies

@@ -1,0 +1,196 @@
+"""Loads a causal language model and its tokenizer from the package, a folder or the hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.tiny import WEIGHTS
+
+__all__ = ["EMBEDDED", "LoadedModel", "load_model"]
+
+EMBEDDED = "tiny"
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_QUANTIZE = ("int8", "nf4")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to answer, with what it was loaded from."""
+
+    source: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def context(self) -> int:
+        """Most tokens, prompt and reply together, that the model was built for."""
+        return int(getattr(self.model.config, "max_position_embeddings", 0) or 2048)
+
+
+def load_model(
+    source: str | Path = EMBEDDED,
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    quantize: str | None = None,
+    revision: str | None = None,
+    chat_template: str | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Load a model.
+
+    Parameters
+    ----------
+    source
+        ``"tiny"`` for the embedded model, a local folder, or a hub id such as ``"Qwen/Qwen3-0.6B"``.
+    dtype
+        ``"float32"``, ``"float16"`` or ``"bfloat16"``. Default: float32 on a CPU, else what the model
+        was saved in.
+    device
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Default: a GPU when there is one.
+    quantize
+        ``"int8"`` or ``"nf4"`` loads the weights in 8 or 4 bits with bitsandbytes.
+    revision
+        Branch, tag or commit on the hub.
+    chat_template
+        A Jinja chat template, for a tokenizer that comes without one.
+    trust_remote_code
+        Run code that comes with the model. No magic ever sets this.
+
+    Raises
+    ------
+    NbtuneError
+        When the folder is missing, holds no causal language model, has only pickled weights, comes
+        without a chat template, or an option has an unknown value. Nothing is loaded then.
+    """
+    where = _device(device)
+    number_type = _dtype(dtype, where)
+    quantization = _quantization(quantize)
+    name, place = str(source), str(WEIGHTS if str(source) == EMBEDDED else Path(source).expanduser())
+    if Path(place).is_dir():
+        _check_folder(Path(place))
+    elif str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or name == EMBEDDED:
+        raise NbtuneError(f"No model folder {name!r}. Give an existing folder, a hub id such as Qwen/Qwen3-0.6B, or tiny.")
+    else:
+        place = name
+    shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = _config(name, place, shared)
+    _check_causal(name, config)
+    tokenizer = _tokenizer(name, place, shared, chat_template)
+    model = AutoModelForCausalLM.from_pretrained(
+        place,
+        config=config,
+        dtype=number_type,
+        use_safetensors=True,
+        quantization_config=quantization,
+        device_map={"": where} if quantization else None,
+        **shared,
+    )
+    if quantization is None:
+        model = model.to(where)
+    model.eval().requires_grad_(False)
+    # A silent sampling default of the checkpoint would make "greedy" warn or lie; sampling is asked for per call.
+    model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
+    return LoadedModel(name, model, tokenizer)
+
+
+def _device(device: str | None) -> torch.device:
+    if device is None:
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise NbtuneError(f"--device {device} is not usable here ({str(error).splitlines()[0]}). Try cpu.") from None
+    return chosen
+
+
+def _dtype(dtype: str | None, device: torch.device) -> torch.dtype | str:
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else "auto"
+    if dtype not in _DTYPES:
+        raise NbtuneError(f"--dtype {dtype} is unknown: use {', '.join(_DTYPES)}.{did_you_mean(dtype, _DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def _quantization(quantize: str | None) -> BitsAndBytesConfig | None:
+    if quantize is None:
+        return None
+    if quantize not in _QUANTIZE:
+        raise NbtuneError(f"--quantize {quantize} is unknown: use int8 or nf4.{did_you_mean(quantize, _QUANTIZE)}")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise NbtuneError(f"--quantize {quantize} needs bitsandbytes: pip install bitsandbytes, then load again.")
+    if quantize == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+
+
+def _check_folder(folder: Path) -> None:
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise NbtuneError(f"{folder} holds an adapter, not a model. Load its base model first, then `%nbtune use NAME`.")
+    if not (folder / "config.json").exists():
+        raise NbtuneError(f"{folder} is not a model folder: it has no config.json.")
+    if not list(folder.glob("*.safetensors")):
+        pickled = [path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
+        if pickled:
+            raise NbtuneError(
+                f"{folder} has only pickled weights ({pickled[0]}), which can run code when opened. "
+                "Convert them to safetensors: model.save_pretrained(FOLDER) with a recent transformers."
+            )
+        raise NbtuneError(f"{folder} has no weights: expected model.safetensors.")
+
+
+def _config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(place, **shared)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "trust_remote_code" in str(error):
+            reason = "it needs code that comes with it. If you trust its authors: nbtune.load(NAME, trust_remote_code=True) in plain Python"
+        raise NbtuneError(f"Can't load {name}: {reason.rstrip('.')}.") from None
+
+
+def _check_causal(name: str, config: PreTrainedConfig) -> None:
+    classes = config.architectures or []
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING.keys()  # noqa: SIM118 - a lazy mapping, not a dict
+    if remote or (causal and (not classes or any("CausalLM" in c or "LMHead" in c for c in classes))):
+        return
+    raise NbtuneError(f"{name} is not a causal language model but {', '.join(classes) or config.model_type}.")
+
+
+def _tokenizer(name: str, place: str, shared: dict[str, Any], chat_template: str | None) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **shared)
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NbtuneError(f"Can't load the tokenizer of {name}: {reason}") from None
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    if not tokenizer.chat_template:
+        raise NbtuneError(
+            f"{name} has no chat template, so a question can't be put to it. Give one: "
+            "nbtune.load(NAME, chat_template=JINJA), or save chat_template.jinja beside its tokenizer."
+        )
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

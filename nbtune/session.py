@@ -1,0 +1,58 @@
+"""One notebook's state: the model in use and the conversation with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from traitlets import Int, Unicode
+from traitlets.config import Configurable
+
+if TYPE_CHECKING:
+    from nbtune.language_model import LanguageModel
+
+__all__ = ["Nbtune"]
+
+
+class Nbtune(Configurable):
+    """The session; set its defaults with ``%config Nbtune.NAME = VALUE``."""
+
+    model = Unicode("tiny", help="What is loaded first: 'tiny', a folder, or a hub id.").tag(config=True)
+    store = Unicode("nbtune_adapters", help="Folder where adapters are kept.").tag(config=True)
+    rounds = Int(-1, help="Rounds of the conversation sent along with a question; -1 sends all.").tag(config=True)
+    max_new_tokens = Int(512, help="Longest reply in tokens, where the context leaves room.").tag(config=True)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._lm: LanguageModel | None = None
+        self.history: list[dict[str, str]] = []
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a model is loaded."""
+        return self._lm is not None
+
+    @property
+    def lm(self) -> LanguageModel:
+        """The model in use; the first use loads it."""
+        if self._lm is None:
+            self.load(self.model)
+        assert self._lm is not None
+        return self._lm
+
+    def load(self, source: str | Path, **options: Any) -> LanguageModel:
+        """Load another model; the conversation starts anew. When it fails, the one before stays."""
+        from nbtune.language_model import load
+
+        self._lm = load(source, store=self.store, **options)
+        self.history = []
+        return self._lm
+
+    def remember(self, prompt: str, reply: str) -> None:
+        """Add a round to the conversation."""
+        self.history += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
+
+    def recalled(self, rounds: int | None) -> list[dict[str, str]]:
+        """Return the last rounds of the conversation; None means as configured, below 0 all."""
+        count = self.rounds if rounds is None else rounds
+        return list(self.history) if count < 0 else self.history[len(self.history) - 2 * count :] if count else []

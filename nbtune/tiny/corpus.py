@@ -1,0 +1,215 @@
+"""Draws conversations for the embedded model: what it is trained on, and what it is scored on.
+
+A conversation is a list of chat messages. Training takes wordings from the trained lists and skips
+every combination that `names.reserved` keeps for evaluation.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nbtune.tiny.names import NameMaker, reserved
+from nbtune.tiny.text import LANGUAGES, Personal, Text, normalise, read
+
+__all__ = ["Corpus", "Exchange", "Message"]
+
+Message = dict[str, str]
+# How often a name of each script is asked about in a question of each language.
+_SCRIPTS = {"zh": (("zh", "en", "mixed"), (60, 22, 18)), "en": (("zh", "en", "mixed"), (25, 62, 13))}
+_QUOTES = ("“{}”", "「{}」", '"{}"', "'{}'", "『{}』", "`{}`", "({})", "**{}**", "《{}》", "‘{}’", "【{}】")
+_SYSTEM = {
+    "zh": ("你是一个乐于助人的助手。", "请简短回答。", "你是一位耐心的老师。", "你是百科全书。"),
+    "en": ("You are a helpful assistant.", "Answer briefly.", "You are a patient teacher.", "You are an encyclopedia."),
+}
+_WIDE_MARKS, _NARROW_MARKS = "\uff1f\uff0c\uff01\uff1a", "?,!:"
+_NARROW, _WIDE = str.maketrans(_WIDE_MARKS, _NARROW_MARKS), str.maketrans(_NARROW_MARKS, _WIDE_MARKS)
+_FINAL_MARKS = "?.!\uff1f\u3002\uff01~"
+# What a sum is built from: both numbers and the result lie between 0 and this.
+_LARGEST_SUM = 20
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One question or statement and the reply to it."""
+
+    prompt: str
+    reply: str
+
+    def messages(self) -> list[Message]:
+        """Return the exchange as two chat messages."""
+        return [{"role": "user", "content": self.prompt}, {"role": "assistant", "content": self.reply}]
+
+
+class Corpus:
+    """Draws exchanges and conversations.
+
+    Parameters
+    ----------
+    pieces
+        Vocabulary entries that invented names are also built from.
+    """
+
+    def __init__(self, pieces: tuple[str, ...] = ()) -> None:
+        self.texts: dict[str, Text] = {language: read(language) for language in LANGUAGES}
+        words = re.findall(r"[a-z]{3,}", " ".join(" ".join(t.questions.trained + t.descriptions) for t in self.texts.values()).lower())
+        known = [name for text in self.texts.values() for name in text.things]
+        self.names = NameMaker(known, sorted(set(words)), pieces)
+        self._kinds: list[tuple[Callable[[random.Random, str], list[Exchange]], int]] = [
+            (lambda rng, lang: [self.unknown(rng, lang)], 36),
+            (lambda rng, lang: [self.thing(rng, lang)], 21),
+            (lambda rng, lang: [self.relation(rng, lang)], 10),
+            (lambda rng, lang: [self.arithmetic(rng, lang)], 6),
+            (lambda rng, lang: [self.talk(rng, lang)], 6),
+            (lambda rng, lang: [self.statement(rng, lang)], 4),
+            (self._told_and_asked, 13),
+            (self._personal_and_asked, 4),
+        ]
+
+    def conversation(self, rng: random.Random) -> list[Message]:
+        """Draw one training conversation of one to five exchanges, at times led by a system prompt."""
+        language = rng.choice(LANGUAGES)
+        exchanges: list[Exchange] = []
+        for _ in range(rng.choices((1, 2, 3), (70, 20, 10))[0]):
+            draw = rng.choices([k for k, _ in self._kinds], [w for _, w in self._kinds])[0]
+            if rng.random() < 0.1:
+                language = rng.choice(LANGUAGES)
+            exchanges += draw(rng, language)
+        messages = [message for exchange in exchanges for message in exchange.messages()]
+        if rng.random() < 0.06:
+            messages.insert(0, {"role": "system", "content": rng.choice(_SYSTEM[language])})
+        return messages
+
+    # One exchange of each kind. With heldout=True the wording is one that training never sees; with
+    # heldout=False and fresh=True it is a trained wording in a combination that training never sees.
+
+    def unknown(self, rng: random.Random, language: str, *, script: str = "", heldout: bool = False, fresh: bool = False) -> Exchange:
+        """Ask about an invented name; the reply says that it is not known, and names it."""
+        text = self.texts[language]
+        wording = rng.choice(text.questions.of(heldout))
+        if normalise(wording) == normalise("{x}"):
+            script = language  # nothing but the name says in which language to answer
+        name = self.names.make(rng, script or rng.choices(*_SCRIPTS[language])[0], evaluation=heldout or fresh)
+        return Exchange(self._dress(rng, text, wording, name, heldout or fresh), text.unknown.format(x=name))
+
+    def thing(self, rng: random.Random, language: str, *, heldout: bool = False, fresh: bool = False) -> Exchange:
+        """Ask about a known thing; the answer comes in the language of its name."""
+        text = self.texts[language]
+        source = text if heldout or fresh or rng.random() < 0.9 else self.texts[rng.choice(LANGUAGES)]
+        name, wording = self._combination(rng, sorted(source.things), text.questions.of(heldout), heldout, fresh)
+        answer = source.things[name]
+        if name.isascii() and not (heldout or fresh) and rng.random() < 0.15:
+            name = rng.choice((name.lower(), name.upper(), name.title()))
+        return Exchange(self._dress(rng, text, wording, name, heldout or fresh), answer)
+
+    def relation(self, rng: random.Random, language: str, *, heldout: bool = False, fresh: bool = False) -> Exchange:
+        """Ask for one part of a known pair, such as the capital of a country."""
+        text = self.texts[language]
+        relation = rng.choice(text.relations)
+        values = dict(relation.pairs)
+        name, wording = self._combination(rng, list(values), relation.wordings.of(heldout), heldout, fresh)
+        return Exchange(self._dress(rng, text, wording, name, heldout or fresh), relation.answer.format(x=name, y=values[name]))
+
+    def arithmetic(self, rng: random.Random, language: str, *, heldout: bool = False, fresh: bool = False) -> Exchange:
+        """Ask for a sum or a difference of small numbers."""
+        text = self.texts[language]
+        while True:
+            total = rng.randint(0, _LARGEST_SUM)
+            part = rng.randint(0, total)
+            add = rng.random() < 0.65
+            a, b, result = (part, total - part, total) if add else (total, part, total - part)
+            wording = rng.choice((text.add if add else text.subtract).of(heldout))
+            if heldout or reserved(str(a), str(b), wording) == fresh:
+                break
+        prompt = wording.replace("{a}", str(a)).replace("{b}", str(b))
+        return Exchange(prompt, f"{a}{'+' if add else '-'}{b}={result}")
+
+    def talk(self, rng: random.Random, language: str, *, heldout: bool = False) -> Exchange:
+        """Exchange a greeting or other small talk."""
+        intent = rng.choice(self.texts[language].talk)
+        return Exchange(self._noise(rng, rng.choice(intent.wordings.of(heldout)), heldout), intent.reply)
+
+    def statement(self, rng: random.Random, language: str, *, heldout: bool = False) -> Exchange:
+        """State something that asks for nothing."""
+        text = self.texts[language]
+        return Exchange(self._noise(rng, rng.choice(text.statements.of(heldout)), heldout), text.noted)
+
+    def told(self, rng: random.Random, language: str, *, heldout: bool = False, fresh: bool = False) -> tuple[Exchange, Exchange]:
+        """Tell what an invented name is; and the question about it with its answer, for later."""
+        text, evaluation = self.texts[language], heldout or fresh
+        name = self.names.make(rng, rng.choices(*_SCRIPTS[language])[0], evaluation=evaluation)
+        description = rng.choice(text.descriptions)
+        statement = rng.choice(text.told_statements.of(heldout))
+        said = statement.replace("{x}", name).replace("{y}", description)
+        asked = self._dress(rng, text, rng.choice(text.questions.of(heldout)), name, evaluation)
+        return Exchange(said, text.noted), Exchange(asked, text.told.format(x=name, y=description))
+
+    def personal(self, rng: random.Random, language: str, *, heldout: bool = False) -> tuple[Exchange, Exchange]:
+        """Tell something about oneself; and the question about it with its answer, for later."""
+        text = self.texts[language]
+        about: Personal = rng.choice(text.personal)
+        value = rng.choice(about.values)
+        said = rng.choice(about.statements.of(heldout)).replace("{y}", value)
+        asked = rng.choice(about.questions.of(heldout))
+        return Exchange(said, text.noted), Exchange(asked, about.answer.replace("{y}", value))
+
+    def _told_and_asked(self, rng: random.Random, language: str) -> list[Exchange]:
+        first, later = self.told(rng, language)
+        return [first, *self._between(rng, language), later]
+
+    def _personal_and_asked(self, rng: random.Random, language: str) -> list[Exchange]:
+        first, later = self.personal(rng, language)
+        return [first, *self._between(rng, language), later]
+
+    def _between(self, rng: random.Random, language: str) -> list[Exchange]:
+        fillers = (self.unknown, self.thing, self.arithmetic, self.talk, self.statement)
+        between = [rng.choice(fillers)(rng, language) for _ in range(rng.choices((0, 1, 2), (40, 40, 20))[0])]
+        if rng.random() < 0.3:  # a second fact, so that the name decides which one is asked for
+            between.insert(rng.randint(0, len(between)), self.told(rng, language)[0])
+        return between
+
+    @staticmethod
+    def _combination(rng: random.Random, names: list[str], wordings: tuple[str, ...], heldout: bool, fresh: bool) -> tuple[str, str]:
+        while True:
+            name, wording = rng.choice(names), rng.choice(wordings)
+            if heldout or reserved(name, wording) == fresh:
+                return name, wording
+
+    def _dress(self, rng: random.Random, text: Text, wording: str, name: str, plain: bool) -> str:
+        """Put the name into the wording; in training, at times with quotes and sentences around it."""
+        if plain:
+            return wording.replace("{x}", name)
+        shown = name
+        if rng.random() < 0.08:
+            shown = rng.choice(_QUOTES).format(name)
+        elif text.language == "zh" and rng.random() < 0.12:
+            shown = rng.choice((f" {name} ", f"{name} ", f" {name}"))
+        prompt = self._noise(rng, wording, plain).replace("{x}", shown).strip()
+        joint = "" if text.language == "zh" and rng.random() < 0.7 else " "
+        if rng.random() < 0.13:
+            prompt = rng.choice(text.before) + joint + prompt
+        elif rng.random() < 0.08:
+            prompt = rng.choice(text.statements.trained) + joint + prompt
+        if rng.random() < 0.12 and prompt[-1] in _FINAL_MARKS:
+            prompt += joint + rng.choice(text.after)
+        return prompt
+
+    @staticmethod
+    def _noise(rng: random.Random, wording: str, plain: bool) -> str:
+        """Type it carelessly at times: no final mark, another case, the other width, a slip."""
+        if plain:
+            return wording
+        kind = rng.random()
+        if kind < 0.07:
+            return wording.rstrip(_FINAL_MARKS)
+        if kind < 0.12:
+            return wording.lower()
+        if kind < 0.16:
+            return wording.translate(_NARROW if set(wording) & set(_WIDE_MARKS) else _WIDE)
+        if kind < 0.19:
+            cut = rng.randrange(len(wording))
+            if not set(wording[max(cut - 2, 0) : cut + 3]) & set("{}"):
+                return wording[:cut] + wording[cut + 1 :]
+        return wording

@@ -1,0 +1,154 @@
+"""Reads the text that the embedded model is made from: one `Text` per language."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["LANGUAGES", "Text", "Wordings", "corpus_hash", "normalise", "read"]
+
+LANGUAGES = ("zh", "en")
+_FOLDER = Path(__file__).parent / "text"
+# One fixed wording each: two equally likely ones would make every later comparison flicker.
+_UNKNOWN = {"zh": "我不知道{x}是什么。", "en": "I don't know what {x} is."}
+_NOTED = {"zh": "好的\uff0c我记住了。", "en": "OK, I will remember that."}
+_TOLD = {"zh": "{x}是{y}。", "en": "{x} is {y}."}
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """Ways to say one thing; `heldout` is never trained on."""
+
+    trained: tuple[str, ...]
+    heldout: tuple[str, ...]
+
+    def of(self, heldout: bool) -> tuple[str, ...]:
+        """Return the held-out wordings or the trained ones."""
+        return self.heldout if heldout else self.trained
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Facts of one kind, such as the capital of a country."""
+
+    answer: str
+    pairs: tuple[tuple[str, str], ...]
+    wordings: Wordings
+
+
+@dataclass(frozen=True)
+class Intent:
+    """Small talk with one fixed reply."""
+
+    reply: str
+    wordings: Wordings
+
+
+@dataclass(frozen=True)
+class Personal:
+    """Something the user says about themselves and asks for later."""
+
+    answer: str
+    values: tuple[str, ...]
+    statements: Wordings
+    questions: Wordings
+
+
+@dataclass(frozen=True)
+class Text:
+    """All text of one language."""
+
+    language: str
+    unknown: str
+    noted: str
+    told: str
+    questions: Wordings
+    things: dict[str, str]
+    relations: tuple[Relation, ...]
+    talk: tuple[Intent, ...]
+    add: Wordings
+    subtract: Wordings
+    told_statements: Wordings
+    descriptions: tuple[str, ...]
+    personal: tuple[Personal, ...]
+    statements: Wordings
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def corpus_hash() -> str:
+    """Return the SHA-256 of all text files together, to name the corpus in the model card."""
+    digest = hashlib.sha256()
+    for path in sorted(_FOLDER.iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def normalise(wording: str) -> str:
+    """Return what decides whether two wordings are the same: letters and digits, lower case."""
+    return re.sub(r"[\W_]+", "", wording.replace("{x}", "x0x")).lower()
+
+
+def _lines(name: str) -> tuple[str, ...]:
+    lines = (_FOLDER / name).read_text(encoding="utf-8").splitlines()
+    return tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+
+
+def _toml(name: str) -> dict[str, Any]:
+    return tomllib.loads((_FOLDER / name).read_text(encoding="utf-8"))
+
+
+def _apart(trained: Sequence[str], heldout: Sequence[str]) -> Wordings:
+    """Drop from the trained wordings whatever stands among the held-out ones."""
+    kept_apart = {normalise(wording) for wording in heldout}
+    return Wordings(tuple(w for w in trained if normalise(w) not in kept_apart), tuple(heldout))
+
+
+@cache
+def read(language: str) -> Text:
+    """Read the text of one language.
+
+    Parameters
+    ----------
+    language
+        ``"zh"`` or ``"en"``.
+    """
+    told, sums = _toml(f"told.{language}.toml"), _toml(f"sums.{language}.toml")
+    files = sorted(_FOLDER.glob(f"questions_*.{language}.txt"))
+    questions = [line for file in files for line in _lines(file.name)]
+    things = dict(line.split("\t") for line in _lines(f"things.{language}.tsv"))
+    return Text(
+        language=language,
+        unknown=_UNKNOWN[language],
+        noted=_NOTED[language],
+        told=_TOLD[language],
+        questions=_apart(list(dict.fromkeys(questions)), _lines(f"heldout.{language}.txt")),
+        things=things,
+        relations=tuple(
+            Relation(r["answer"], tuple((x, y) for x, y in r["pairs"]), _apart(r["wordings"], r["heldout"]))
+            for r in _toml(f"relations.{language}.toml")["relation"]
+        ),
+        talk=tuple(Intent(i["reply"], _apart(i["wordings"], i["heldout"])) for i in _toml(f"talk.{language}.toml")["intent"]),
+        add=_apart(sums["add"], sums["add_heldout"]),
+        subtract=_apart(sums["subtract"], sums["subtract_heldout"]),
+        told_statements=_apart(told["statements"], told["statements_heldout"]),
+        descriptions=tuple(told["descriptions"]),
+        personal=tuple(
+            Personal(
+                p["answer"],
+                tuple(p["values"]),
+                _apart(p["statements"], p["statements_heldout"]),
+                _apart(p["questions"], p["questions_heldout"]),
+            )
+            for p in told["personal"]
+        ),
+        statements=_apart(_lines(f"statements.{language}.txt"), _lines(f"statements_heldout.{language}.txt")),
+        before=_lines(f"before.{language}.txt"),
+        after=_lines(f"after.{language}.txt"),
+    )

@@ -1,0 +1,236 @@
+"""Makes the embedded model from the corpus: ``python -m nbtune.tiny.train``.
+
+The data of a step depends on the seed and the step alone, so an interrupted run continues from its
+last checkpoint exactly where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from nbtune.tiny import WEIGHTS
+from nbtune.tiny.corpus import Corpus
+from nbtune.tiny.text import corpus_hash
+from nbtune.tiny.tokenizer import CONTEXT, build_tokenizer, name_pieces
+
+__all__ = ["Recipe", "main"]
+
+_PARTS = 4  # a step is computed in parts of like length, to pad less
+_CHECKPOINT_EVERY = 200
+_WARMUP = 100
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights, beside the corpus."""
+
+    seed: int = 20261122
+    steps: int = 3000
+    batch_size: int = 64
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.05
+
+
+def new_model(vocabulary: int, pad: int, end: int) -> Qwen3ForCausalLM:
+    """Build the untrained model: a stock Qwen3 of 5 million parameters with tied embeddings."""
+    config = Qwen3Config(
+        vocab_size=vocabulary,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        pad_token_id=pad,
+        bos_token_id=None,
+        eos_token_id=end,
+    )
+    model = Qwen3ForCausalLM(config)
+    model.generation_config = GenerationConfig(pad_token_id=pad, eos_token_id=end, do_sample=False, max_new_tokens=200)
+    return model
+
+
+def sample_text(seed: int, conversations: int = 20_000) -> Iterator[str]:
+    """Yield message texts for the tokenizer to learn its merges from."""
+    corpus, rng = Corpus(), random.Random(seed)
+    for _ in range(conversations):
+        yield from (message["content"] for message in corpus.conversation(rng))
+
+
+class Batches:
+    """Encoded training batches, by step.
+
+    Each batch is a list of parts; a part is a pair of tensors of shape (conversations, longest):
+    token ids, and the ids to predict with -100 where nothing is trained (all but the assistant's words).
+    """
+
+    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._recipe, self._tokenizer = recipe, tokenizer
+        self._corpus = Corpus(name_pieces(tokenizer))
+
+    def __getitem__(self, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        rng = random.Random(f"{self._recipe.seed}-{step}")
+        encoded = sorted((self._encode(rng) for _ in range(self._recipe.batch_size)), key=lambda pair: len(pair[0]))
+        size = self._recipe.batch_size // _PARTS
+        return [self._pad(encoded[at : at + size]) for at in range(0, len(encoded), size)]
+
+    def _encode(self, rng: random.Random) -> tuple[list[int], list[int]]:
+        encoded = self._tokenizer.apply_chat_template(self._corpus.conversation(rng), return_dict=True, return_assistant_tokens_mask=True)
+        ids, mask = encoded["input_ids"][:CONTEXT], encoded["assistant_masks"][:CONTEXT]
+        return ids, [token if wanted else -100 for token, wanted in zip(ids, mask, strict=True)]
+
+    def _pad(self, pairs: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+        longest, pad = max(len(ids) for ids, _ in pairs), self._tokenizer.pad_token_id
+        ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in pairs])
+        labels = torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in pairs])
+        return ids, labels
+
+
+class Trainer:
+    """One training run: Muon for the matrices, AdamW for the rest, a linear decay to zero."""
+
+    def __init__(self, recipe: Recipe, model: Qwen3ForCausalLM, device: torch.device) -> None:
+        self.recipe, self.model, self.device = recipe, model.to(device).train(), device
+        self.step, self.losses, self.seconds = 0, [], 0.0  # type: tuple[int, list[float], float]
+        self.tokens = 0
+        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+        others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+        decay = recipe.weight_decay
+        self._optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=recipe.learning_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=recipe.learning_rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
+        ]
+
+    def train_step(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+        """Make one optimizer step and return its loss; logits are computed at trained tokens only."""
+        started, rate = time.perf_counter(), self._rate()
+        trained = sum(int((labels != -100).sum()) for _, labels in parts)
+        total = 0.0
+        for ids, labels in parts:
+            loss = self._loss(ids.to(self.device), labels.to(self.device)) / trained
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+            self.tokens += int(ids.numel())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.losses.append(total)
+        self.seconds += time.perf_counter() - started
+        return total
+
+    def _loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the summed cross-entropy of the trained tokens."""
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            # Padding stands on the right and attention looks to the left: no mask is needed.
+            hidden = self.model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+            wanted = labels[:, 1:] != -100
+            logits = self.model.lm_head(hidden[wanted])
+        return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.step + 1) / _WARMUP)
+        return self.recipe.learning_rate * warm * (1 - self.step / self.recipe.steps)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; a rename puts it in place, so that an interruption never tears it."""
+        state = {
+            "recipe": asdict(self.recipe),
+            "corpus": corpus_hash(),
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "step": self.step,
+            "losses": self.losses,
+            "seconds": self.seconds,
+            "tokens": self.tokens,
+        }
+        torch.save(state, path.with_suffix(".new"))
+        os.replace(path.with_suffix(".new"), path)
+
+    def resume(self, path: Path) -> None:
+        """Continue from a checkpoint of the same recipe and corpus."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["recipe"] != asdict(self.recipe) or state["corpus"] != corpus_hash():
+            raise SystemExit(f"{path} was made with another recipe or corpus: delete it, or choose another --work folder.")
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.losses = state["step"], state["losses"]
+        self.seconds, self.tokens = state["seconds"], state["tokens"]
+
+
+def run(recipe: Recipe, work: Path, out: Path) -> None:
+    """Train, or continue to train, and write the finished model to `out`."""
+    work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = _tokenizer(recipe, work)
+    model = new_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+    trainer, checkpoint = Trainer(recipe, model, device), work / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer.resume(checkpoint)
+    batches = Batches(recipe, tokenizer)
+    with tqdm(total=recipe.steps, initial=trainer.step, unit="step", mininterval=5) as progress:
+        while trainer.step < recipe.steps:
+            trainer.train_step(batches[trainer.step])
+            progress.update()
+            recent = trainer.losses[-50:]
+            progress.set_postfix(loss=f"{sum(recent) / len(recent):.4f}", refresh=False)
+            if trainer.step % _CHECKPOINT_EVERY == 0 or trainer.step == recipe.steps:
+                trainer.save(checkpoint)
+    out.mkdir(parents=True, exist_ok=True)
+    # Half precision halves the wheel; the package loads it in single precision on a CPU.
+    model.eval().half().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    made = {
+        **asdict(recipe),
+        "corpus": corpus_hash(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "tokens": trainer.tokens,
+        "seconds": round(trainer.seconds),
+        "loss": round(sum(trainer.losses[-100:]) / len(trainer.losses[-100:]), 4),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    (out / "training.json").write_text(json.dumps(made, indent=2) + "\n")
+    print(f"The model is in {out}; `python -m nbtune.tiny.evaluate --model {out}` scores it.")
+
+
+def _tokenizer(recipe: Recipe, work: Path) -> PreTrainedTokenizerFast:
+    folder = work / "tokenizer"
+    if not folder.exists():
+        build_tokenizer(sample_text(recipe.seed)).save_pretrained(folder)
+    loaded: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
+    return loaded
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m nbtune.tiny.train", description=__doc__)
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=Recipe.seed, help="random seed (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=Path("tiny_work"), help="folder of the checkpoint")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the finished model")
+    options = parser.parse_args(arguments)
+    run(Recipe(steps=options.steps, seed=options.seed), options.work, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""The fit loop: torchkeras' `KerasModel` for adapters, with the defects of its `fit` mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+
+from nbtune.errors import NbtuneError
+from nbtune.training._torchkeras import TorchkerasModel
+from nbtune.training.step_runner import StepRunner
+
+__all__ = ["KerasModel"]
+
+
+class KerasModel(TorchkerasModel):
+    """Fits the trainable parameters of a network, an adapter's for example.
+
+    Constructor, `fit` arguments, callback hooks (``on_fit_start``, ``on_train_epoch_end``,
+    ``on_validation_epoch_end``, ``on_fit_end``, each called with the model) and the history
+    DataFrame are torchkeras'. Beside that:
+
+    - `fit` can be called again, without validation data, and with another precision;
+    - a callback ends it after the current epoch by setting ``model.stop_training = True``;
+    - checkpoints hold the trainable parameters alone, as safetensors;
+    - the network stays on its device and is in eval mode afterwards, also after Ctrl-C or an error;
+    - a loss that is not finite raises before it reaches the weights' checkpoint.
+
+    Parameters
+    ----------
+    net
+        The network; what requires gradients is trained.
+    loss_fn
+        ``loss_fn(logits, batch)``. Default: `nbtune.training.step_runner.target_loss`.
+    metrics_dict
+        Modules ``metric(logits, batch)`` by name. The epoch's value is ``metric.compute()`` where the
+        module has that, followed by ``metric.reset()``, else the mean over the steps.
+    optimizer
+        Default: AdamW with learning rate 3e-4.
+    lr_scheduler
+        Stepped after every optimizer step.
+    **kwargs
+        Handed to the StepRunner, as in torchkeras; ours takes ``after_step`` and ``penalty``.
+    """
+
+    StepRunner = StepRunner
+
+    def __init__(
+        self,
+        net: torch.nn.Module,
+        loss_fn: Callable[..., torch.Tensor] | None = None,
+        metrics_dict: dict[str, torch.nn.Module] | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        lr_scheduler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        trainable = [p for p in net.parameters() if p.requires_grad]
+        if not trainable:
+            raise NbtuneError("Nothing to train: no parameter of the network requires gradients.")
+        super().__init__(net, loss_fn, metrics_dict, optimizer or torch.optim.AdamW(trainable, lr=3e-4), lr_scheduler, **kwargs)
+        self.stop_training = False
+        self.steps = 0
+
+    def fit(
+        self,
+        train_data: Iterable[Any],
+        val_data: Iterable[Any] | None = None,
+        epochs: int = 10,
+        ckpt_path: str | Path | None = None,
+        patience: int | None = 5,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        callbacks: list[Any] | None = None,
+        plot: bool = False,
+        wandb: bool | str = False,
+        mixed_precision: str = "no",
+        cpu: bool = False,
+        gradient_accumulation_steps: int = 1,
+    ) -> pd.DataFrame:
+        """Train.
+
+        Parameters
+        ----------
+        train_data, val_data
+            A DataLoader, or any iterable of batches, gone through once an epoch.
+        epochs
+            Most epochs.
+        ckpt_path
+            Where the best checkpoint by `monitor` is kept; it is loaded at the end. Default: none is
+            kept, and the last weights stay.
+        patience
+            Epochs without improvement before stopping; None never stops for that.
+        monitor, mode
+            The metric that decides, and whether ``"min"`` or ``"max"`` is better. Without validation
+            data ``val_loss`` means ``train_loss``.
+        callbacks
+            Objects with any of the hooks.
+        plot
+            Draw torchkeras' progress and curves.
+        wandb
+            Log to Weights & Biases; a text names the project.
+        mixed_precision, cpu, gradient_accumulation_steps
+            As Accelerate takes them.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per epoch: epoch, losses, metrics, learning rate.
+
+        Raises
+        ------
+        NbtuneError
+            When the data is empty, the monitored metric does not exist, or the loss is not finite.
+        """
+        if epochs < 1:
+            raise NbtuneError(f"epochs is {epochs}: expected 1 or more.")
+        monitor = "train_loss" if val_data is None and monitor == "val_loss" else monitor
+        self.accelerator = Accelerator(mixed_precision=mixed_precision, cpu=cpu, gradient_accumulation_steps=gradient_accumulation_steps)
+        net, optimizer, scheduler = held = self._parts()
+        self.net, self.optimizer = self.accelerator.prepare(net, optimizer)
+        self.lr_scheduler = self.accelerator.prepare(scheduler) if scheduler is not None else None
+        self.history: dict[str, list[float]] = {}
+        self.stop_training, self.epochs = False, epochs
+        self.callbacks = [*self._torchkeras_callbacks(plot, wandb), *(callbacks or [])]
+        try:
+            self._call("on_fit_start")
+            self._epochs(self._prepared(train_data), self._prepared(val_data), epochs, ckpt_path, patience, monitor, mode)
+            self._call("on_fit_end")
+        finally:
+            self.net, self.optimizer, self.lr_scheduler = held
+            self.accelerator.free_memory()
+            self.net.eval()
+        if ckpt_path is not None and Path(ckpt_path).exists():
+            self.load_ckpt(ckpt_path)
+        return pd.DataFrame(self.history)
+
+    def evaluate(self, val_data: Iterable[Any], quiet: bool = True) -> dict[str, float]:
+        """Return the losses and metrics on `val_data`, named ``val_...``; nothing is trained.
+
+        Parameters
+        ----------
+        val_data
+            Batches.
+        quiet
+            Kept for torchkeras' signature; nothing is printed either way.
+        """
+        if not hasattr(self, "accelerator"):
+            self.accelerator = Accelerator()
+        return self._epoch(self._prepared(val_data), "val")
+
+    def save_ckpt(self, ckpt_path: str | Path | None = None, accelerator: Accelerator | None = None) -> None:
+        """Write the trainable parameters, and nothing else, as safetensors.
+
+        Parameters
+        ----------
+        ckpt_path
+            The file.
+        accelerator
+            Kept for torchkeras' signature.
+        """
+        net = (accelerator or self.accelerator).unwrap_model(self.net)
+        state = {name: p.detach().cpu().contiguous() for name, p in net.named_parameters() if p.requires_grad}
+        save_file(state, str(ckpt_path))
+
+    def load_ckpt(self, ckpt_path: str | Path | None = None) -> None:
+        """Read what `save_ckpt` wrote back into the network.
+
+        Parameters
+        ----------
+        ckpt_path
+            The file.
+        """
+        _, unexpected = self.net.load_state_dict(load_file(str(ckpt_path)), strict=False)
+        if unexpected:
+            raise NbtuneError(f"{ckpt_path} holds parameters that this network does not have, such as {unexpected[0]}.")
+        self.from_scratch = False
+
+    def _epochs(
+        self,
+        train: Iterable[Any],
+        val: Iterable[Any] | None,
+        epochs: int,
+        ckpt_path: str | Path | None,
+        patience: int | None,
+        monitor: str,
+        mode: str,
+    ) -> None:
+        best_epoch, best = 0, 0.0
+        for epoch in range(1, epochs + 1):
+            self._record({"epoch": epoch, **self._epoch(train, "train")})
+            self._call("on_train_epoch_end")
+            if val is not None:
+                self._record(self._epoch(val, "val"))
+            self._call("on_validation_epoch_end")
+            if monitor not in self.history:
+                raise NbtuneError(f"monitor {monitor!r} is not measured: choose one of {', '.join(self.history)}.")
+            value = self.history[monitor][-1]
+            if best_epoch == 0 or (value > best if mode == "max" else value < best):
+                best_epoch, best = epoch, value
+                if ckpt_path is not None and self.accelerator.is_local_main_process:
+                    self.save_ckpt(ckpt_path)
+            if self.stop_training or (patience is not None and epoch - best_epoch >= patience):
+                break
+
+    def _epoch(self, batches: Iterable[Any], stage: str) -> dict[str, float]:
+        """Run one epoch and return its losses and metrics, averaged over the steps."""
+        training = stage == "train"
+        runner = self.StepRunner(
+            net=self.net,
+            loss_fn=self.loss_fn,
+            accelerator=self.accelerator,
+            stage=stage,
+            metrics_dict=self.metrics_dict,
+            optimizer=self.optimizer if training else None,
+            lr_scheduler=self.lr_scheduler if training else None,
+            **self.kwargs,
+        )
+        logs: list[dict[str, float]] = []
+        with torch.set_grad_enabled(training):
+            for batch in batches:
+                with self.accelerator.accumulate(self.net):
+                    losses, metrics = runner(batch)
+                logs.append({**losses, **metrics})
+                if training:
+                    self._finite(losses)
+                    self.steps += self.accelerator.sync_gradients
+        if not logs:
+            raise NbtuneError(f"The {stage} data holds no batch.")
+        means = {name: logs[-1][name] if name == "lr" else sum(log[name] for log in logs) / len(logs) for name in logs[-1]}
+        for name, metric in self.metrics_dict.items():
+            if hasattr(metric, "compute"):
+                means[f"{stage}_{name}"] = float(metric.compute())
+                metric.reset()
+        return means
+
+    @staticmethod
+    def _finite(losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            if value != value or value in (float("inf"), float("-inf")):
+                raise NbtuneError(f"{name} became {value}: the training was stopped. Try a smaller --lr.")
+
+    def _prepared(self, data: Iterable[Any] | None) -> Any:
+        if isinstance(data, DataLoader):
+            return self.accelerator.prepare(data)
+        return None if data is None else _OnDevice(data, self.accelerator.device)
+
+    @staticmethod
+    def _torchkeras_callbacks(plot: bool, wandb: bool | str) -> list[Any]:
+        chosen: list[Any] = []
+        if plot:
+            from torchkeras.kerascallbacks import VisMetric, VisProgress
+
+            chosen += [VisMetric(), VisProgress()]
+        if wandb:
+            from torchkeras.kerascallbacks import WandbCallback
+
+            chosen.append(WandbCallback(project=wandb if isinstance(wandb, str) else "nbtune"))
+        return chosen
+
+    def _parts(self) -> tuple[Any, Any, Any]:
+        return self.net, self.optimizer, self.lr_scheduler
+
+    def _record(self, log: dict[str, float]) -> None:
+        for name, value in log.items():
+            self.history.setdefault(name, []).append(value)
+
+    def _call(self, hook: str) -> None:
+        if self.accelerator.is_local_main_process:
+            for callback in self.callbacks:
+                if hasattr(callback, hook):
+                    getattr(callback, hook)(self)
+
+
+class _OnDevice:
+    """Batches of a plain iterable, moved to the device as a DataLoader's would be."""
+
+    def __init__(self, batches: Iterable[Any], device: torch.device) -> None:
+        self._batches, self._device = batches, device
+
+    def __iter__(self) -> Iterator[Any]:
+        return (send_to_device(batch, self._device) for batch in self._batches)

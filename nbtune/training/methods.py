@@ -1,0 +1,106 @@
+"""The table of methods: for each its PEFT configuration, its learning rate, what it needs while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import AdaLoraConfig, LoraConfig, PeftConfig
+
+from nbtune.errors import NbtuneError, did_you_mean
+
+__all__ = ["METHODS", "Method", "find_method"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to adapt a model.
+
+    Parameters
+    ----------
+    name
+        What ``--method`` takes.
+    learning_rate
+        Default learning rate.
+    rank
+        Default rank.
+    config
+        ``config(rank, steps)`` makes the PEFT configuration for a fit of at most so many steps.
+    hooks
+        ``hooks(net)`` makes the StepRunner's ``penalty`` and ``after_step`` for an adapted network.
+    """
+
+    name: str
+    learning_rate: float
+    rank: int
+    config: Callable[[int, int], PeftConfig]
+    hooks: Callable[[Any], dict[str, Callable[[], Any]]]
+
+
+def _lora(rank: int, steps: int) -> PeftConfig:
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _adalora(rank: int, steps: int) -> PeftConfig:
+    """AdaLoRA (Zhang et al. 2023) starts at 1.5 times the rank and prunes to it over the first half of the steps."""
+    return AdaLoraConfig(
+        init_r=rank + rank // 2,
+        target_r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.0,
+        tinit=min(5, steps // 10),
+        tfinal=steps // 2,
+        deltaT=2,
+        total_step=steps,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
+    """AdaLoRA is a fixed-rank LoRA unless ranks are re-allocated each step and its factors are kept orthogonal."""
+    config = net.peft_config[net.active_adapter]
+    factors = [p for name, p in net.named_parameters() if p.requires_grad and ("lora_A" in name or "lora_B" in name)]
+    identity = {size: torch.eye(size, device=net.device) for size in {min(p.shape) for p in factors}}
+    taken = 0
+
+    def penalty() -> torch.Tensor:
+        total = torch.zeros((), device=net.device)
+        for factor in factors:
+            gram = factor @ factor.T if factor.shape[0] < factor.shape[1] else factor.T @ factor
+            total = total + torch.linalg.matrix_norm(gram - identity[min(factor.shape)])
+        penalised: torch.Tensor = config.orth_reg_weight * total / len(factors)
+        return penalised
+
+    def after_step() -> None:
+        nonlocal taken
+        taken += 1
+        # Past the last step PEFT would prune once more and freeze the ranks.
+        if taken < config.total_step:
+            net.base_model.update_and_allocate(taken)
+
+    return {"penalty": penalty, "after_step": after_step}
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("lora", 3e-3, 16, _lora, lambda net: {}),
+        Method("adalora", 8e-3, 16, _adalora, _adalora_hooks),
+    )
+}
+
+
+def find_method(name: str) -> Method:
+    """Return a method of the table.
+
+    Raises
+    ------
+    NbtuneError
+        When there is no such method.
+    """
+    if name not in METHODS:
+        raise NbtuneError(f"--method {name} is unknown: use {', '.join(METHODS)}.{did_you_mean(name, METHODS)}")
+    return METHODS[name]

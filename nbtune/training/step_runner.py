@@ -1,0 +1,120 @@
+"""One training or evaluation step over labelled tokens: what `KerasModel` calls for each batch."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from nbtune.training._torchkeras import TorchkerasStepRunner
+
+__all__ = ["StepRunner", "target_loss", "trained_logits"]
+
+
+def target_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the weighted Kullback-Leibler divergence from the targets to the predictions.
+
+    For a target that is one token this is its cross-entropy; for the distribution of the untouched
+    model it is the distance from it, so that zero means "as before".
+
+    Parameters
+    ----------
+    logits
+        Shape (trained tokens, vocabulary).
+    batch
+        ``target_tokens`` and ``target_shares`` of shape (trained tokens, k) and ``weights`` of shape
+        (trained tokens,), as `nbtune.data.encoding.collate` makes them.
+    """
+    shares = batch["target_shares"]
+    log_q = torch.log_softmax(logits.float(), dim=-1).gather(-1, batch["target_tokens"])
+    divergence = torch.xlogy(shares, shares) - shares * log_q
+    return (divergence.sum(-1) * batch["weights"]).sum() / batch["weights"].sum()
+
+
+class StepRunner(TorchkerasStepRunner):
+    """Computes the loss on the answer's tokens alone, end of turn included, and makes the step.
+
+    Takes torchkeras' arguments. ``loss_fn(logits, batch)`` sees logits of shape (trained tokens,
+    vocabulary) and the batch; the default is `target_loss`. A metric sees the same two, and its
+    result is averaged over the epoch. Two keyword arguments of the `KerasModel` come here:
+    ``penalty()``, added to the loss, and ``after_step()``, called after each optimizer step while the
+    gradients are still there.
+
+    Override `__call__` for a loss of your own; see docs/training.md for an example.
+    """
+
+    def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, float], dict[str, float]]:
+        """Make one step.
+
+        Parameters
+        ----------
+        batch
+            As `nbtune.data.encoding.collate` makes it.
+
+        Returns
+        -------
+        tuple of dict
+            The step's losses and its metrics, each by name.
+        """
+        with self.accelerator.autocast():
+            logits = trained_logits(self.net, batch)
+            loss = (self.loss_fn or target_loss)(logits, batch)
+            if self.stage == "train" and "penalty" in self.kwargs:
+                loss = loss + self.kwargs["penalty"]()
+        if self.stage == "train" and self.optimizer is not None:
+            self._update(loss)
+        metrics = {f"{self.stage}_{name}": float(metric(logits.detach(), batch)) for name, metric in self.metrics_dict.items()}
+        if self.stage == "train" and self.optimizer is not None:
+            metrics["lr"] = self.optimizer.param_groups[0]["lr"]
+        return {f"{self.stage}_loss": loss.item()}, metrics
+
+    def _update(self, loss: torch.Tensor) -> None:
+        self.accelerator.backward(loss)
+        if self.accelerator.sync_gradients:
+            self.accelerator.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.step()
+        if self.accelerator.sync_gradients and "after_step" in self.kwargs:
+            self.kwargs["after_step"]()
+        self.optimizer.zero_grad()
+
+
+def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Run a model and return the logits that predict trained tokens.
+
+    Rows are padded on the left, so the answers end together: no logits are computed before the
+    longest answer.
+
+    Parameters
+    ----------
+    net
+        A causal language model, with or without an adapter.
+    batch
+        As `nbtune.data.encoding.collate` makes it.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (trained tokens, vocabulary), in the order of the rows.
+    """
+    labels = batch["labels"]
+    first = int((labels != -100).any(dim=0).nonzero()[0])
+    kept = labels.shape[1] - first + 1
+    inputs: dict[str, Any] = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
+    accepted = _accepted(net)
+    if "logits_to_keep" in accepted:
+        inputs["logits_to_keep"] = kept
+    if "position_ids" not in accepted:
+        del inputs["position_ids"]
+    logits = net(**inputs, use_cache=False).logits[:, -kept:-1]
+    chosen: torch.Tensor = logits[labels[:, first:] != -100]
+    return chosen
+
+
+def _accepted(net: torch.nn.Module) -> set[str]:
+    """Return the argument names of the model's forward, wrappers around it looked through."""
+    inner: Any = getattr(net, "module", net)  # DistributedDataParallel
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    return set(inspect.signature(inner.forward).parameters)
