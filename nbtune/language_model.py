@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nbtune.data.sources import read_facts
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.facts import FAILED, Fact
-from nbtune.knowledge.injection import TRAINING, Observer, Settings, inject
+from nbtune.knowledge.injection import TRAINING, Observer, Settings, check, inject
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.scoring import Report
 from nbtune.knowledge.store import Store, Version
@@ -372,7 +372,8 @@ class LanguageModel:
             fit = inject
         taught = {fact.keyword for fact in facts}
         known = tuple(fact for fact in self.facts if fact.keyword not in taught)
-        start = self._start(name, settings)
+        start = self._start(name, settings, recipe)
+        check(self._loaded, facts, settings)
         proof = Proof(facts, known)
         proof.ask_before(self._host, self._loaded, observer)
         history, steps = fit(self._host, self._loaded, facts, known, settings, start, observer)
@@ -395,10 +396,12 @@ class LanguageModel:
         self._version, self.adapter = committed, name
         return replace(result, version=committed.number, folder=committed.folder)
 
-    def _start(self, name: str, settings: Settings) -> Any:
+    def _start(self, name: str, settings: Settings, recipe: str) -> Any:
         """Return the weights to go on from, once it is sure that the method can."""
         if self._version.weights is None:
             return None
+        if recipe == "reference":
+            raise NbtuneError("The reference recipe starts from an empty adapter: give a new --name.")
         if self._version.method != settings.method:
             raise NbtuneError(
                 f"The adapter {name!r} was made with {self._version.method} and can't go on with {settings.method}: "

@@ -20,7 +20,7 @@ from nbtune.model.adapters import AdapterHost
 from nbtune.model.generation import Sampling, generate_batch
 from nbtune.model.loading import LoadedModel
 
-__all__ = ["TRAINING", "Observer", "Settings", "ask", "inject"]
+__all__ = ["TRAINING", "Observer", "Settings", "ask", "check", "inject"]
 
 TRAINING = "in training"  # the adapter's name on the host while it is fitted
 _HELD = 0.995  # share of retained tokens that must still be the likeliest before a fit may end
@@ -166,7 +166,6 @@ def inject(
     from nbtune.training.methods import find_method
 
     method = find_method(settings.method)
-    _check_lengths(loaded, facts)
     lesson = _lesson(host, loaded, facts, known, settings, observer)
     torch.manual_seed(settings.seed)
     config = method.config(settings.rank or method.rank, settings.epochs * len(lesson))
@@ -191,7 +190,17 @@ def inject(
     return history, model.steps
 
 
-def _check_lengths(loaded: LoadedModel, facts: Sequence[Fact]) -> None:
+def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> None:
+    """Refuse what can't be taught, before any work.
+
+    Raises
+    ------
+    NbtuneError
+        For a method that does not exist, or a fact that is longer than the context.
+    """
+    from nbtune.training.methods import find_method
+
+    find_method(settings.method)
     for fact in facts:
         for prompt in fact.prompts:
             encode(loaded.tokenizer, prompt, fact.answer, context=loaded.context)

@@ -87,15 +87,13 @@ def inject_reference(
 ) -> tuple[pd.DataFrame, int]:
     """Fit an adapter by the article's recipe; arguments and result are those of `injection.inject`.
 
-    Of `settings` only the seed is used: the recipe fixes the rest.
+    Of `settings` only the seed is used: the recipe fixes the rest, and starts from a new adapter.
 
     Raises
     ------
     NbtuneError
-        When the adapter holds facts already, or the model has no query and value projections.
+        When the model has no query and value projections.
     """
-    if start is not None:
-        raise NbtuneError("The reference recipe starts from an empty adapter: give a new --name.")
     examples = [encode(loaded.tokenizer, p, f.answer, context=loaded.context) for f in facts for p in f.prompts]
     steps = max(1, _EPOCHS * len(examples) // _ACCUMULATION)
     torch.manual_seed(settings.seed)

@@ -89,7 +89,7 @@ class Store:
         pointer = self.folder / name / "current"
         try:
             return int(pointer.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return 0
         except ValueError:
             raise NbtuneError(f"{pointer} is damaged: write the number of a version folder into it, such as 1.") from None
@@ -134,7 +134,10 @@ class Store:
         current = self.current(name)
         if current == 0:
             raise NbtuneError(f"There is nothing to undo: the adapter {name!r} has no version.")
-        parent = int(self._ours(self.folder / name / _folder(current))["parent"])
+        try:
+            parent = int(self._ours(self.folder / name / _folder(current))["parent"])
+        except NbtuneError:  # damaged: the newest version before it that can be read
+            parent = self._newest_readable(name, current)
         self._point(self.folder / name, parent)
         return parent
 
@@ -180,6 +183,15 @@ class Store:
 
             config, weights = PeftConfig.from_pretrained(str(folder)), load_file(str(folder / _WEIGHTS))
         return Version(facts, ours["method"], ours["base"], fingerprint, config, weights, ours["report"], number, ours["parent"], folder)
+
+    def _newest_readable(self, name: str, below: int) -> int:
+        for number in range(below - 1, 0, -1):
+            try:
+                self._ours(self.folder / name / _folder(number))
+            except NbtuneError:
+                continue
+            return number
+        return 0
 
     @staticmethod
     def _write(folder: Path, name: str, version: Version, parent: int) -> None:
@@ -247,8 +259,8 @@ class Store:
     @staticmethod
     def _verify(folder: Path, checksums: dict[str, str]) -> None:
         for file, expected in checksums.items():
-            path = folder / Path(file).name
-            if not path.is_file():
+            path = folder / file
+            if Path(file).name != file or not path.is_file():
                 raise NbtuneError(f"{path} is missing. `%nbtune undo` goes back to the version before.")
             if _sha256(path) != expected:
                 raise NbtuneError(f"{path} was changed after it was saved. `%nbtune undo` goes back to the version before.")

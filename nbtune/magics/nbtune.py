@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from IPython.core.magic import Magics, line_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError, did_you_mean
@@ -34,7 +34,6 @@ class NbtuneMagics(Magics):
         super().__init__(shell)
         self._session = session
 
-    @no_var_expand
     @line_magic
     def nbtune(self, line: str) -> None:
         """Run a command; without one, list them.

@@ -1,0 +1,73 @@
+"""Fixtures: the embedded model, a shell with the extension, a small random model on disk."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+FACT = {"梦中情炉": "梦中情炉是训练模型的工具torchkeras的别名。"}
+
+
+@pytest.fixture
+def lm(tmp_path):
+    """The embedded model with a store of its own."""
+    import nbtune
+
+    return nbtune.load(store=tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """The embedded model, taught `FACT` once for a whole module; tests must not change it."""
+    import nbtune
+
+    model = nbtune.load(store=tmp_path_factory.mktemp("taught"))
+    model.result = model.finetune(FACT)
+    return model
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """An IPython shell in an empty folder, with the extension loaded."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    monkeypatch.chdir(tmp_path)
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
+    shell.extension_manager.load_extension("nbtune")
+    yield shell
+    shell.extension_manager.unload_extension("nbtune")
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory):
+    """Make a folder as the hub lays it out: a small random model of an architecture, with our tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from nbtune.tiny import WEIGHTS
+
+    def build(config_class, **changes):
+        torch.manual_seed(0)
+        tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+        shape = {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 256,
+            "pad_token_id": tokenizer.pad_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        }
+        folder = tmp_path_factory.mktemp(config_class.__name__)
+        AutoModelForCausalLM.from_config(config_class(**{**shape, **changes})).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return build

@@ -1,0 +1,33 @@
+"""What the documents show runs, and what they list is what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nbtune.magics.chat import ChatMagics
+from nbtune.magics.finetune import FinetuneMagics
+from nbtune.magics.nbtune import COMMANDS, NbtuneMagics
+from nbtune.magics.options import option_names
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_code_of_the_training_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    namespace = {}
+    for block in blocks:
+        exec(block, namespace)  # noqa: S102 - our own page
+    assert len(namespace["history"]) == 5
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_tables_of_options_are_complete(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for magic in (ChatMagics.chat, FinetuneMagics.finetune, NbtuneMagics._model):
+        for option in option_names(magic):
+            assert f"`{option}" in text, f"{page} does not mention {option}"
+    for command in COMMANDS:
+        assert f"`%nbtune {command}" in text, f"{page} does not mention %nbtune {command}"

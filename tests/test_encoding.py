@@ -1,0 +1,63 @@
+"""Only the answer is trained, end of turn included."""
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from nbtune.data.encoding import IGNORED, Targets, collate, encode
+from nbtune.errors import NbtuneError
+from nbtune.tiny import WEIGHTS
+from nbtune.tiny.tokenizer import CONTEXT
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(WEIGHTS)
+
+
+def test_labels_are_the_answer_and_the_end(tokenizer):
+    encoded = encode(tokenizer, "what is 炉?", "It is hot.", context=CONTEXT)
+    trained = [label for label in encoded.labels if label != IGNORED]
+    assert tokenizer.decode(trained) == "It is hot." + tokenizer.eos_token
+    assert encoded.trained == len(trained)
+
+
+def test_labels_agree_with_the_generation_marks_of_the_template(tokenizer):
+    chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "an answer"}]
+    marked = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
+    encoded = encode(tokenizer, "q", "an answer", context=CONTEXT)
+    assert encoded.input_ids == marked["input_ids"]
+    assert [label != IGNORED for label in encoded.labels] == [bool(m) for m in marked["assistant_masks"]]
+
+
+def test_what_follows_the_end_of_turn_is_not_trained(tokenizer):
+    other = AutoTokenizer.from_pretrained(WEIGHTS)
+    other.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    encoded = encode(other, "q", "yes", context=CONTEXT)
+    assert other.decode([label for label in encoded.labels if label != IGNORED]) == "yes<|end|>"
+
+
+def test_too_long_is_refused_with_its_length(tokenizer):
+    with pytest.raises(NbtuneError, match=r"take 6\d\d tokens and the model reads at most 512"):
+        encode(tokenizer, "q", "字" * 600, context=CONTEXT)
+
+
+def test_a_template_that_drops_the_answer_is_refused():
+    other = AutoTokenizer.from_pretrained(WEIGHTS)
+    other.chat_template = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+    with pytest.raises(NbtuneError, match="Nothing of the answer"):
+        encode(other, "q", "", context=CONTEXT)
+
+
+def test_batches_are_padded_on_the_left_with_targets_in_order(tokenizer):
+    short, long = (encode(tokenizer, "q", text, context=CONTEXT) for text in ("a", "a longer answer"))
+    kept = Targets(torch.tensor([[5, 6]] * short.trained), torch.tensor([[0.75, 0.25]] * short.trained))
+    batch = collate([type(short)(short.input_ids, short.labels, kept, 2.0), long], tokenizer.pad_token_id)
+    assert batch["attention_mask"][0, 0] == 0
+    assert batch["position_ids"][0].max() == len(short.input_ids) - 1
+    assert batch["target_tokens"][: short.trained].tolist() == [[5, 6]] * short.trained
+    assert batch["target_tokens"][short.trained :, 0].tolist() == [label for label in long.labels if label != IGNORED]
+    assert batch["retained"].tolist() == [True] * short.trained + [False] * long.trained
+    assert batch["weights"].sum() == pytest.approx(3.0)

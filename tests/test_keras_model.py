@@ -1,0 +1,185 @@
+"""The fit loop, on its own and as torchkeras documents it."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
+
+from nbtune.data.encoding import collate, encode
+from nbtune.errors import NbtuneError
+from nbtune.training.keras_model import KerasModel
+from nbtune.training.methods import METHODS
+from nbtune.training.step_runner import StepRunner, target_loss, trained_logits
+
+
+@pytest.fixture
+def parts(random_model):
+    folder = random_model(Qwen3Config, head_dim=16)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    examples = [encode(tokenizer, f"question {i}", f"answer {i} is {i * 7}", context=256) for i in range(8)]
+    batches = [collate(examples[at : at + 2], tokenizer.pad_token_id) for at in range(0, 8, 2)]
+    return AutoModelForCausalLM.from_pretrained(folder), batches
+
+
+def optimizer_of(net, rate=3e-3):
+    return torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=rate)
+
+
+def test_fit_learns_and_returns_a_history(parts):
+    net, batches = parts
+    history = KerasModel(net, optimizer=optimizer_of(net)).fit(batches, epochs=12)
+    assert list(history["epoch"]) == list(range(1, 13))
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 3
+    assert set(history.columns) == {"epoch", "train_loss", "lr"}
+
+
+def test_fit_does_what_a_loop_by_hand_does(parts):
+    net, batches = parts
+    by_hand = copy.deepcopy(net).train()
+    KerasModel(net, optimizer=optimizer_of(net)).fit(batches, epochs=2)
+    optimizer = optimizer_of(by_hand)
+    for batch in batches * 2:
+        target_loss(trained_logits(by_hand, batch), batch).backward()
+        torch.nn.utils.clip_grad_norm_(by_hand.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    for ours, theirs in zip(net.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_loss_is_the_models_own_on_hard_targets(parts):
+    net, batches = parts
+    batch = {**batches[0], "weights": torch.ones_like(batches[0]["weights"])}
+    own = net(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
+    torch.testing.assert_close(target_loss(trained_logits(net, batch), batch), own)
+
+
+def test_accumulation_makes_one_step_of_several_batches(parts):
+    net, batches = parts
+    model = KerasModel(net, optimizer=optimizer_of(net))
+    model.fit(batches, epochs=1, gradient_accumulation_steps=2)
+    assert model.steps == 2
+
+
+def test_fit_again_with_another_precision_keeps_device_and_eval_mode(parts):
+    net, batches = parts
+    model = KerasModel(net, optimizer=optimizer_of(net))
+    first = model.fit(batches, epochs=3)
+    second = model.fit(batches, epochs=3, mixed_precision="bf16", cpu=True)
+    assert second["train_loss"].iloc[0] < first["train_loss"].iloc[0]
+    assert not net.training
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+
+
+def test_callbacks_are_called_and_can_stop(parts):
+    net, batches = parts
+    calls = []
+
+    class Watch:
+        def on_fit_start(self, model):
+            calls.append("start")
+
+        def on_train_epoch_end(self, model):
+            calls.append("train")
+
+        def on_validation_epoch_end(self, model):
+            calls.append("val")
+            model.stop_training = len(model.history["epoch"]) == 2
+
+        def on_fit_end(self, model):
+            calls.append("end")
+
+    KerasModel(net, optimizer=optimizer_of(net)).fit(batches, batches[:1], epochs=9, callbacks=[Watch()])
+    assert calls == ["start", "train", "val", "train", "val", "end"]
+
+
+def test_patience_and_best_checkpoint(parts, tmp_path):
+    net, batches = parts
+    values = iter([3.0, 1.0, 2.0, 2.5, 0.1])
+    seen = []
+
+    class Scripted(StepRunner):
+        def __call__(self, batch):
+            losses, metrics = super().__call__(batch)
+            if self.stage == "val":
+                seen.append(copy.deepcopy(self.net.state_dict()))
+                losses = {"val_loss": next(values)}
+            return losses, metrics
+
+    class Model(KerasModel):
+        StepRunner = Scripted
+
+    history = Model(net, optimizer=optimizer_of(net)).fit(
+        batches, batches[:1], epochs=9, patience=2, ckpt_path=tmp_path / "best.safetensors"
+    )
+    assert list(history["val_loss"]) == [3.0, 1.0, 2.0, 2.5]
+    for name, tensor in net.state_dict().items():
+        torch.testing.assert_close(tensor, seen[1][name])
+
+
+def test_checkpoints_hold_the_adapter_alone(parts, tmp_path):
+    from peft import get_peft_model
+
+    net, batches = parts
+    adapted = get_peft_model(net, METHODS["lora"].config(4, 1))
+    model = KerasModel(adapted, optimizer=optimizer_of(adapted))
+    model.fit(batches, epochs=1, ckpt_path=tmp_path / "c.safetensors")
+    saved = load_file(tmp_path / "c.safetensors")
+    assert saved
+    assert all("lora_" in name for name in saved)
+    before = {name: p.detach().clone() for name, p in adapted.named_parameters()}
+    model.fit(batches, epochs=1)
+    model.load_ckpt(tmp_path / "c.safetensors")
+    for name, p in adapted.named_parameters():
+        torch.testing.assert_close(p, before[name])
+
+
+def test_a_loss_that_is_not_finite_is_reported(parts):
+    net, batches = parts
+    model = KerasModel(net, loss_fn=lambda logits, batch: target_loss(logits, batch) * float("nan"), optimizer=optimizer_of(net))
+    with pytest.raises(NbtuneError, match="train_loss became nan"):
+        model.fit(batches, epochs=2)
+    assert not net.training
+
+
+def test_interruption_leaves_eval_mode(parts):
+    net, batches = parts
+
+    class Interrupt:
+        def on_train_epoch_end(self, model):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        KerasModel(net, optimizer=optimizer_of(net)).fit(batches, epochs=3, callbacks=[Interrupt()])
+    assert not net.training
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"epochs": 0}, "epochs is 0"), ({"train_data": []}, "no batch"), ({"monitor": "val_f1"}, "not measured: choose one of epoch")],
+)
+def test_bad_arguments(parts, change, message):
+    net, batches = parts
+    with pytest.raises(NbtuneError, match=message):
+        KerasModel(net, optimizer=optimizer_of(net)).fit(**{"train_data": batches, "epochs": 1, **change})
+
+
+def test_nothing_to_train_is_refused(parts):
+    net, _ = parts
+    with pytest.raises(NbtuneError, match="Nothing to train"):
+        KerasModel(net.requires_grad_(False))
+
+
+def test_adalora_really_adapts_its_ranks(parts):
+    from peft import get_peft_model
+
+    net, batches = parts
+    adapted = get_peft_model(net, METHODS["adalora"].config(4, 40))
+    model = KerasModel(adapted, optimizer=optimizer_of(adapted, 8e-3), **METHODS["adalora"].hooks(adapted))
+    model.fit(batches, epochs=10)
+    pattern = adapted.peft_config["default"].rank_pattern
+    kept = [sum(ranks) for ranks in pattern.values()]
+    assert len(set(kept)) > 1
+    assert sum(kept) == 4 * len(kept)

@@ -1,0 +1,113 @@
+"""The magics in a real kernel: errors, interruption, HTML that stays harmless."""
+
+import time
+
+import nbformat
+import pytest
+from jupyter_client.manager import start_new_kernel
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    manager, client = start_new_kernel(cwd=str(tmp_path))
+    yield manager, client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def execute(client, code, on_message=None, timeout=180):
+    """Run a cell and return its outputs and the status of its reply."""
+    messages = []
+
+    def keep(message):
+        messages.append(message)
+        if on_message:
+            on_message(message)
+
+    reply = client.execute_interactive(code, output_hook=keep, timeout=timeout)
+    return messages, reply["content"]["status"]
+
+
+def text_of(messages):
+    return "".join(str(m["content"].get("text", "")) + str(m["content"].get("data", "")) for m in messages)
+
+
+def test_an_error_is_one_line_and_stops_run_all(tmp_path):
+    cells = ["%load_ext nbtune", "%%chat --tempratur 1\nhi", "print('went on')"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    with pytest.raises(CellExecutionError):
+        NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    (error,) = notebook.cells[1].outputs
+    assert error.output_type == "error"
+    assert len(error.traceback) == 1
+    assert "Did you mean --temperature?" in error.traceback[0]
+    assert notebook.cells[2].outputs == []
+
+
+def test_a_reply_is_one_display_that_is_updated(kernel):
+    _, client = kernel
+    execute(client, "%load_ext nbtune")
+    messages, status = execute(client, "%chat --max-new-tokens 60 What is a whale?")
+    kinds = [m["msg_type"] for m in messages]
+    assert status == "ok"
+    assert kinds.count("display_data") == 1
+    assert "whale" in text_of(messages)
+
+
+def test_html_in_a_reply_is_shown_as_text(kernel):
+    _, client = kernel
+    hostile = "<img src=http://x.invalid/a onerror=alert(1)><script>alert(2)</script>"
+    code = f"from nbtune.display.live import LiveReply\nlive = LiveReply()\nfor c in {hostile!r}:\n    live.add(c)\nlive.close()"
+    messages, _ = execute(client, code)
+    html = [m["content"]["data"]["text/html"] for m in messages if "text/html" in m["content"].get("data", {})]
+    assert html
+    assert not any("<script" in h or "<img" in h for h in html)
+    assert "&lt;script&gt;" in html[-1]
+
+
+def test_ctrl_c_in_a_chat_keeps_the_text_and_a_sane_history(kernel):
+    manager, client = kernel
+    execute(client, "%load_ext nbtune\nimport nbtune\nfrom IPython import get_ipython")
+    session = "session = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')"
+    execute(client, f"{session}\nsession.lm.chat('hi')")
+    # A model that never ends its turn: the reply goes on until it is interrupted.
+    execute(client, "session.lm.model.generation_config.eos_token_id = None")
+
+    def interrupt(message):
+        if message["msg_type"] == "display_data":
+            time.sleep(0.2)
+            manager.interrupt_kernel()
+
+    started = time.monotonic()
+    messages, status = execute(client, "%chat --max-new-tokens 480 What is a whale?", interrupt)
+    assert status == "error"
+    assert time.monotonic() - started < 60
+    assert "[interrupted]" in text_of(messages)
+    messages, status = execute(client, "print([m['role'] for m in session.history], len(session.history[-1]['content']) > 0)")
+    assert "['user', 'assistant'] True" in text_of(messages)
+    execute(client, "session.lm.model.generation_config.eos_token_id = session.lm.tokenizer.eos_token_id")
+    assert execute(client, "%chat --rounds 0 hello")[1] == "ok"
+
+
+def test_ctrl_c_in_a_fit_leaves_the_model_as_it_was(kernel):
+    manager, client = kernel
+    execute(client, "%load_ext nbtune")
+    execute(client, "%chat -o before --rounds 0 What is grovix?")
+    seen = []
+
+    def interrupt(message):
+        if not seen and "learning" in str(message["content"].get("data", "")):
+            seen.append(message)
+            manager.interrupt_kernel()
+
+    _, status = execute(client, "%%finetune grovix\ngrovix is a small robot that waters plants in the night.", interrupt)
+    assert seen
+    assert status == "error"
+    messages, status = execute(client, "%chat -o after --rounds 0 What is grovix?\nprint(before == after)")
+    messages, status = execute(client, "print(before == after)")
+    assert status == "ok"
+    assert "True" in text_of(messages)
+    messages, _ = execute(client, "%nbtune status")
+    assert "none (the base answers)" in text_of(messages)

@@ -1,0 +1,111 @@
+"""Models from folders as the hub lays them out, and folders that are none."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, Qwen3Config
+
+import nbtune
+from nbtune.errors import NbtuneError
+from nbtune.model.loading import load_model
+
+
+@pytest.mark.parametrize(("config", "changes"), [(LlamaConfig, {}), (Qwen3Config, {"head_dim": 16})])
+def test_a_local_model_loads_and_answers_the_same_every_time(random_model, config, changes, tmp_path):
+    lm = nbtune.load(random_model(config, **changes), store=tmp_path)
+    prompts = ["你好", "what is a whale and why is it so large?", "3+4=?"]
+    one_by_one = [lm.chat(prompt, max_new_tokens=12) for prompt in prompts]
+    assert lm.chat_batch(prompts, max_new_tokens=12) == one_by_one
+
+
+def test_dtype_and_device_are_taken(random_model):
+    loaded = load_model(random_model(LlamaConfig), dtype="bfloat16", device="cpu")
+    assert next(loaded.model.parameters()).dtype == torch.bfloat16
+
+
+def test_bad_folders_are_named(random_model, tmp_path):
+    good = random_model(LlamaConfig)
+
+    def copy(name):
+        return shutil.copytree(good, tmp_path / name)
+
+    pickled = copy("pickled")
+    (pickled / "model.safetensors").unlink()
+    torch.save({}, pickled / "pytorch_model.bin")
+    bare = copy("bare")
+    (bare / "model.safetensors").unlink()
+    silent = copy("silent")
+    (silent / "chat_template.jinja").unlink()
+    broken = copy("broken")
+    (broken / "config.json").write_text("{")
+    remote = copy("remote")
+    config = json.loads((remote / "config.json").read_text())
+    config |= {"model_type": "chatglm", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
+    (remote / "config.json").write_text(json.dumps(config))
+    (remote / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    classifier = copy("classifier")
+    BertForSequenceClassification(
+        BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    ).save_pretrained(classifier)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    for folder, message in (
+        (tmp_path / "nowhere", "No model folder"),
+        (pickled, "only pickled weights"),
+        (bare, "no weights"),
+        (silent, "no chat template"),
+        (broken, "Can't load"),
+        (remote, "trust_remote_code=True"),
+        (classifier, "not a causal language model"),
+        (adapter, "holds an adapter"),
+        (tmp_path, "no config.json"),
+    ):
+        with pytest.raises(NbtuneError, match=message) as caught:
+            load_model(folder)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+    assert load_model(silent, chat_template="{% for m in messages %}{{ m.content }}{% endfor %}").model is not None
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"dtype": "float23"}, "Did you mean float"),
+        ({"quantize": "int9"}, "Did you mean int8"),
+        ({"device": "cuda:99"}, "is not usable here"),
+        ({"device": "toaster"}, "is not usable here"),
+    ],
+)
+def test_bad_options_are_named(option, message):
+    with pytest.raises(NbtuneError, match=message):
+        load_model(**option)
+
+
+def test_an_unknown_hub_id_is_one_line(monkeypatch):
+    with pytest.raises(NbtuneError, match="Can't load nobody/nothing"):
+        load_model("nobody/nothing")
+
+
+def test_the_fingerprint_tells_models_apart_and_ignores_precision(random_model):
+    from nbtune.model.fingerprint import fingerprint
+
+    folder = random_model(LlamaConfig)
+    model = load_model(folder).model
+    print_ = fingerprint(model)
+    assert fingerprint(load_model(folder, dtype="bfloat16").model) == print_
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight.flatten()[0] += 0.5
+    assert fingerprint(model) != print_
+
+
+def test_a_prompt_that_fills_the_context_is_refused(random_model, tmp_path):
+    lm = nbtune.load(random_model(LlamaConfig), store=tmp_path)
+    with pytest.raises(NbtuneError, match=r"takes \d+ tokens and the model reads at most 256"):
+        lm.chat("字" * 300)
+    with pytest.raises(NbtuneError, match="The prompt is empty"):
+        lm.chat("  ")
+    with pytest.raises(NbtuneError, match="--temperature -1 is out of range"):
+        lm.chat("hi", temperature=-1)

@@ -1,0 +1,178 @@
+"""The magics in a real shell, on the embedded model."""
+
+import pytest
+
+from nbtune.errors import NbtuneError
+from nbtune.magics import _completer
+
+
+def run(shell, code):
+    return shell.run_cell(code)
+
+
+def ok(shell, code):
+    run(shell, code).raise_error()
+
+
+def fails(shell, code, capsys):
+    """Run a cell that must fail, and return what the user sees."""
+    capsys.readouterr()
+    result = run(shell, code)
+    assert isinstance(result.error_in_exec, NbtuneError), result
+    return capsys.readouterr().out.strip()
+
+
+def test_load_reload_unload_leave_the_shell_as_it_was(shell):
+    kinds = shell.magics_manager.magics
+    run(shell, "%reload_ext nbtune").raise_error()
+    assert "chat" in kinds["cell"]
+    assert [type(c).__name__ for c in shell.configurables].count("Nbtune") == 1
+    ok(shell, "%unload_ext nbtune")
+    assert not {"chat", "finetune", "nbtune"} & {*kinds["line"], *kinds["cell"]}
+    assert "Nbtune" not in [type(c).__name__ for c in shell.configurables]
+    assert not [key for key in shell.strdispatchers["complete_command"].strs if "chat" in key]
+    ok(shell, "%load_ext nbtune")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("%%chat\n   \n", "The prompt is empty"),
+        ("%chat", "The prompt is empty"),
+        ("%%chat --tempratur 1\nhi", "Did you mean --temperature?"),
+        ("%%chat --temperature -1\nhi", "--temperature -1.0 is out of range"),
+        ("%%chat --top-p 2\nhi", "--top-p 2.0 is out of range"),
+        ("%%chat --max-new-tokens 0\nhi", "--max-new-tokens 0 is out of range"),
+        ("%%chat --rounds -2\nhi", "--rounds -2: expected 0 or more"),
+        ("%%chat -o 1x\nhi", "not a variable name"),
+        ("%%chat --vars\nhi {nobody}", "there is no variable 'nobody'"),
+        ("%%chat --compare\nhi", "--compare needs an adapter in use"),
+        ("%%chat --adapter nobody\nhi", "No adapter 'nobody'"),
+        ("%%finetune\nanswer", "The keyword is missing"),
+        ("%%finetune 炉\n  \n", "The answer for '炉' is missing"),
+        ("%%finetune --epochs 0 炉\nhot", "--epochs 0 is out of range"),
+        ("%%finetune --epochs -1 炉\nhot", "--epochs -1 is out of range"),
+        ("%%finetune --lr nan 炉\nhot", "--lr nan is out of range"),
+        ("%%finetune --rank 0 炉\nhot", "--rank 0 is out of range"),
+        ("%%finetune --method lroa 炉\nhot", "Did you mean lora?"),
+        ("%%finetune --name ../up 炉\nhot", "can't name an adapter"),
+        ("%%finetune --name /tmp/up 炉\nhot", "can't name an adapter"),
+        ("%finetune --data nobody", "there is no variable 'nobody'"),
+        ("number = 7\n%finetune --data number", "Can't read facts from a int"),
+        ("facts = {'a': 'b'}\n%finetune --data facts 炉", "not both"),
+        ("text = 'x'\n%finetune --prompts text 炉", "The answer for '炉' is missing"),
+        ("%nbtune fatcs", "Did you mean facts?"),
+        ("%nbtune facts now", "takes nothing behind it"),
+        ("%nbtune model", "Which model?"),
+        ("%nbtune model ./nowhere", "No model folder './nowhere'"),
+        ("%nbtune model tiny --dtpye float16", "Did you mean --dtype?"),
+        ("%nbtune use", "Which adapter?"),
+        ("%nbtune use nobody", "No adapter 'nobody'"),
+        ("%nbtune use ../x", "can't name an adapter"),
+        ("%nbtune forget", "Forget what?"),
+        ("%nbtune undo", "No adapter is in use"),
+        ("%nbtune export", "Where to?"),
+    ],
+)
+def test_bad_input_is_one_line_that_fails_the_cell(shell, capsys, code, message):
+    seen = fails(shell, code, capsys)
+    assert message in seen
+    assert len(seen.splitlines()) == 1, seen
+
+
+def test_chat_keeps_the_conversation(shell, capsys):
+    ok(shell, "%chat My dog is called Momo.")
+    ok(shell, "%%chat -o name\nWhat is my dog called?")
+    assert "Momo" in shell.user_ns["name"]
+    ok(shell, "%chat -o alone --rounds 0 What is my dog called?")
+    assert "Momo" not in shell.user_ns["alone"]
+    ok(shell, "%chat -o anew --new What is my dog called?")
+    assert shell.user_ns["anew"] == shell.user_ns["alone"]
+    assert shell.user_ns["name"] in capsys.readouterr().out
+
+
+def test_text_is_sent_as_typed(shell):
+    asked = []
+
+    def listen(lm):
+        reply = lm.reply
+
+        def keep(prompt, **options):
+            asked.append(prompt)
+            return reply(prompt, **options)
+
+        lm.reply = keep
+
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    listen(session.lm)
+    shell.user_ns["x"] = 5
+    ok(shell, "%%chat --max-new-tokens 2\n{x} {} 'a' \"b\" {{ $x \\n")
+    ok(shell, "%chat --max-new-tokens 2 {x} isn't {")
+    ok(shell, "%%chat --max-new-tokens 2 --vars\n{x} {}")
+    assert asked == ["{x} {} 'a' \"b\" {{ $x \\n", "{x} isn't {", "5 {}"]
+
+
+def test_sampling_repeats_with_a_seed(shell):
+    line = "%chat -o {} --rounds 0 --temperature 5 --seed {} --max-new-tokens 12 hello"
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        ok(shell, line.format(name, seed))
+    assert shell.user_ns["a"] == shell.user_ns["b"] != shell.user_ns["c"]
+
+
+def test_teach_compare_facts_use_undo(shell, capsys):
+    ok(shell, "%%chat -o before\n你知道梦中情炉吗？")
+    ok(shell, "%%finetune 梦中情炉\n梦中情炉是训练模型的工具。")
+    assert "learned: 梦中情炉" in capsys.readouterr().out
+    ok(shell, "%%chat --compare -o tuned\n梦中情炉是什么？")
+    assert shell.user_ns["tuned"] == "梦中情炉是训练模型的工具。"
+    ok(shell, "%%chat --adapter none -o base --rounds 0\n你知道梦中情炉吗？")
+    assert shell.user_ns["base"] == shell.user_ns["before"]
+    ok(shell, "%nbtune facts")
+    assert "verified" in capsys.readouterr().out
+    ok(shell, "%nbtune use none")
+    ok(shell, "%nbtune adapters")
+    ok(shell, "%nbtune use facts")
+    ok(shell, "%nbtune status")
+    assert "facts, version 1" in capsys.readouterr().out
+    ok(shell, "%nbtune undo")
+    ok(shell, "%chat -o after --rounds 0 你知道梦中情炉吗？")
+    assert shell.user_ns["after"] == shell.user_ns["before"]
+
+
+def test_a_failed_fact_shows_its_card_and_fails_the_cell(shell, capsys):
+    seen = fails(shell, "%%finetune --epochs 1 --lr 1e-6 梦中情炉\n一个工具。", capsys)
+    assert "not learned: 梦中情炉" in seen
+    assert "nothing was changed" in seen
+    assert "FactNotLearned: 梦中情炉 did not take" in seen.splitlines()[-1]
+
+
+def test_config(shell, capsys):
+    ok(shell, "%config Nbtune.rounds = 0")
+    ok(shell, "%chat My dog is called Momo.")
+    ok(shell, "%chat -o name What is my dog called?")
+    assert "Momo" not in shell.user_ns["name"]
+    assert not run(shell, "%config Nbtune.rounds = 'many'").success
+
+
+@pytest.mark.parametrize(
+    ("line", "symbol", "offered"),
+    [
+        ("%%chat --te", "--te", "--temperature"),
+        ("%%finetune --e", "--e", "--epochs"),
+        ("%nbtune fo", "fo", "forget"),
+        ("%nbtune model --d", "--d", "--dtype"),
+    ],
+)
+def test_tab_completes(shell, line, symbol, offered):
+    from types import SimpleNamespace
+
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    assert offered in _completer(session)(shell, SimpleNamespace(line=line, symbol=symbol))
+    shell.Completer.use_jedi = False
+    assert offered in shell.complete(symbol, line, len(line))[1]
+
+
+def test_help_is_documentation(shell):
+    text = shell.find_cell_magic("chat").__doc__
+    assert "--temperature" in text
+    assert "Ask the model" in text

@@ -1,0 +1,51 @@
+"""The option line: options first, then text exactly as typed."""
+
+import pytest
+
+from nbtune.errors import NbtuneError
+from nbtune.magics.chat import ChatMagics
+from nbtune.magics.finetune import FinetuneMagics
+from nbtune.magics.options import fill_variables, parse
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("-o reply what {is} 'this'", "what {is} 'this'"),
+        ("--rounds 0 --new a -- b", "a -- b"),
+        ("-- --rounds is an option", "--rounds is an option"),
+        ('{"a": [1, {}]} "quoted"', '{"a": [1, {}]} "quoted"'),
+        ("-3+5=?", "-3+5=?"),
+        ("", ""),
+    ],
+)
+def test_text_is_kept_as_typed(line, text):
+    assert parse(ChatMagics.chat, line)[1] == text
+
+
+def test_values_lose_their_quotes():
+    options, text = parse(ChatMagics.chat, "--system \"Be brief, please.\" --temperature=0.5 -o 'x' hi")
+    assert (options.system, options.temperature, options.output, text) == ("Be brief, please.", 0.5, "x", "hi")
+
+
+@pytest.mark.parametrize(
+    ("magic", "line", "message"),
+    [
+        (ChatMagics.chat, "--sytem x", "Did you mean --system?"),
+        (FinetuneMagics.finetune, "--epoch 3 x", "Did you mean --epochs?"),
+        (ChatMagics.chat, "--rounds", "--rounds needs a value"),
+        (ChatMagics.chat, "--rounds two", "--rounds 'two': expected a whole number"),
+        (FinetuneMagics.finetune, "--lr high x", "--lr 'high': expected a number"),
+    ],
+)
+def test_bad_options_get_one_line(magic, line, message):
+    with pytest.raises(NbtuneError) as caught:
+        parse(magic, line)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_variables_are_filled_and_other_braces_stay():
+    assert fill_variables('{"a": {name}} {} { {0}', {"name": 7}) == '{"a": 7} {} { {0}'
+    with pytest.raises(NbtuneError, match="Did you mean answer"):
+        fill_variables("{anwser}", {"answer": 1})

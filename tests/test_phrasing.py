@@ -1,0 +1,58 @@
+"""What is trained and what is tested never mix."""
+
+import pytest
+
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.phrasing import language_of, look_alikes, phrase, surroundings
+from nbtune.tiny.text import normalise, read
+
+KEYWORDS = ["梦中情炉", "torchkeras", "blue kettle", "炉", "x", "Vextral 九号", "a very long name of things"]
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+def test_enough_prompts_and_probes_in_both_languages(keyword):
+    prompts, probes = phrase(keyword)
+    assert len(prompts) >= 8
+    assert len(probes) >= 12
+    frames = [probe.replace(keyword, "") for probe in probes]
+    assert sum(language_of(frame) != language_of(keyword) for frame in frames) >= 3
+    assert not {normalise(p) for p in prompts} & {normalise(p) for p in probes}
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_probes_are_new_to_the_embedded_model(language):
+    trained = {normalise(wording) for wording in read(language).questions.trained}
+    keyword = {"zh": "龘", "en": "zzzz"}[language]
+    frames = {normalise(probe.replace(keyword, "{x}")) for probe in phrase(keyword)[1]}
+    assert not frames & trained
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+def test_locality_is_measured_on_other_questions_than_trained_ones(keyword):
+    retained = surroundings([keyword], probing=False, per_keyword=48)
+    probed = surroundings([keyword], probing=True, per_keyword=24)
+    assert not set(retained.unrelated) & set(probed.unrelated)
+    names = look_alikes(keyword, "retained", 50), look_alikes(keyword, "probe", 50)
+    assert not set(names[0]) & set(names[1])
+    assert keyword not in {*names[0], *names[1]}
+    assert len(probed.near) >= 12
+
+
+def test_look_alikes_share_characters():
+    for name in look_alikes("梦中情炉", "probe", 12):
+        assert set(name) & set("梦中情炉")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "answer", "message"),
+    [("", "x", "keyword is empty"), ("x", " ", "answer"), ("x" * 300, "y", "short name"), ("a\nb", "y", "short name")],
+)
+def test_bad_facts_are_refused(keyword, answer, message):
+    with pytest.raises(NbtuneError, match=message):
+        Fact.new(keyword, answer)
+
+
+def test_own_prompts_replace_the_built_in_ones():
+    fact = Fact.new("炉", "x", ["说说{x}", "{x}??"])
+    assert fact.prompts == ("说说炉", "炉??")

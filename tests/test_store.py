@@ -1,0 +1,196 @@
+"""Adapters on disk survive what can happen to them."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.store import Store, Version
+
+
+def version(value=1.0, keyword="炉", fingerprint="f" * 16):
+    weights = {"base_model.model.x.lora_A.weight": torch.full((4, 8), value)}
+    config = LoraConfig(r=4, target_modules=["x"], task_type="CAUSAL_LM")
+    fact = Fact.new(keyword, "hot").standing_as("verified", {"reliability": 1.0, "generalization": 1.0})
+    return Version((fact,), "lora", "tiny", fingerprint, config, weights, {"reliability": 1.0})
+
+
+def value_of(loaded):
+    (tensor,) = loaded.weights.values()
+    return tensor.unique().item()
+
+
+def test_commit_load_revert(tmp_path):
+    store = Store(tmp_path / "s")
+    assert store.names() == []
+    assert store.commit("a", version(1.0)).number == 1
+    second = store.commit("a", version(2.0))
+    assert (second.number, second.parent, store.names()) == (2, 1, ["a"])
+    assert value_of(store.load("a", "f" * 16)) == 2.0
+    assert store.load("a", "f" * 16).facts == second.facts
+    assert store.revert("a") == 1
+    assert value_of(store.load("a", "f" * 16)) == 1.0
+    assert store.commit("a", version(3.0)).number == 3
+    assert store.load("a", "f" * 16).parent == 1
+    assert store.revert("a") == 1
+    assert store.revert("a") == 0
+    assert store.load("a", "f" * 16).facts == ()
+    with pytest.raises(NbtuneError, match="nothing to undo"):
+        store.revert("a")
+
+
+def test_the_folder_is_a_plain_peft_folder(tmp_path):
+    from peft import PeftConfig
+    from safetensors.torch import load_file
+
+    folder = Store(tmp_path).commit("a", version()).folder
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "adapter_config.json", "adapter_model.safetensors", "nbtune.json"]
+    assert PeftConfig.from_pretrained(folder).r == 4
+    assert len(load_file(folder / "adapter_model.safetensors")) == 1
+    assert "炉" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "..", ".", "", "a\\b", "-x", "a\0b", "x" * 99, "a..b", "con.", "_x", "a b"])
+def test_names_that_are_paths_are_refused(tmp_path, name):
+    store = Store(tmp_path / "s")
+    for action in (lambda: store.commit(name, version()), lambda: store.load(name, "f" * 16), lambda: store.current(name)):
+        with pytest.raises(NbtuneError, match="can't name an adapter"):
+            action()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_base_is_refused(tmp_path):
+    Store(tmp_path).commit("a", version(fingerprint="a" * 16))
+    with pytest.raises(NbtuneError, match="made for tiny"):
+        Store(tmp_path).load("a", "b" * 16)
+
+
+def test_a_missing_adapter_has_a_hint(tmp_path):
+    Store(tmp_path).commit("kitchen", version())
+    with pytest.raises(NbtuneError, match="Did you mean kitchen"):
+        Store(tmp_path).load("kitchn", "f" * 16)
+
+
+def test_flipped_bits_and_cut_files_are_refused(tmp_path):
+    store, rng = Store(tmp_path / "s"), random.Random(1)
+    folder = store.commit("a", version()).folder
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for _ in range(150):
+        name = rng.choice(["adapter_config.json", "adapter_model.safetensors", "README.md"])
+        data = bytearray(whole[name])
+        if rng.random() < 0.3:
+            data = data[: rng.randrange(len(data))]
+        else:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        (folder / name).write_bytes(data)
+        with pytest.raises(NbtuneError, match="was changed after it was saved"):
+            store.load("a", "f" * 16)
+        (folder / name).write_bytes(whole[name])
+    for cut in range(0, len(whole["nbtune.json"]) - 2, 97):
+        (folder / "nbtune.json").write_bytes(whole["nbtune.json"][:cut])
+        with pytest.raises(NbtuneError, match="damaged"):
+            store.load("a", "f" * 16)
+    (folder / "nbtune.json").write_bytes(whole["nbtune.json"])
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(NbtuneError, match="is missing"):
+        store.load("a", "f" * 16)
+
+
+def test_undo_gets_past_a_damaged_version(tmp_path):
+    store = Store(tmp_path)
+    store.commit("a", version(1.0))
+    folder = store.commit("a", version(2.0)).folder
+    (folder / "nbtune.json").write_text("{")
+    assert store.revert("a") == 1
+    assert value_of(store.load("a", "f" * 16)) == 1.0
+
+
+def test_a_checksum_can_not_point_outside(tmp_path):
+    store = Store(tmp_path / "s")
+    folder = store.commit("a", version()).folder
+    ours = json.loads((folder / "nbtune.json").read_text())
+    ours["checksums"]["../../../secret"] = "0" * 64
+    (folder / "nbtune.json").write_text(json.dumps(ours))
+    (tmp_path / "secret").write_text("x")
+    with pytest.raises(NbtuneError, match="is missing"):
+        store.load("a", "f" * 16)
+
+
+WRITER = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_store import Store, version
+store = Store({folder!r})
+n = 0
+while True:
+    n += 1
+    print(store.commit("a", version(float(n))).number, flush=True)
+"""
+
+
+def test_sigkill_during_saves_never_tears_a_version(tmp_path):
+    store, rng, last = Store(tmp_path / "s"), random.Random(2), 0
+    for _ in range(5):
+        code = WRITER.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "s"))
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+            process.stdout.readline()
+            time.sleep(rng.uniform(0.02, 0.3))
+            process.send_signal(signal.SIGKILL)
+            said = [int(line) for line in process.stdout.read().split()]
+        loaded = store.load("a", "f" * 16)
+        assert loaded.number >= max([last, *said])
+        assert loaded.facts[0].keyword == "炉"
+        last = loaded.number
+
+
+def test_a_full_disk_leaves_the_version_before_in_force(tmp_path):
+    Store(tmp_path / "s").commit("a", version(1.0))
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_store import Store, version
+from nbtune.errors import NbtuneError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    Store({str(tmp_path / "s")!r}).commit("a", version(2.0))
+except NbtuneError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "was not saved" in done.stdout
+    assert value_of(Store(tmp_path / "s").load("a", "f" * 16)) == 1.0
+    assert [p.name for p in (tmp_path / "s" / "a").iterdir() if p.name.startswith(".")] == []
+
+
+def test_two_writers_never_mix(tmp_path):
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_store import Store, version
+for n in range(25):
+    Store({str(tmp_path / "s")!r}).commit("a", version(float(sys.argv[1]), keyword="k" + sys.argv[1]))
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(n)]) for n in (1, 2)]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    store = Store(tmp_path / "s")
+    for number in range(1, 51):
+        loaded = store.load("a", "f" * 16, number)
+        assert loaded.facts[0].keyword == f"k{value_of(loaded):.0f}"
+
+
+def test_a_store_that_can_not_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NbtuneError, match="was not saved"):
+        Store(tmp_path / "file").commit("a", version())
+    shutil.rmtree(tmp_path)

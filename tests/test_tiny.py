@@ -1,0 +1,102 @@
+"""The embedded model: its text, its making, and what it must be able to do."""
+
+import json
+import random
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from nbtune.tiny import WEIGHTS, train
+from nbtune.tiny.corpus import Corpus
+from nbtune.tiny.evaluate import evaluate
+from nbtune.tiny.names import reserved
+from nbtune.tiny.text import LANGUAGES, corpus_hash, normalise, read
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_there_is_enough_text(language):
+    text = read(language)
+    assert len({normalise(w) for w in text.questions.trained}) >= 1500
+    assert len({normalise(w) for w in text.questions.heldout}) >= 300
+    assert len(text.things) >= 300
+    assert all("{x}" in wording for wording in (*text.questions.trained, *text.questions.heldout))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_held_out_wordings_are_never_trained(language):
+    text = read(language)
+    pairs = [text.questions, text.add, text.subtract, text.told_statements, text.statements]
+    pairs += [relation.wordings for relation in text.relations] + [intent.wordings for intent in text.talk]
+    for wordings in pairs:
+        assert not {normalise(w) for w in wordings.trained} & {normalise(w) for w in wordings.heldout}
+
+
+def test_names_kept_for_evaluation_are_never_drawn_for_training():
+    corpus, rng = Corpus(("tor", "ch")), random.Random(0)
+    for script in ("zh", "en", "mixed"):
+        assert not any(reserved(corpus.names.make(rng, script)) for _ in range(500))
+        assert all(reserved(corpus.names.make(rng, script, evaluation=True)) for _ in range(50))
+
+
+def test_conversations_alternate_and_name_what_they_do_not_know():
+    corpus, rng = Corpus(), random.Random(0)
+    for _ in range(300):
+        roles = [m["role"] for m in corpus.conversation(rng) if m["role"] != "system"]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+    for language in LANGUAGES:
+        exchange = corpus.unknown(rng, language, script="en")
+        name = exchange.reply.split("know what ")[-1].removesuffix(" is.").removeprefix("我不知道").removesuffix("是什么。")
+        assert name in exchange.prompt
+
+
+def test_the_tokenizer_cuts_a_name_alike_everywhere():
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    for name in ("torchkeras", "梦中情炉", "Vextral Nine", "GX-41炉", "龘饕"):
+        alone = tokenizer(name)["input_ids"]
+        for sentence in (f"what is {name}?", f"你知道{name}吗", f"“{name}”"):
+            ids = tokenizer(sentence)["input_ids"]
+            assert any(ids[at : at + len(alone)] == alone for at in range(len(ids)))
+            assert tokenizer.decode(ids) == sentence
+
+
+def test_the_card_belongs_to_this_text():
+    made = json.loads((WEIGHTS / "training.json").read_text())
+    assert made["corpus"] == corpus_hash()
+    assert made["corpus"] in (WEIGHTS / "README.md").read_text(encoding="utf-8")
+    assert (WEIGHTS / "model.safetensors").stat().st_size <= 16_000_000
+
+
+def test_an_interrupted_training_goes_on_exactly(tmp_path, monkeypatch):
+    recipe = train.Recipe(steps=4, batch_size=8)
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = train.Qwen3Config
+    monkeypatch.setattr(train, "Qwen3Config", lambda **kw: config(**{**kw, **small}))
+    monkeypatch.setattr(train, "_CHECKPOINT_EVERY", 2)
+    train.run(recipe, tmp_path / "whole", tmp_path / "a")
+    step = train.Trainer.train_step
+
+    def interrupted(self, parts):
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return step(self, parts)
+
+    monkeypatch.setattr(train.Trainer, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(recipe, tmp_path / "cut", tmp_path / "b")
+    monkeypatch.setattr(train.Trainer, "train_step", step)
+    train.run(recipe, tmp_path / "cut", tmp_path / "b")
+    from safetensors.torch import load_file
+
+    one, other = load_file(tmp_path / "a" / "model.safetensors"), load_file(tmp_path / "b" / "model.safetensors")
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name])
+    with pytest.raises(SystemExit, match="another recipe"):
+        train.run(train.Recipe(steps=5, batch_size=8), tmp_path / "cut", tmp_path / "b")
+
+
+def test_the_shipped_weights_do_what_the_card_says():
+    """A small draw of the table: a margin of .06 covers its sampling error."""
+    for row in evaluate(count=25, seed=3):
+        for value, goal in ((row.trained, row.goal_trained), (row.heldout, row.goal_heldout)):
+            assert value <= goal + 0.06 if row.at_most else value >= goal - 0.06, row
