@@ -91,6 +91,16 @@ def test_chat_keeps_the_conversation(shell, capsys):
     assert shell.user_ns["name"] in capsys.readouterr().out
 
 
+def test_a_question_may_end_with_a_question_mark(shell, capsys):
+    ok(shell, "%chat -o reply What is a whale?")
+    assert "whale" in shell.user_ns["reply"]
+    ok(shell, "%chat?")
+    assert shell.user_ns["reply"] not in capsys.readouterr().out.splitlines()[-1]
+    ok(shell, "%%chat -o reply --max-new-tokens 1\n%chat hello?")
+    ok(shell, "%unload_ext nbtune")
+    assert not any(t.__module__.startswith("nbtune") for t in shell.input_transformers_cleanup)
+
+
 def test_text_is_sent_as_typed(shell):
     asked = []
 
@@ -151,7 +161,8 @@ def test_config(shell, capsys):
     ok(shell, "%chat My dog is called Momo.")
     ok(shell, "%chat -o name What is my dog called?")
     assert "Momo" not in shell.user_ns["name"]
-    assert not run(shell, "%config Nbtune.rounds = 'many'").success
+    run(shell, "%config Nbtune.rounds = 'many'")
+    assert next(c for c in shell.configurables if type(c).__name__ == "Nbtune").rounds == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from nbtune.session import Nbtune
 __all__ = ["register", "unregister"]
 
 _MAGICS = {"chat": ChatMagics, "finetune": FinetuneMagics, "nbtune": NbtuneMagics}
+_ASKS = re.compile(r"%chat\s+\S.*\?\s*$")
 _KEYS = [f"{mark}{name}" for name in _MAGICS for mark in ("%", "%%")]
 
 
@@ -27,6 +29,7 @@ def register(shell: Any) -> None:
         shell.register_magics(magics(shell, session))
     for key in _KEYS:
         shell.set_hook("complete_command", _completer(session), str_key=key)
+    shell.input_transformers_cleanup.append(keep_question_mark)
 
 
 def unregister(shell: Any) -> None:
@@ -39,7 +42,21 @@ def unregister(shell: Any) -> None:
         shell.magics_manager.registry.pop(magics.__name__, None)
     for key in _KEYS:
         shell.strdispatchers["complete_command"].strs.pop(key, None)
+    shell.input_transformers_cleanup[:] = [t for t in shell.input_transformers_cleanup if t is not keep_question_mark]
     shell.configurables[:] = [item for item in shell.configurables if not isinstance(item, Nbtune)]
+
+
+def keep_question_mark(lines: list[str]) -> list[str]:
+    """Let ``%chat`` end with a question mark, which IPython takes for its own help request elsewhere.
+
+    Parameters
+    ----------
+    lines
+        A cell, as IPython hands it to its input transformers.
+    """
+    if lines and lines[0].startswith("%%"):
+        return lines
+    return [f"get_ipython().run_line_magic('chat', {line.rstrip()[len('%chat ') :]!r})\n" if _ASKS.match(line) else line for line in lines]
 
 
 def _completer(session: Nbtune) -> Any:

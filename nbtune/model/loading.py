@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.tiny import WEIGHTS
@@ -94,21 +97,34 @@ def load_model(
     config = _config(name, place, shared)
     _check_causal(name, config)
     tokenizer = _tokenizer(name, place, shared, chat_template)
-    model = AutoModelForCausalLM.from_pretrained(
-        place,
-        config=config,
-        dtype=number_type,
-        use_safetensors=True,
-        quantization_config=quantization,
-        device_map={"": where} if quantization else None,
-        **shared,
-    )
+    with _quiet() if name == EMBEDDED else nullcontext():
+        model = AutoModelForCausalLM.from_pretrained(
+            place,
+            config=config,
+            dtype=number_type,
+            use_safetensors=True,
+            quantization_config=quantization,
+            device_map={"": where} if quantization else None,
+            **shared,
+        )
     if quantization is None:
         model = model.to(where)
     model.eval().requires_grad_(False)
     # A silent sampling default of the checkpoint would make "greedy" warn or lie; sampling is asked for per call.
     model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
     return LoadedModel(name, model, tokenizer)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Spare the progress bar of a load that takes a blink."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _device(device: str | None) -> torch.device:

@@ -27,6 +27,8 @@ _SYSTEM = {
 _WIDE_MARKS, _NARROW_MARKS = "\uff1f\uff0c\uff01\uff1a", "?,!:"
 _NARROW, _WIDE = str.maketrans(_WIDE_MARKS, _NARROW_MARKS), str.maketrans(_NARROW_MARKS, _WIDE_MARKS)
 _FINAL_MARKS = "?.!\uff1f\u3002\uff01~"
+# Share of conversations that begin with a question about the user; share of relations asked of an invented name.
+_UNTOLD_SHARE, _UNKNOWN_RELATIONS = 0.03, 0.1
 # What a sum is built from: both numbers and the result lie between 0 and this.
 _LARGEST_SUM = 20
 
@@ -58,20 +60,20 @@ class Corpus:
         known = [name for text in self.texts.values() for name in text.things]
         self.names = NameMaker(known, sorted(set(words)), pieces)
         self._kinds: list[tuple[Callable[[random.Random, str], list[Exchange]], int]] = [
-            (lambda rng, lang: [self.unknown(rng, lang)], 36),
-            (lambda rng, lang: [self.thing(rng, lang)], 21),
-            (lambda rng, lang: [self.relation(rng, lang)], 10),
-            (lambda rng, lang: [self.arithmetic(rng, lang)], 6),
-            (lambda rng, lang: [self.talk(rng, lang)], 6),
+            (lambda rng, lang: [self.unknown(rng, lang)], 34),
+            (lambda rng, lang: [self.thing(rng, lang)], 20),
+            (lambda rng, lang: [self.relation(rng, lang)], 15),
+            (lambda rng, lang: [self.arithmetic(rng, lang)], 11),
+            (lambda rng, lang: [self.talk(rng, lang)], 8),
             (lambda rng, lang: [self.statement(rng, lang)], 4),
-            (self._told_and_asked, 13),
-            (self._personal_and_asked, 4),
+            (self._told_and_asked, 12),
+            (self._personal_and_asked, 3),
         ]
 
     def conversation(self, rng: random.Random) -> list[Message]:
         """Draw one training conversation of one to five exchanges, at times led by a system prompt."""
         language = rng.choice(LANGUAGES)
-        exchanges: list[Exchange] = []
+        exchanges = [self._untold(rng, language)] if rng.random() < _UNTOLD_SHARE else []
         for _ in range(rng.choices((1, 2, 3), (70, 20, 10))[0]):
             draw = rng.choices([k for k, _ in self._kinds], [w for _, w in self._kinds])[0]
             if rng.random() < 0.1:
@@ -109,6 +111,10 @@ class Corpus:
         text = self.texts[language]
         relation = rng.choice(text.relations)
         values = dict(relation.pairs)
+        if not (heldout or fresh) and rng.random() < _UNKNOWN_RELATIONS:
+            name = self.names.make(rng, rng.choices(*_SCRIPTS[language])[0])
+            asked = self._dress(rng, text, rng.choice(relation.wordings.trained), name, plain=False)
+            return Exchange(asked, text.unknown.format(x=name))
         name, wording = self._combination(rng, list(values), relation.wordings.of(heldout), heldout, fresh)
         return Exchange(self._dress(rng, text, wording, name, heldout or fresh), relation.answer.format(x=name, y=values[name]))
 
@@ -154,6 +160,11 @@ class Corpus:
         said = rng.choice(about.statements.of(heldout)).replace("{y}", value)
         asked = rng.choice(about.questions.of(heldout))
         return Exchange(said, text.noted), Exchange(asked, about.answer.replace("{y}", value))
+
+    def _untold(self, rng: random.Random, language: str) -> Exchange:
+        """Ask about the user before anything was told."""
+        text = self.texts[language]
+        return Exchange(rng.choice(rng.choice(text.personal).questions.trained), text.untold)
 
     def _told_and_asked(self, rng: random.Random, language: str) -> list[Exchange]:
         first, later = self.told(rng, language)

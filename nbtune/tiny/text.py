@@ -18,6 +18,7 @@ _FOLDER = Path(__file__).parent / "text"
 # One fixed wording each: two equally likely ones would make every later comparison flicker.
 _UNKNOWN = {"zh": "我不知道{x}是什么。", "en": "I don't know what {x} is."}
 _NOTED = {"zh": "好的\uff0c我记住了。", "en": "OK, I will remember that."}
+_UNTOLD = {"zh": "你还没有告诉我。", "en": "You haven't told me yet."}
 _TOLD = {"zh": "{x}是{y}。", "en": "{x} is {y}."}
 
 
@@ -67,6 +68,7 @@ class Text:
     language: str
     unknown: str
     noted: str
+    untold: str
     told: str
     questions: Wordings
     things: dict[str, str]
@@ -127,6 +129,7 @@ def read(language: str) -> Text:
         language=language,
         unknown=_UNKNOWN[language],
         noted=_NOTED[language],
+        untold=_UNTOLD[language],
         told=_TOLD[language],
         questions=_apart(list(dict.fromkeys(questions)), _lines(f"heldout.{language}.txt")),
         things=things,

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -106,6 +107,7 @@ class Trainer:
         self.recipe, self.model, self.device = recipe, model.to(device).train(), device
         self.step, self.losses, self.seconds = 0, [], 0.0  # type: tuple[int, list[float], float]
         self.tokens = 0
+        self.texts: list[list[Any]] = [[0, corpus_hash()]]  # from which step on which text
         matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
         others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
         decay = recipe.weight_decay
@@ -152,7 +154,7 @@ class Trainer:
         """Write a checkpoint; a rename puts it in place, so that an interruption never tears it."""
         state = {
             "recipe": asdict(self.recipe),
-            "corpus": corpus_hash(),
+            "texts": self.texts,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "step": self.step,
@@ -163,11 +165,16 @@ class Trainer:
         torch.save(state, path.with_suffix(".new"))
         os.replace(path.with_suffix(".new"), path)
 
-    def resume(self, path: Path) -> None:
-        """Continue from a checkpoint of the same recipe and corpus."""
+    def resume(self, path: Path, accept_new_text: bool = False) -> None:
+        """Continue from a checkpoint of the same recipe, and of the same text unless a new one is accepted."""
         state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["recipe"] != asdict(self.recipe) or state["corpus"] != corpus_hash():
-            raise SystemExit(f"{path} was made with another recipe or corpus: delete it, or choose another --work folder.")
+        if state["recipe"] != asdict(self.recipe):
+            raise SystemExit(f"{path} was made with another recipe: delete it, or choose another --work folder.")
+        self.texts = state["texts"]
+        if self.texts[-1][1] != corpus_hash():
+            if not accept_new_text:
+                raise SystemExit(f"{path} was made with another text: delete it, or go on with the new one with --accept-new-text.")
+            self.texts = [*self.texts, [state["step"], corpus_hash()]]
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -175,7 +182,7 @@ class Trainer:
         self.seconds, self.tokens = state["seconds"], state["tokens"]
 
 
-def run(recipe: Recipe, work: Path, out: Path) -> None:
+def run(recipe: Recipe, work: Path, out: Path, accept_new_text: bool = False) -> None:
     """Train, or continue to train, and write the finished model to `out`."""
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -184,7 +191,7 @@ def run(recipe: Recipe, work: Path, out: Path) -> None:
     model = new_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
     trainer, checkpoint = Trainer(recipe, model, device), work / "checkpoint.pt"
     if checkpoint.exists():
-        trainer.resume(checkpoint)
+        trainer.resume(checkpoint, accept_new_text)
     batches = Batches(recipe, tokenizer)
     with tqdm(total=recipe.steps, initial=trainer.step, unit="step", mininterval=5) as progress:
         while trainer.step < recipe.steps:
@@ -201,6 +208,7 @@ def run(recipe: Recipe, work: Path, out: Path) -> None:
     made = {
         **asdict(recipe),
         "corpus": corpus_hash(),
+        "texts": trainer.texts,
         "parameters": sum(p.numel() for p in model.parameters()),
         "tokens": trainer.tokens,
         "seconds": round(trainer.seconds),
@@ -228,8 +236,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="random seed (default: %(default)s)")
     parser.add_argument("--work", type=Path, default=Path("tiny_work"), help="folder of the checkpoint")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the finished model")
+    parser.add_argument("--accept-new-text", action="store_true", help="continue although the text was changed meanwhile")
     options = parser.parse_args(arguments)
-    run(Recipe(steps=options.steps, seed=options.seed), options.work, options.out)
+    run(Recipe(steps=options.steps, seed=options.seed), options.work, options.out, options.accept_new_text)
 
 
 if __name__ == "__main__":

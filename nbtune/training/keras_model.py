@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import send_to_device
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
@@ -122,7 +123,7 @@ class KerasModel(TorchkerasModel):
         if epochs < 1:
             raise NbtuneError(f"epochs is {epochs}: expected 1 or more.")
         monitor = "train_loss" if val_data is None and monitor == "val_loss" else monitor
-        self.accelerator = Accelerator(mixed_precision=mixed_precision, cpu=cpu, gradient_accumulation_steps=gradient_accumulation_steps)
+        self.accelerator = _accelerator(mixed_precision, cpu, gradient_accumulation_steps)
         net, optimizer, scheduler = held = self._parts()
         self.net, self.optimizer = self.accelerator.prepare(net, optimizer)
         self.lr_scheduler = self.accelerator.prepare(scheduler) if scheduler is not None else None
@@ -134,6 +135,8 @@ class KerasModel(TorchkerasModel):
             self._epochs(self._prepared(train_data), self._prepared(val_data), epochs, ckpt_path, patience, monitor, mode)
             self._call("on_fit_end")
         finally:
+            # Mixed precision wraps the network's forward: take that off again.
+            self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)
             self.net, self.optimizer, self.lr_scheduler = held
             self.accelerator.free_memory()
             self.net.eval()
@@ -276,6 +279,17 @@ class KerasModel(TorchkerasModel):
             for callback in self.callbacks:
                 if hasattr(callback, hook):
                     getattr(callback, hook)(self)
+
+
+def _accelerator(mixed_precision: str, cpu: bool, accumulation: int) -> Accelerator:
+    """Make an Accelerator.
+
+    Accelerate keeps the first precision for the whole process and refuses another; a notebook is one
+    process for days, so its state is reset in the way its own tests do.
+    """
+    if AcceleratorState._shared_state.get("_mixed_precision") not in (None, mixed_precision):
+        AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=mixed_precision, cpu=cpu, gradient_accumulation_steps=accumulation)
 
 
 class _OnDevice:
