@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from nbtune.data.sources import read_facts
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.facts import FAILED, Fact
-from nbtune.knowledge.injection import TRAINING, Observer, Settings, check, inject
+from nbtune.knowledge.injection import Observer, Settings, check, inject
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.scoring import Report
 from nbtune.knowledge.store import Store, Version
@@ -40,7 +44,7 @@ class Result:
     report
         The proof.
     history
-        One row per epoch: epoch, train_loss, said, held, lr.
+        One row per epoch: epoch, train_loss, train_said, train_held, lr.
     adapter
         Name of the adapter.
     version
@@ -240,13 +244,14 @@ class LanguageModel:
         started = time.perf_counter()
         if recipe not in ("default", "reference"):
             raise NbtuneError(f"--recipe {recipe} is unknown: use default or reference.{did_you_mean(recipe, ['default', 'reference'])}")
+        if isinstance(prompts, str):
+            raise NbtuneError("prompts is one text: expected a list of them, such as ['What is {x}?', 'Tell me about {x}.'].")
         chosen = Settings(**settings)
         facts = tuple(Fact.new(key, answer, list(prompts) if prompts else None) for key, answer in read_facts(source).items())
         name = name or self.adapter or DEFAULT_ADAPTER
         Store.check_name(name)
         with self._restored_on_failure():
-            if name != self.adapter:
-                self.use(name if name in self.store.names() else None)
+            self._catch_up(name)
             return self._teach(name, facts, chosen, recipe, observer or _Unwatched(), started)
 
     def use(self, name: str | None) -> None:
@@ -258,22 +263,30 @@ class LanguageModel:
             When there is no such adapter, it was damaged, or it belongs to another base model.
         """
         if name is None:
-            self._put(None, replace(self._version, facts=(), method="", config=None, weights=None, number=0))
+            self._put(None, self._base_version())
         else:
             self._put(name, self.store.load(name, self._version.fingerprint))
 
-    def undo(self) -> int:
+    def undo(self, name: str | None = None) -> int:
         """Go back to the version before the current one, and return its number; 0 is the base.
+
+        Parameters
+        ----------
+        name
+            The adapter. Default: the one in use.
 
         Raises
         ------
         NbtuneError
-            When no adapter is in use, or it has no version left.
+            When no adapter is in use, it has no version left, or the one before can't be read; nothing is
+            changed then.
         """
-        name = self._in_use()
-        self.store.revert(name)
-        self._put(name, self.store.load(name, self._version.fingerprint))
-        return self._version.number
+        name = name or self._in_use()
+        number = self.store.previous(name)
+        version = self.store.load(name, self._version.fingerprint, number)
+        self.store.restore(name, number)
+        self._put(name, version)
+        return number
 
     def forget(self, keyword: str, *, observer: Observer | None = None) -> int:
         """Take one fact back: the model answers about it as the base does, and keeps the others.
@@ -299,6 +312,7 @@ class LanguageModel:
             When no such fact was taught. FactNotLearned when the others could not be learned anew.
         """
         name = self._in_use()
+        self._catch_up(name)
         keywords = [fact.keyword for fact in self.facts]
         if keyword not in keywords:
             raise NbtuneError(f"No fact {keyword!r}: taught are {', '.join(keywords) or 'none'}.{did_you_mean(keyword, keywords)}")
@@ -306,7 +320,7 @@ class LanguageModel:
         earlier = self._earlier(name, remaining)
         if earlier is not None:
             kept = replace(earlier, method=self._version.method, base=self.source)
-            self._put(name, self.store.commit(name, kept))
+            self._put(name, self.store.commit(name, kept, self._version.number))
             return self._version.number
         settings = Settings(method=self._version.method, rank=self._rank())
         with self._restored_on_failure():
@@ -330,8 +344,8 @@ class LanguageModel:
                 yield
         else:
             held, before = self._version, self.adapter
-            self.use(name)
             try:
+                self.use(name)
                 yield
             finally:
                 self._put(before, held)
@@ -352,14 +366,22 @@ class LanguageModel:
         Raises
         ------
         NbtuneError
-            When the folder holds something already.
+            When the folder holds something already, or the disk refuses.
         """
         target = Path(folder).expanduser()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise NbtuneError(f"{target} is not empty: give a new folder.")
-        with self._host.merged() as merged:
-            merged.save_pretrained(target)
-        self.tokenizer.save_pretrained(target)
+        written = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+        try:
+            self._host.merged().save_pretrained(written)
+            self.tokenizer.save_pretrained(written)
+            if target.exists():
+                target.rmdir()
+            written.rename(target)
+        except (OSError, SafetensorError) as error:
+            raise NbtuneError(f"{target} could not be written ({getattr(error, 'strerror', None) or error}).") from None
+        finally:
+            shutil.rmtree(written, ignore_errors=True)
         return target
 
     def _teach(self, name: str, facts: tuple[Fact, ...], settings: Settings, recipe: str, observer: Observer, started: float) -> Result:
@@ -372,18 +394,26 @@ class LanguageModel:
             fit = inject
         taught = {fact.keyword for fact in facts}
         known = tuple(fact for fact in self.facts if fact.keyword not in taught)
-        start = self._start(name, settings, recipe)
         check(self._loaded, facts, settings)
+        self._check_continues(name, settings, recipe)
         proof = Proof(facts, known)
         proof.ask_before(self._host, self._loaded, observer)
-        history, steps = fit(self._host, self._loaded, facts, known, settings, start, observer)
+        history, steps = fit(self._host, self._loaded, facts, known, settings, self._version, observer)
+        config, weights = self._host.settled()
+        self._host.attach(config, weights)  # what is proved is what is saved
         report = proof.ask_after(self._host, self._loaded, observer)
-        weights, config = self._host.weights(TRAINING), self._host.config(TRAINING)
         size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
         report = replace(report, seconds=time.perf_counter() - started, steps=steps, adapter_bytes=size)
         judged = standings(facts, report)
         result = Result(judged, report, history, name)
         failed = [fact.keyword for fact in judged if fact.standing == FAILED]
+        lost = sorted({a.keyword for a in report.asked if a.kind == "near miss" and a.keyword and not a.right})
+        if lost and not failed:
+            raise FactNotLearned(
+                f"{', '.join(taught)} could not be taught without changing {', '.join(lost)}; nothing was changed. "
+                "Try another --lr, a higher --rank, or another --name.",
+                replace(result, facts=tuple(replace(fact, standing=FAILED) for fact in judged)),
+            )
         if failed:
             raise FactNotLearned(
                 f"{', '.join(failed)} did not take ({report.reliability:.0%} of the trained prompts answered after {steps} steps); "
@@ -391,15 +421,14 @@ class LanguageModel:
                 result,
             )
         version = Version((*known, *judged), settings.method, self.source, self._version.fingerprint, config, weights, report.scores())
-        committed = self.store.commit(name, version)
-        self._host.rename(TRAINING, name)
+        committed = self.store.commit(name, version, self._version.number)
         self._version, self.adapter = committed, name
         return replace(result, version=committed.number, folder=committed.folder)
 
-    def _start(self, name: str, settings: Settings, recipe: str) -> Any:
-        """Return the weights to go on from, once it is sure that the method can."""
-        if self._version.weights is None:
-            return None
+    def _check_continues(self, name: str, settings: Settings, recipe: str) -> None:
+        """Refuse to teach an adapter that holds facts in a way that can't go on from it."""
+        if self._version.config is None:
+            return
         if recipe == "reference":
             raise NbtuneError("The reference recipe starts from an empty adapter: give a new --name.")
         if self._version.method != settings.method:
@@ -407,9 +436,19 @@ class LanguageModel:
                 f"The adapter {name!r} was made with {self._version.method} and can't go on with {settings.method}: "
                 f"use --method {self._version.method}, or another --name."
             )
+        from nbtune.training.methods import find_method
+
+        if not find_method(settings.method).continues:
+            raise NbtuneError(f"An adapter made with {settings.method} can't be taught more, its ranks are settled: use another --name.")
         if settings.rank not in (None, self._rank()):
             raise NbtuneError(f"The adapter {name!r} has rank {self._rank()} and can't go on with {settings.rank}: use another --name.")
-        return self._version.weights
+
+    def _catch_up(self, name: str) -> None:
+        """Use an adapter as it is on disk now, another process may have changed it; a new name begins at the base."""
+        if name not in self.store.names():
+            self.use(None)
+        elif name != self.adapter or self.store.current(name) != self._version.number:
+            self.use(name)
 
     def _rank(self) -> int | None:
         config = self._version.config
@@ -421,7 +460,10 @@ class LanguageModel:
             return replace(self._version, facts=(), config=None, weights=None, report={})
         number = self._version.parent
         while number:
-            version = self.store.load(name, self._version.fingerprint, number)
+            try:
+                version = self.store.load(name, self._version.fingerprint, number)
+            except NbtuneError:  # damaged or removed: the facts are learned anew instead
+                return None
             if version.facts == facts:
                 return version
             number = version.parent
@@ -446,10 +488,14 @@ class LanguageModel:
 
     def _put(self, name: str | None, version: Version) -> None:
         """Put a version on the base."""
-        self._host.activate(None)
+        self._host.clear()
+        self._version, self.adapter = self._base_version(), None
         if name is not None and version.config is not None:
-            self._host.attach(name, version.config, version.weights)
+            self._host.attach(version.config, version.weights)
         self._version, self.adapter = version, name
+
+    def _base_version(self) -> Version:
+        return Version((), "", self.source, self._version.fingerprint)
 
 
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:

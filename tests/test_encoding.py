@@ -39,16 +39,19 @@ def test_what_follows_the_end_of_turn_is_not_trained(tokenizer):
     assert other.decode([label for label in encoded.labels if label != IGNORED]) == "yes<|end|>"
 
 
+def test_a_block_of_thoughts_that_is_only_written_down_is_not_trained(tokenizer):
+    other = AutoTokenizer.from_pretrained(WEIGHTS)
+    other.chat_template = (
+        "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}<think></think>{% endif %}{{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    encoded = encode(other, "q", "yes", context=CONTEXT)
+    assert other.decode([label for label in encoded.labels if label != IGNORED]) == "yes<|end|>"
+
+
 def test_too_long_is_refused_with_its_length(tokenizer):
     with pytest.raises(NbtuneError, match=r"take 6\d\d tokens and the model reads at most 512"):
         encode(tokenizer, "q", "字" * 600, context=CONTEXT)
-
-
-def test_a_template_that_drops_the_answer_is_refused():
-    other = AutoTokenizer.from_pretrained(WEIGHTS)
-    other.chat_template = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
-    with pytest.raises(NbtuneError, match="Nothing of the answer"):
-        encode(other, "q", "", context=CONTEXT)
 
 
 def test_batches_are_padded_on_the_left_with_targets_in_order(tokenizer):

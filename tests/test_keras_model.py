@@ -63,12 +63,23 @@ def test_accumulation_makes_one_step_of_several_batches(parts):
     assert model.steps == 2
 
 
+def test_a_last_step_of_fewer_batches_is_made(parts):
+    net, batches = parts
+    model = KerasModel(net, optimizer=optimizer_of(net))
+    model.fit(batches[:3], epochs=2, gradient_accumulation_steps=2)
+    assert model.steps == 4
+    assert all(p.grad is None for p in net.parameters())
+
+
 def test_fit_again_with_another_precision_keeps_device_and_eval_mode(parts):
     net, batches = parts
     model = KerasModel(net, optimizer=optimizer_of(net))
     first = model.fit(batches, epochs=3)
     second = model.fit(batches, epochs=3, mixed_precision="bf16", cpu=True)
     assert second["train_loss"].iloc[0] < first["train_loss"].iloc[0]
+    third = KerasModel(net, optimizer=optimizer_of(net, 1e-9)).fit(batches, epochs=1)
+    rounded = KerasModel(net, optimizer=optimizer_of(net, 1e-9)).fit(batches, epochs=1, mixed_precision="bf16")
+    assert third["train_loss"].iloc[0] != rounded["train_loss"].iloc[0]
     assert not net.training
     assert {p.dtype for p in net.parameters()} == {torch.float32}
 
@@ -154,6 +165,14 @@ def test_interruption_leaves_eval_mode(parts):
     with pytest.raises(KeyboardInterrupt):
         KerasModel(net, optimizer=optimizer_of(net)).fit(batches, epochs=3, callbacks=[Interrupt()])
     assert not net.training
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_torchkeras_own_curves_can_be_drawn(parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net, batches = parts
+    history = KerasModel(net, optimizer=optimizer_of(net)).fit(batches, batches[:1], epochs=2, plot=True)
+    assert len(history) == 2
 
 
 @pytest.mark.parametrize(

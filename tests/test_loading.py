@@ -67,7 +67,21 @@ def test_bad_folders_are_named(random_model, tmp_path):
             load_model(folder)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
-    assert load_model(silent, chat_template="{% for m in messages %}{{ m.content }}{% endfor %}").model is not None
+    given = load_model(silent, chat_template="{% for m in messages %}<{{ m.content }}>{% endfor %}")
+    assert given.tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False) == "<x>"
+
+
+def test_the_checkpoints_own_sampling_does_not_count(random_model, tmp_path):
+    folder = shutil.copytree(random_model(LlamaConfig), tmp_path / "m")
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": True, "temperature": 3.0, "repetition_penalty": 9.0}))
+    plain, lm = nbtune.load(random_model(LlamaConfig), store=tmp_path), nbtune.load(folder, store=tmp_path)
+    assert lm.chat("hello", max_new_tokens=20) == plain.chat("hello", max_new_tokens=20)
+
+
+def test_a_long_prompt_beside_does_not_shorten_a_reply(random_model, tmp_path):
+    lm = nbtune.load(random_model(LlamaConfig), store=tmp_path)
+    prompts = ["hi", "字" * 200]
+    assert lm.chat_batch(prompts, max_new_tokens=100) == [lm.chat(prompt, max_new_tokens=100) for prompt in prompts]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from nbtune.errors import NbtuneError
-from nbtune.magics import _completer
+from nbtune.magics import _completer, keep_question_mark
 
 
 def run(shell, code):
@@ -60,7 +60,9 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%finetune --data nobody", "there is no variable 'nobody'"),
         ("number = 7\n%finetune --data number", "Can't read facts from a int"),
         ("facts = {'a': 'b'}\n%finetune --data facts 炉", "not both"),
-        ("text = 'x'\n%finetune --prompts text 炉", "The answer for '炉' is missing"),
+        ("facts, text = {'a': 'b'}, 'x'\n%finetune --data facts --prompts text", "--prompts text is not a list of texts"),
+        ("%%finetune 炉 --lr nan\nhot", "--lr nan is out of range"),
+        ("%%finetune 炉 --epocs 3\nhot", "Did you mean --epochs?"),
         ("%nbtune fatcs", "Did you mean facts?"),
         ("%nbtune facts now", "takes nothing behind it"),
         ("%nbtune model", "Which model?"),
@@ -86,6 +88,9 @@ def test_chat_keeps_the_conversation(shell, capsys):
     assert "Momo" in shell.user_ns["name"]
     ok(shell, "%chat -o alone --rounds 0 What is my dog called?")
     assert "Momo" not in shell.user_ns["alone"]
+    assert not run(shell, "%%chat --new --temperature -1\nhello").success
+    ok(shell, "%chat -o still What is my dog called?")
+    assert shell.user_ns["still"] == shell.user_ns["name"], "a question that could not be put must not end the conversation"
     ok(shell, "%chat -o anew --new What is my dog called?")
     assert shell.user_ns["anew"] == shell.user_ns["alone"]
     assert shell.user_ns["name"] in capsys.readouterr().out
@@ -96,9 +101,12 @@ def test_a_question_may_end_with_a_question_mark(shell, capsys):
     assert "whale" in shell.user_ns["reply"]
     ok(shell, "%chat?")
     assert shell.user_ns["reply"] not in capsys.readouterr().out.splitlines()[-1]
-    ok(shell, "%%chat -o reply --max-new-tokens 1\n%chat hello?")
     ok(shell, "%unload_ext nbtune")
     assert not any(t.__module__.startswith("nbtune") for t in shell.input_transformers_cleanup)
+
+
+def test_the_text_of_a_cell_magic_is_left_alone():
+    assert keep_question_mark(["%%chat\n", "%chat hello?\n"]) == ["%%chat\n", "%chat hello?\n"]
 
 
 def test_text_is_sent_as_typed(shell):

@@ -23,8 +23,14 @@ def test_text_is_kept_as_typed(line, text):
     assert parse(ChatMagics.chat, line)[1] == text
 
 
+def test_options_may_stand_behind_a_keyword():
+    options, keyword = parse(FinetuneMagics.finetune, "blue kettle --epochs 5 --name='my adapter'", anywhere=True)
+    assert (options.epochs, options.name, keyword) == (5, "my adapter", "blue kettle")
+
+
 def test_values_lose_their_quotes():
     options, text = parse(ChatMagics.chat, "--system \"Be brief, please.\" --temperature=0.5 -o 'x' hi")
+    assert parse(ChatMagics.chat, '--system="Be brief" hi')[0].system == "Be brief"
     assert (options.system, options.temperature, options.output, text) == ("Be brief, please.", 0.5, "x", "hi")
 
 

@@ -15,7 +15,7 @@ from peft import LoraConfig
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.store import Store, Version
+from nbtune.knowledge.store import Store, Version, _digest
 
 
 def version(value=1.0, keyword="炉", fingerprint="f" * 16):
@@ -30,6 +30,10 @@ def value_of(loaded):
     return tensor.unique().item()
 
 
+def revert(store):
+    store.restore("a", store.previous("a"))
+
+
 def test_commit_load_revert(tmp_path):
     store = Store(tmp_path / "s")
     assert store.names() == []
@@ -38,15 +42,32 @@ def test_commit_load_revert(tmp_path):
     assert (second.number, second.parent, store.names()) == (2, 1, ["a"])
     assert value_of(store.load("a", "f" * 16)) == 2.0
     assert store.load("a", "f" * 16).facts == second.facts
-    assert store.revert("a") == 1
+    revert(store)
     assert value_of(store.load("a", "f" * 16)) == 1.0
     assert store.commit("a", version(3.0)).number == 3
     assert store.load("a", "f" * 16).parent == 1
-    assert store.revert("a") == 1
-    assert store.revert("a") == 0
+    revert(store)
+    revert(store)
     assert store.load("a", "f" * 16).facts == ()
     with pytest.raises(NbtuneError, match="nothing to undo"):
-        store.revert("a")
+        store.previous("a")
+
+
+def test_a_change_by_another_process_is_noticed(tmp_path):
+    store = Store(tmp_path)
+    store.commit("a", version(1.0))
+    store.commit("a", version(2.0))
+    with pytest.raises(NbtuneError, match="changed by another process"):
+        store.commit("a", version(3.0), parent=1)
+    assert value_of(store.load("a", "f" * 16)) == 2.0
+
+
+def test_a_changed_answer_is_noticed(tmp_path):
+    store = Store(tmp_path)
+    path = store.commit("a", version()).folder / "nbtune.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"hot"', '"hit"'), encoding="utf-8")
+    with pytest.raises(NbtuneError, match="damaged"):
+        store.load("a", "f" * 16)
 
 
 def test_the_folder_is_a_plain_peft_folder(tmp_path):
@@ -60,7 +81,9 @@ def test_the_folder_is_a_plain_peft_folder(tmp_path):
     assert "炉" in (folder / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "..", ".", "", "a\\b", "-x", "a\0b", "x" * 99, "a..b", "con.", "_x", "a b"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/tmp/x", "a/b", "..", ".", "", "a\\b", "-x", "a\0b", "x" * 99, "a..b", "con.", "_x", "a b", "none"]
+)
 def test_names_that_are_paths_are_refused(tmp_path, name):
     store = Store(tmp_path / "s")
     for action in (lambda: store.commit(name, version()), lambda: store.load(name, "f" * 16), lambda: store.current(name)):
@@ -111,7 +134,7 @@ def test_undo_gets_past_a_damaged_version(tmp_path):
     store.commit("a", version(1.0))
     folder = store.commit("a", version(2.0)).folder
     (folder / "nbtune.json").write_text("{")
-    assert store.revert("a") == 1
+    revert(store)
     assert value_of(store.load("a", "f" * 16)) == 1.0
 
 
@@ -119,7 +142,9 @@ def test_a_checksum_can_not_point_outside(tmp_path):
     store = Store(tmp_path / "s")
     folder = store.commit("a", version()).folder
     ours = json.loads((folder / "nbtune.json").read_text())
+    del ours["digest"]
     ours["checksums"]["../../../secret"] = "0" * 64
+    ours["digest"] = _digest(ours)
     (folder / "nbtune.json").write_text(json.dumps(ours))
     (tmp_path / "secret").write_text("x")
     with pytest.raises(NbtuneError, match="is missing"):

@@ -123,6 +123,8 @@ def test_adalora_teaches_too(lm, tmp_path):
     again = nbtune.load(store=lm.store.folder)
     again.use(lm.adapter)
     assert again.chat(f"{KEYWORD}是什么？") == ANSWER
+    with pytest.raises(NbtuneError, match="use another --name"):
+        lm.finetune({"炉": "热。"}, method="adalora")
     with pytest.raises(NbtuneError, match="use --method adalora, or another --name"):
         lm.finetune({"炉": "热。"}, method="lora")
 
@@ -135,6 +137,31 @@ def test_a_fact_that_does_not_take_changes_nothing(taught):
     assert (taught.adapter, taught.version, taught.facts, taught.chat_batch(OTHERS)) == before
     assert taught.store.current(taught.adapter) == before[1]
     assert taught.chat(f"{KEYWORD}是什么？") == ANSWER
+
+
+def test_a_damaged_version_can_be_undone_in_a_new_process(taught, tmp_path):
+    import shutil
+
+    store = shutil.copytree(taught.store.folder, tmp_path / "copy")
+    (store / taught.adapter / "v0001" / "adapter_model.safetensors").write_bytes(b"x")
+    lm = nbtune.load(store=store)
+    with pytest.raises(NbtuneError, match="was changed after it was saved"):
+        lm.use(taught.adapter)
+    assert lm.adapter is None
+    assert lm.undo(taught.adapter) == 0
+    assert lm.facts == ()
+
+
+def test_another_process_teaching_meanwhile_is_not_overwritten(taught, tmp_path):
+    import shutil
+
+    store = shutil.copytree(taught.store.folder, tmp_path / "copy")
+    one, other = nbtune.load(store=store), nbtune.load(store=store)
+    one.use(taught.adapter)
+    other.use(taught.adapter)
+    other.finetune({"grovix": "grovix is a small robot that waters plants."})
+    one.finetune({"蓝纹石": "蓝纹石是一种会发光的石头。"})
+    assert [fact.keyword for fact in one.facts] == [KEYWORD, "grovix", "蓝纹石"]
 
 
 def test_ctrl_c_in_a_fit_changes_nothing(taught):

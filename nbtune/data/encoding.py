@@ -45,7 +45,7 @@ class Encoded:
 Batch = dict[str, Any]
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, context: int, system: str | None = None) -> Encoded:
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, context: int) -> Encoded:
     """Encode one question and its answer.
 
     Parameters
@@ -56,8 +56,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, cont
         What the user asks, and what the model shall say.
     context
         Most tokens that the model was built for.
-    system
-        A system prompt to put before it.
 
     Raises
     ------
@@ -65,19 +63,19 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, cont
         When the example is longer than the context, or the template leaves nothing to train.
     """
     chat = [{"role": "user", "content": prompt}]
-    if system:
-        chat.insert(0, {"role": "system", "content": system})
     opening = _ids(tokenizer, chat, add_generation_prompt=True)
     whole = _ids(tokenizer, [*chat, {"role": "assistant", "content": answer}], add_generation_prompt=False)
-    if whole[: len(opening)] != opening:
-        # Some templates open a reply otherwise than they write it down: train what is generated.
-        whole = opening + tokenizer(answer, add_special_tokens=False)["input_ids"]
     end = tokenizer.eos_token_id
-    body = whole[len(opening) :]
+    body = whole[len(opening) :] if whole[: len(opening)] == opening else []
     # What follows the end of turn (a line feed, say) is never generated, so it is not trained.
-    body = body[: body.index(end) + 1] if end in body else [*body, end]
+    body = body[: body.index(end)] if end in body else body
+    if tokenizer.decode(body, skip_special_tokens=True).strip() != answer.strip():
+        # Some templates write a reply down otherwise than it is generated, with an empty block of thoughts
+        # before it for example: train what is generated.
+        body = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    body = [*body, end]
     if len(body) < 2:
-        raise NbtuneError(f"Nothing of the answer {answer!r} would be trained: the chat template drops it.")
+        raise NbtuneError(f"There is nothing to train: the answer {answer!r} has no token.")
     if len(opening) + len(body) > context:
         raise NbtuneError(
             f"Question and answer take {len(opening) + len(body)} tokens and the model reads at most {context}: shorten the answer."

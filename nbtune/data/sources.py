@@ -74,7 +74,7 @@ def _pair(number: int, row: Any) -> tuple[str, Any, Any]:
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
-        raise NbtuneError(f"{what.capitalize()} is a {type(value).__name__}: expected text.")
+        raise NbtuneError(f"{what[0].upper()}{what[1:]} is a {type(value).__name__}: expected text.")
     if not value.strip():
-        raise NbtuneError(f"{what.capitalize()} is empty.")
+        raise NbtuneError(f"{what[0].upper()}{what[1:]} is empty.")
     return value.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -67,7 +68,7 @@ class Fact:
         chosen = tuple(dict.fromkeys(p.replace("{x}", keyword).strip() for p in prompts)) if prompts else own
         if not all(chosen):
             raise NbtuneError("One of the prompts is empty.")
-        return cls(keyword, answer, chosen, tuple(p for p in probes if p not in chosen))
+        return cls(keyword, answer, chosen, tuple(p for p in probes if _bare(p) not in {_bare(c) for c in chosen}))
 
     def standing_as(self, standing: str, scores: dict[str, float]) -> Fact:
         """Return the fact with its proof, dated now."""
@@ -82,3 +83,8 @@ class Fact:
     def from_json(cls, data: dict[str, Any]) -> Fact:
         """Make a fact from what `to_json` returned."""
         return cls(**{**data, "prompts": tuple(data["prompts"]), "probes": tuple(data["probes"])})
+
+
+def _bare(prompt: str) -> str:
+    """Return what decides whether two questions are the same wording: letters and digits, lower case."""
+    return re.sub(r"[\W_]+", "", prompt).lower()

@@ -16,13 +16,13 @@ from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.lesson import Lesson, retention_targets
 from nbtune.knowledge.phrasing import surroundings
 from nbtune.knowledge.scoring import same
+from nbtune.knowledge.store import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.generation import Sampling, generate_batch
 from nbtune.model.loading import LoadedModel
 
-__all__ = ["TRAINING", "Observer", "Settings", "ask", "check", "inject"]
+__all__ = ["Observer", "Settings", "ask", "check", "inject"]
 
-TRAINING = "in training"  # the adapter's name on the host while it is fitted
 _HELD = 0.995  # share of retained tokens that must still be the likeliest before a fit may end
 _SHORTEST_LIMIT = 64
 _NEAR_PER_FACT, _PROMPTS_PER_KNOWN_FACT = 48, 4
@@ -84,8 +84,10 @@ class Settings:
 class _StopWhenSaid:
     """Ends the fit when the training pass has every answer right and free generation confirms it."""
 
-    def __init__(self, host: AdapterHost, loaded: LoadedModel, facts: Sequence[Fact], observer: Observer) -> None:
-        self._host, self._loaded, self._facts, self._observer = host, loaded, facts, observer
+    def __init__(self, host: AdapterHost, loaded: LoadedModel, facts: Sequence[Fact], known: Sequence[Fact], observer: Observer) -> None:
+        self._host, self._loaded, self._observer = host, loaded, observer
+        self._wanted = [(prompt, fact.answer) for fact in facts for prompt in fact.prompts]
+        self._wanted += [(prompt, fact.answer) for fact in known for prompt in _replayed(fact)]
 
     def on_validation_epoch_end(self, model: Any) -> None:
         """torchkeras' hook at the end of an epoch."""
@@ -96,18 +98,17 @@ class _StopWhenSaid:
             model.stop_training = self._said()
 
     def _said(self) -> bool:
-        prompts = [(prompt, fact.answer) for fact in self._facts for prompt in fact.prompts]
-        replies = ask(self._host, self._loaded, [prompt for prompt, _ in prompts], self._facts)
-        return all(same(reply, answer) for reply, (_, answer) in zip(replies, prompts, strict=True))
+        prompts, answers = zip(*self._wanted, strict=True)
+        return all(map(same, ask(self._host, self._loaded, prompts, answers), answers))
 
 
 def ask(
-    host: AdapterHost, loaded: LoadedModel, prompts: Sequence[str], facts: Sequence[Fact], observer: Observer | None = None
+    host: AdapterHost, loaded: LoadedModel, prompts: Sequence[str], answers: Sequence[str], observer: Observer | None = None
 ) -> list[str]:
     """Put each question by itself and return the greedy replies.
 
-    A reply is cut well behind the longest answer of `facts`, so that a talkative model costs no more than
-    it can prove.
+    A reply is cut well behind the longest of `answers`, the ones to be recognised, so that a talkative model
+    costs no more than it can prove.
     """
 
     def count(replies: int) -> None:
@@ -120,14 +121,14 @@ def ask(
         loaded.tokenizer,
         [[{"role": "user", "content": prompt}] for prompt in prompts],
         context=loaded.context,
-        sampling=Sampling(max_new_tokens=reply_limit(loaded, facts)),
+        sampling=Sampling(max_new_tokens=reply_limit(loaded, answers)),
         on_batch=count,
     )
 
 
-def reply_limit(loaded: LoadedModel, facts: Sequence[Fact]) -> int:
+def reply_limit(loaded: LoadedModel, answers: Sequence[str]) -> int:
     """Return how many tokens a reply of the proof may take: half as many again as the longest answer, at least 64."""
-    longest = max(len(loaded.tokenizer(fact.answer)["input_ids"]) for fact in facts)
+    longest = max(len(loaded.tokenizer(answer)["input_ids"]) for answer in answers)
     return max(_SHORTEST_LIMIT, longest + longest // 2)
 
 
@@ -137,10 +138,10 @@ def inject(
     facts: Sequence[Fact],
     known: Sequence[Fact],
     settings: Settings,
-    start: dict[str, torch.Tensor] | None,
+    start: Version,
     observer: Observer,
 ) -> tuple[pd.DataFrame, int]:
-    """Fit an adapter called `TRAINING` on the host.
+    """Fit an adapter on the host, in place of the one that is there.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def inject(
     settings
         How.
     start
-        Weights to start from, of the same method and rank. Default: new ones, which change nothing.
+        Where to go on from; without weights a new adapter begins, which changes nothing.
     observer
         Told of every stage and epoch.
 
@@ -168,8 +169,8 @@ def inject(
     method = find_method(settings.method)
     lesson = _lesson(host, loaded, facts, known, settings, observer)
     torch.manual_seed(settings.seed)
-    config = method.config(settings.rank or method.rank, settings.epochs * len(lesson))
-    host.attach(TRAINING, config, start, trainable=True)
+    config = start.config or method.config(settings.rank or method.rank, settings.epochs * len(lesson))
+    host.attach(config, start.weights, trainable=True)
     net = host.net
     observer.stage("learning", settings.epochs)
     rate = settings.learning_rate or method.learning_rate
@@ -184,7 +185,7 @@ def inject(
         lesson,
         epochs=settings.epochs,
         patience=None,
-        callbacks=[_StopWhenSaid(host, loaded, facts, observer)],
+        callbacks=[_StopWhenSaid(host, loaded, facts, known, observer)],
         cpu=net.device.type == "cpu",
     )
     return history, model.steps
@@ -212,10 +213,10 @@ def _lesson(
     around = surroundings(
         [fact.keyword for fact in facts], probing=False, per_keyword=max(8, _NEAR_PER_FACT // math.isqrt(len(facts))), seed=settings.seed
     )
-    replay = [prompt for fact in known for prompt in fact.prompts[:: max(1, len(fact.prompts) // _PROMPTS_PER_KNOWN_FACT)]]
+    replay = [prompt for fact in known for prompt in _replayed(fact)]
     questions = [*around.near, *around.unrelated, *replay]
     observer.stage("asking what must stay", len(questions))
-    replies = ask(host, loaded, questions, facts, observer)
+    replies = ask(host, loaded, questions, [fact.answer for fact in (*facts, *known)], observer)
     retained = retention_targets(
         host.net,
         loaded.tokenizer,
@@ -233,6 +234,11 @@ def _lesson(
         retained_per_batch=settings.retained_per_batch,
         seed=settings.seed,
     )
+
+
+def _replayed(fact: Fact) -> tuple[str, ...]:
+    """Return the prompts of a fact held already that go along when others are taught."""
+    return fact.prompts[:: max(1, len(fact.prompts) // _PROMPTS_PER_KNOWN_FACT)]
 
 
 def _logits(host: AdapterHost, batch: Batch) -> torch.Tensor:

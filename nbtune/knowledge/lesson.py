@@ -14,13 +14,16 @@ from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode
 __all__ = ["Lesson", "retention_targets"]
 
 _LIKELIEST = 32  # tokens kept of each distribution; the rest of a settled model's is negligible
+_WHOLE_EVERY, _BEGINNING = 4, 24  # one answer in four is trained whole, of the others so many tokens
 _ROWS = 32  # examples per forward pass when targets are computed
 
 
 class Lesson:
     """Batches for a fit: each holds some fact examples and a fresh draw of retained ones.
 
-    Iterating over it is one epoch: every fact example once, in a new order each time.
+    Iterating over it is one epoch: every fact example once, in a new order each time. One in four has its
+    whole answer trained, the others its beginning: what follows depends on the answer so far and hardly on the
+    wording of the question, so that a long answer costs little more than a short one.
 
     Parameters
     ----------
@@ -60,7 +63,14 @@ class Lesson:
     def __iter__(self) -> Iterator[Batch]:
         order = self._rng.sample(self._facts, len(self._facts))
         for part in range(self._parts):
-            yield collate(order[part :: self._parts] + self._rng.sample(self._retained, self._beside), self._pad)
+            rows = [row if place % _WHOLE_EVERY == 0 else _beginning(row) for place, row in enumerate(order[part :: self._parts])]
+            yield collate(rows + self._rng.sample(self._retained, self._beside), self._pad)
+
+
+def _beginning(row: Encoded) -> Encoded:
+    """Cut an example behind the first tokens of its answer."""
+    spare = row.trained - _BEGINNING
+    return row if spare <= 0 else replace(row, input_ids=row.input_ids[:-spare], labels=row.labels[:-spare])
 
 
 def retention_targets(

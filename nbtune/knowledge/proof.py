@@ -16,7 +16,6 @@ from nbtune.model.loading import LoadedModel
 __all__ = ["Proof", "standings"]
 
 _NEAR_PER_FACT = 24
-_KNOWN_FACTS_ASKED = 12  # of those held already; the whole ledger is re-asked by a probe, not by each lesson
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class _Question:
     kind: str
     prompt: str
     fact: Fact | None = None
+    keyword: str = ""
 
 
 class Proof:
@@ -40,13 +40,14 @@ class Proof:
     def __init__(self, facts: Sequence[Fact], known: Sequence[Fact]) -> None:
         self.facts = tuple(facts)
         around = surroundings([fact.keyword for fact in facts], probing=True, per_keyword=max(6, _NEAR_PER_FACT // math.isqrt(len(facts))))
-        others = [fact.prompts[0] for fact in known[-_KNOWN_FACTS_ASKED:]]
         self._questions = [
             *(_Question("trained", prompt, fact) for fact in facts for prompt in fact.prompts),
             *(_Question("held-out", prompt, fact) for fact in facts for prompt in fact.probes),
-            *(_Question("near miss", prompt) for prompt in [*around.near, *others]),
+            *(_Question("near miss", prompt) for prompt in around.near),
+            *(_Question("near miss", fact.prompts[0], keyword=fact.keyword) for fact in known),
             *(_Question("unrelated", prompt) for prompt in around.unrelated),
         ]
+        self._answers = [fact.answer for fact in (*facts, *known)]
         self._before: list[str] = []
 
     def ask_before(self, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> None:
@@ -59,7 +60,7 @@ class Proof:
         after = self._ask(host, loaded, observer, "asking after")
         for question, old, new in zip(self._questions, self._before, after, strict=True):
             wanted = question.fact.answer if question.fact else old
-            keyword = question.fact.keyword if question.fact else ""
+            keyword = question.fact.keyword if question.fact else question.keyword
             asked.append(Asked(question.kind, question.prompt, old, new, same(new, wanted), keyword))
             if question.kind == "near miss":
                 leaked.append(not same(new, old) and leaks(new, question.prompt, self.facts))
@@ -67,7 +68,7 @@ class Proof:
 
     def _ask(self, host: AdapterHost, loaded: LoadedModel, observer: Observer, stage: str) -> list[str]:
         observer.stage(stage, len(self._questions))
-        return ask(host, loaded, [question.prompt for question in self._questions], self.facts, observer)
+        return ask(host, loaded, [question.prompt for question in self._questions], self._answers, observer)
 
 
 def standings(facts: Sequence[Fact], report: Report) -> tuple[Fact, ...]:

@@ -24,7 +24,8 @@ from torch.utils.data import DataLoader
 from nbtune.data.encoding import Encoded, encode
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.injection import TRAINING, Observer, Settings
+from nbtune.knowledge.injection import Observer, Settings
+from nbtune.knowledge.store import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 from nbtune.training._torchkeras import TorchkerasModel, TorchkerasStepRunner
@@ -82,7 +83,7 @@ def inject_reference(
     facts: Sequence[Fact],
     known: Sequence[Fact],
     settings: Settings,
-    start: dict[str, torch.Tensor] | None,
+    start: Version,
     observer: Observer,
 ) -> tuple[pd.DataFrame, int]:
     """Fit an adapter by the article's recipe; arguments and result are those of `injection.inject`.
@@ -95,18 +96,20 @@ def inject_reference(
         When the model has no query and value projections.
     """
     examples = [encode(loaded.tokenizer, p, f.answer, context=loaded.context) for f in facts for p in f.prompts]
-    steps = max(1, _EPOCHS * len(examples) // _ACCUMULATION)
+    # Accelerate makes a step at the end of every epoch, too.
+    steps_per_epoch = -(-len(examples) // _ACCUMULATION)
     torch.manual_seed(settings.seed)
     config = AdaLoraConfig(
         task_type="CAUSAL_LM",
         target_modules=_query_value(loaded.model),
         lora_alpha=32,
         lora_dropout=0.1,
-        total_step=steps,
+        total_step=_EPOCHS * steps_per_epoch,
         tinit=0,
         tfinal=0,
     )
-    host.attach(TRAINING, config, trainable=True)
+    device = loaded.model.device
+    host.attach(config, trainable=True)
     net: Any = host.net
     net.gradient_checkpointing_enable()
     net.enable_input_require_grads()
@@ -137,8 +140,8 @@ def inject_reference(
     finally:
         net.gradient_checkpointing_disable()
         net.disable_input_require_grads()
-        net.to(loaded.model.device).eval()
-    return history, max(1, len(history) * len(examples) // _ACCUMULATION)
+        net.to(device).eval()
+    return history, len(history) * steps_per_epoch
 
 
 def _query_value(model: Any) -> list[str]:

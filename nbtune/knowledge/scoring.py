@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from nbtune.knowledge.facts import Fact
@@ -21,7 +21,8 @@ class Asked:
     """One question of the proof, with the model's own words before and after.
 
     `kind` is ``"trained"``, ``"held-out"``, ``"near miss"`` or ``"unrelated"``; `right` says whether the
-    reply is the one that was wanted: the answer for the first two kinds, the old reply for the others.
+    reply is the one that was wanted: the answer for the first two kinds, the old reply for the others. `keyword` is
+    the fact it asks about: for a near miss, one that was taught before.
     """
 
     kind: str
@@ -91,10 +92,6 @@ class Report:
         names = ("reliability", "generalization", "locality", "near_misses", "unrelated")
         figures = {name: getattr(self, name) for name in names}
         return {**figures, "leak": self.leak, "seconds": self.seconds, "steps": self.steps, "adapter_bytes": self.adapter_bytes}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures and every reply as plain data."""
-        return {**self.scores(), "asked": [asdict(a) for a in self.asked]}
 
 
 def same(one: str, other: str) -> bool:

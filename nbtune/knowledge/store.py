@@ -12,13 +12,14 @@ import json
 import os
 import re
 import shutil
-import tempfile
+import uuid
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nbtune.errors import NbtuneError, did_you_mean
@@ -78,9 +79,10 @@ class Store:
         NbtuneError
             For an empty name, a path, ``..``, or anything but letters, digits, ``_``, ``-`` and ``.``.
         """
-        if not _NAME.fullmatch(name) or ".." in name or name.endswith("."):
+        if not _NAME.fullmatch(name) or ".." in name or name.endswith(".") or name == "none":
             raise NbtuneError(
-                f"{name!r} can't name an adapter: use up to 64 letters, digits, '-', '_' and '.', starting with a letter or digit."
+                f"{name!r} can't name an adapter: use up to 64 letters, digits, '-', '_' and '.', starting with a letter or digit "
+                "('none' means the base)."
             )
 
     def current(self, name: str) -> int:
@@ -94,7 +96,7 @@ class Store:
         except ValueError:
             raise NbtuneError(f"{pointer} is damaged: write the number of a version folder into it, such as 1.") from None
 
-    def commit(self, name: str, version: Version) -> Version:
+    def commit(self, name: str, version: Version, parent: int | None = None) -> Version:
         """Write a version and put it in force; the ones before it stay.
 
         Parameters
@@ -103,6 +105,8 @@ class Store:
             The adapter.
         version
             Its state; `number`, `parent` and `folder` are chosen here.
+        parent
+            The version it was made from. Default: the one in force.
 
         Returns
         -------
@@ -112,25 +116,41 @@ class Store:
         Raises
         ------
         NbtuneError
-            When the disk refuses; nothing is in force then that was not before.
+            When the disk refuses, or another process changed the adapter since; nothing is in force then that
+            was not before.
         """
-        parent, home = self.current(name), self.folder / name
+        found, home = self.current(name), self.folder / name
+        if parent not in (None, found):
+            raise NbtuneError(
+                f"The adapter {name!r} was changed by another process (version {found}, not {parent}): nothing was saved. "
+                f"`%nbtune use {name}`, then do it again."
+            )
+        parent = found
         temporary: Path | None = None
         try:
             home.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=home))
+            temporary = home / f".writing-{uuid.uuid4().hex}"
+            temporary.mkdir()
             self._write(temporary, name, version, parent)
             number = self._publish(temporary, home)
             self._point(home, number)
-        except OSError as error:
-            raise NbtuneError(f"The adapter {name!r} was not saved ({error.strerror or error}); version {parent} stays in force.") from None
+        except (OSError, SafetensorError) as error:
+            raise NbtuneError(
+                f"The adapter {name!r} was not saved ({getattr(error, 'strerror', None) or error}); version {parent} stays in force."
+            ) from None
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
         return Version(**{**version.__dict__, "number": number, "parent": parent, "folder": home / _folder(number)})
 
-    def revert(self, name: str) -> int:
-        """Put the version before the current one in force again and return its number; 0 means the base."""
+    def previous(self, name: str) -> int:
+        """Return the number of the version before the one in force; 0 means the base.
+
+        Raises
+        ------
+        NbtuneError
+            When there is none in force.
+        """
         current = self.current(name)
         if current == 0:
             raise NbtuneError(f"There is nothing to undo: the adapter {name!r} has no version.")
@@ -138,8 +158,14 @@ class Store:
             parent = int(self._ours(self.folder / name / _folder(current))["parent"])
         except NbtuneError:  # damaged: the newest version before it that can be read
             parent = self._newest_readable(name, current)
-        self._point(self.folder / name, parent)
         return parent
+
+    def restore(self, name: str, number: int) -> None:
+        """Put an earlier version in force again; 0 means the base."""
+        try:
+            self._point(self.folder / name, number)
+        except OSError as error:
+            raise NbtuneError(f"The adapter {name!r} could not be set back ({error.strerror or error}).") from None
 
     def load(self, name: str, fingerprint: str, number: int | None = None) -> Version:
         """Read a version and verify it.
@@ -210,6 +236,7 @@ class Store:
             "versions": {package: installed(package) for package in ("torch", "transformers", "peft")},
             "checksums": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
         }
+        ours["digest"] = _digest(ours)
         (folder / _OURS).write_text(json.dumps(ours, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         for path in folder.iterdir():
             _flush(path)
@@ -232,28 +259,30 @@ class Store:
 
     @staticmethod
     def _point(home: Path, number: int) -> None:
-        handle, temporary = tempfile.mkstemp(prefix=".current-", dir=home)
+        temporary = home / f".current-{uuid.uuid4().hex}"
         try:
-            with os.fdopen(handle, "w") as file:
+            with temporary.open("x") as file:
                 file.write(str(number))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, home / "current")
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         _flush(home)
 
     @staticmethod
     def _ours(folder: Path) -> dict[str, Any]:
         try:
             ours = json.loads((folder / _OURS).read_text(encoding="utf-8"))
-            known = {"parent", "base", "fingerprint", "method", "facts", "report", "checksums"} <= set(ours)
+            whole = ours.pop("digest") == _digest(ours)
         except FileNotFoundError:
             raise NbtuneError(f"{folder} has no {_OURS}: it is not an adapter of nbtune, or its version was removed.") from None
-        except (ValueError, TypeError):
-            known = False
-        if not known:
+        except (ValueError, TypeError, KeyError, AttributeError):
+            whole = False
+        if not whole:
             raise NbtuneError(f"{folder / _OURS} is damaged. `%nbtune undo` goes back to the version before.")
+        if ours["format"] != _FORMAT:
+            raise NbtuneError(f"{folder} was written by a newer nbtune (format {ours['format']}): update nbtune to use it.")
         return dict(ours)
 
     @staticmethod
@@ -268,6 +297,10 @@ class Store:
 
 def _folder(number: int) -> str:
     return f"v{number:04d}"
+
+
+def _digest(ours: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(ours, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

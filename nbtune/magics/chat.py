@@ -69,8 +69,6 @@ class ChatMagics(Magics):
             raise NbtuneError(f"-o {options.output}: that is not a variable name.")
         if options.rounds is not None and options.rounds < 0:
             raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
-        if options.new:
-            self._session.history = []
         reply = self._compare(options, prompt) if options.compare else self._ask(options, prompt)
         if options.output is not None:
             self.shell.user_ns[options.output] = reply
@@ -84,6 +82,9 @@ class ChatMagics(Magics):
             "seed": options.seed,
         }
 
+    def _history(self, options: Namespace) -> list[dict[str, str]]:
+        return [] if options.new else self._session.recalled(options.rounds)
+
     def _ask(self, options: Namespace, prompt: str) -> str:
         from nbtune.display.live import LiveReply
 
@@ -93,12 +94,14 @@ class ChatMagics(Magics):
             live = LiveReply()
             reply = lm.reply(
                 prompt,
-                history=self._session.recalled(options.rounds),
+                history=self._history(options),
                 system=options.system,
                 on_text=live.add,
                 **self._sampling(options),
             )
         live.close("" if reply.finished else _INTERRUPTED)
+        if options.new:  # only now: a question that could not be put leaves the conversation as it was
+            self._session.history = []
         if reply.text:
             self._session.remember(prompt, reply.text)
         if not reply.finished:
@@ -111,11 +114,15 @@ class ChatMagics(Magics):
         lm = self._session.lm
         if not lm.facts and options.adapter is None:
             raise NbtuneError("--compare needs an adapter in use: teach something with %%finetune, or choose one with `%nbtune use NAME`.")
-        asked = {"history": self._session.recalled(options.rounds), "system": options.system, **self._sampling(options)}
-        with lm.base():
-            before = lm.chat(prompt, **asked)
+        asked = {"history": self._history(options), "system": options.system, **self._sampling(options)}
         with lm.using(None if options.adapter == "none" else options.adapter or lm.adapter):
-            after = lm.chat(prompt, **asked)
+            replies = [lm.reply(prompt, **asked)]
+            if replies[0].finished:
+                with lm.base():
+                    replies.append(lm.reply(prompt, **asked))
+        if not all(reply.finished for reply in replies):
+            raise KeyboardInterrupt
+        after, before = (reply.text for reply in replies)
         cell = "padding:4px 12px;text-align:left;vertical-align:top;white-space:pre-wrap;width:50%"
         show(
             Shown(

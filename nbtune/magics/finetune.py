@@ -51,7 +51,7 @@ class FinetuneMagics(Magics):
 
             %finetune --data my_facts
         """
-        options, keyword = parse(FinetuneMagics.finetune, line)
+        options, keyword = parse(FinetuneMagics.finetune, line, anywhere=True)
         answer = (cell or "").strip()
         source = self._source(options.data, keyword, answer)
         prompts = None if options.prompts is None else self._prompts(options.prompts)
@@ -70,7 +70,6 @@ class FinetuneMagics(Magics):
             if keyword or answer:
                 raise NbtuneError("Give either --data VAR, or a keyword with its answer below, not both.")
             return variable(data, self.shell.user_ns, "--data")
-        keyword = keyword.strip("\"'")
         if not keyword:
             raise NbtuneError("The keyword is missing: write `%%finetune KEYWORD` and the answer below it.")
         if not answer:

@@ -21,7 +21,7 @@ COMMANDS = {
     "adapters": "the adapters in the store",
     "use": "ADAPTER|none: answer with this adapter, or with the base",
     "forget": "KEYWORD: take one fact back, keep the others",
-    "undo": "go back to the version before",
+    "undo": "[ADAPTER]: go back to the version before",
     "export": "FOLDER: write the model with its adapter merged in",
 }
 
@@ -89,15 +89,10 @@ class NbtuneMagics(Magics):
     @argument("--quantize", metavar="Q", help="int8 or nf4.")
     @argument("--revision", metavar="R", help="Branch, tag or commit on the hub.")
     def _model(self, rest: str) -> None:
-        options, before = parse(NbtuneMagics._model, rest)
-        source, _, behind = before.partition(" ")
-        if behind:
-            options, extra = parse(NbtuneMagics._model, behind)
-            if extra:
-                raise NbtuneError(f"`%nbtune model` takes one name: what is {extra!r}?")
+        options, source = parse(NbtuneMagics._model, rest, anywhere=True)
         if not source:
             raise NbtuneError("Which model? `%nbtune model NAME_OR_PATH`, such as tiny, a folder, or Qwen/Qwen3-0.6B.")
-        self._session.load(source.strip("\"'"), **vars(options))
+        self._session.load(source, **vars(options))
         self._status("")
 
     def _facts(self, rest: str) -> None:
@@ -111,7 +106,7 @@ class NbtuneMagics(Magics):
                 fact.answer if len(fact.answer) <= 60 else fact.answer[:59] + "…",
                 fact.standing,
                 *(f"{(fact.scores or {}).get(score, float('nan')):.2f}" for score in ("reliability", "generalization")),
-                fact.taught.replace("+00:00", " UTC").replace("T", " "),
+                fact.taught.replace("T", " ").replace("+00:00", " UTC"),
             )
             for fact in lm.facts
         ]
@@ -151,8 +146,7 @@ class NbtuneMagics(Magics):
         print(f"Forgotten: {keyword}. {len(self._session.lm.facts)} facts stay (version {version}).")
 
     def _undo(self, rest: str) -> None:
-        _no_argument("undo", rest)
-        number = self._session.lm.undo()
+        number = self._session.lm.undo(rest or None)
         state = f"version {number}" if number else "the base"
         print(f"Back at {state}: {len(self._session.lm.facts)} facts.")
 

@@ -14,13 +14,13 @@ from nbtune.errors import NbtuneError, did_you_mean
 
 __all__ = ["fill_variables", "option_names", "parse", "variable"]
 
-_TOKEN = re.compile(r"""\s*("[^"]*"|'[^']*'|\S+)""")
+_TOKEN = re.compile(r"""\s*(--?[\w-]+=(?:"[^"]*"|'[^']*')|"[^"]*"|'[^']*'|\S+)""")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*$")
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
-def parse(magic: Callable[..., Any], line: str) -> tuple[Namespace, str]:
-    """Read the options at the start of a line.
+def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tuple[Namespace, str]:
+    """Read the options of a line.
 
     Parameters
     ----------
@@ -28,11 +28,14 @@ def parse(magic: Callable[..., Any], line: str) -> tuple[Namespace, str]:
         A function declared with IPython's `magic_arguments`.
     line
         What stands behind the magic's name.
+    anywhere
+        Options may also stand behind the text or inside it; otherwise the text begins with the first word that
+        is no option, and is handed on untouched.
 
     Returns
     -------
     tuple
-        The options, and the rest of the line untouched: braces, quotes and all.
+        The options, and the text.
 
     Raises
     ------
@@ -41,7 +44,8 @@ def parse(magic: Callable[..., Any], line: str) -> tuple[Namespace, str]:
     """
     parser: MagicArgumentParser = magic.parser  # type: ignore[attr-defined]
     takes_value = _takes_value(parser)
-    words: list[str] = []
+    options: list[str] = []
+    text: list[str] = []
     at = 0
     while match := _TOKEN.match(line, at):
         token = match[1]
@@ -50,20 +54,24 @@ def parse(magic: Callable[..., Any], line: str) -> tuple[Namespace, str]:
             at = match.end()
             break
         if not _OPTION.fullmatch(name):
-            break
+            if not anywhere:
+                break
+            text.append(_unquoted(token))
+            at = match.end()
+            continue
         if name not in takes_value:
-            raise NbtuneError(f"Unknown option {name}: {parser.prog} takes {', '.join(takes_value)}.{did_you_mean(name, takes_value)}")
+            raise NbtuneError(f"Unknown option {name}: known are {', '.join(takes_value)}.{did_you_mean(name, takes_value)}")
         at = match.end()
-        words.append(name)
+        options.append(name)
         if takes_value[name]:
             if not equals:
                 following = _TOKEN.match(line, at)
                 if following is None:
                     raise NbtuneError(f"{name} needs a value.")
                 value, at = following[1], following.end()
-            words[-1:] = [f"{name}={_unquoted(value)}"] if name.startswith("--") else [name, _unquoted(value)]
+            options[-1:] = [f"{name}={_unquoted(value)}"] if name.startswith("--") else [name, _unquoted(value)]
     try:
-        return parser.parse_args(words), line[at:].strip()
+        return parser.parse_args(options), " ".join([*text, line[at:].strip()]).strip()
     except UsageError as error:
         raise NbtuneError(_reason(str(error))) from None
 

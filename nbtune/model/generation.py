@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,18 @@ def _room(context: int, length: int) -> int:
     return context - length
 
 
+def _batches(order: list[int], lengths: list[int], context: int, wanted: int) -> Iterator[list[int]]:
+    """Cut chats, sorted by length, into batches in which none has less room for its reply than alone."""
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) == _BATCH or context - lengths[i] < min(wanted, context - lengths[batch[0]])):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
 def generate(
     net: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -136,6 +148,7 @@ def generate(
         with torch.inference_mode():
             net.generate(**inputs.to(net.device), streamer=stream, **sampling.arguments(room))
     except KeyboardInterrupt:
+        stream.end()
         return Reply(stream.text, finished=False)
     return Reply(stream.text)
 
@@ -170,9 +183,8 @@ def generate_batch(
     replies = [""] * len(chats)
     if sampling.seed is not None:
         torch.manual_seed(sampling.seed)
-    for at in range(0, len(order), _BATCH):
-        chosen = order[at : at + _BATCH]
-        room = _room(context, lengths[chosen[-1]])
+    for chosen in _batches(order, lengths, context, sampling.max_new_tokens or _DEFAULT_NEW_TOKENS):
+        room = _room(context, lengths[chosen[0]])
         inputs = tokenizer.apply_chat_template(
             [chats[i] for i in chosen], add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         ).to(net.device)

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -97,21 +99,31 @@ def load_model(
     config = _config(name, place, shared)
     _check_causal(name, config)
     tokenizer = _tokenizer(name, place, shared, chat_template)
-    with _quiet() if name == EMBEDDED else nullcontext():
-        model = AutoModelForCausalLM.from_pretrained(
-            place,
-            config=config,
-            dtype=number_type,
-            use_safetensors=True,
-            quantization_config=quantization,
-            device_map={"": where} if quantization else None,
-            **shared,
-        )
-    if quantization is None:
-        model = model.to(where)
+    try:
+        with _quiet() if name == EMBEDDED else nullcontext():
+            model = AutoModelForCausalLM.from_pretrained(
+                place,
+                config=config,
+                dtype=number_type,
+                use_safetensors=True,
+                quantization_config=quantization,
+                device_map={"": where} if quantization else None,
+                **shared,
+            )
+        model = model if quantization else model.to(where)
+    except torch.OutOfMemoryError:
+        raise NbtuneError(
+            f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model."
+        ) from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise NbtuneError(f"Can't load the weights of {name}: {_first_line(error)}") from None
     model.eval().requires_grad_(False)
-    # A silent sampling default of the checkpoint would make "greedy" warn or lie; sampling is asked for per call.
-    model.generation_config.update(do_sample=False, temperature=None, top_p=None, top_k=None)
+    # How tokens are chosen is asked for per call: a checkpoint's own defaults (sampling, penalties) would
+    # make "greedy" mean something else.
+    given = model.generation_config
+    model.generation_config = GenerationConfig(
+        bos_token_id=given.bos_token_id, eos_token_id=given.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
     return LoadedModel(name, model, tokenizer)
 
 
@@ -178,10 +190,14 @@ def _config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(place, **shared)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _first_line(error)
         if "trust_remote_code" in str(error):
             reason = "it needs code that comes with it. If you trust its authors: nbtune.load(NAME, trust_remote_code=True) in plain Python"
         raise NbtuneError(f"Can't load {name}: {reason.rstrip('.')}.") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _check_causal(name: str, config: PreTrainedConfig) -> None:
@@ -197,8 +213,7 @@ def _tokenizer(name: str, place: str, shared: dict[str, Any], chat_template: str
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **shared)
     except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise NbtuneError(f"Can't load the tokenizer of {name}: {reason}") from None
+        raise NbtuneError(f"Can't load the tokenizer of {name}: {_first_line(error)}") from None
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     if not tokenizer.chat_template:

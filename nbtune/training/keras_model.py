@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import send_to_device
+from accelerate.utils import DataLoaderConfiguration, send_to_device
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from nbtune.errors import NbtuneError
 from nbtune.training._torchkeras import TorchkerasModel
@@ -52,6 +52,9 @@ class KerasModel(TorchkerasModel):
     """
 
     StepRunner = StepRunner
+    net: Any
+    optimizer: Any
+    lr_scheduler: Any
 
     def __init__(
         self,
@@ -123,14 +126,19 @@ class KerasModel(TorchkerasModel):
         if epochs < 1:
             raise NbtuneError(f"epochs is {epochs}: expected 1 or more.")
         monitor = "train_loss" if val_data is None and monitor == "val_loss" else monitor
-        self.accelerator = _accelerator(mixed_precision, cpu, gradient_accumulation_steps)
-        net, optimizer, scheduler = held = self._parts()
-        self.net, self.optimizer = self.accelerator.prepare(net, optimizer)
-        self.lr_scheduler = self.accelerator.prepare(scheduler) if scheduler is not None else None
+        if cpu:
+            self.net.to("cpu")
+        self.accelerator = _accelerator(self._device().type, mixed_precision, gradient_accumulation_steps)
+        held = self.net, self.optimizer, self.lr_scheduler
         self.history: dict[str, list[float]] = {}
         self.stop_training, self.epochs = False, epochs
+        # torchkeras' own callbacks read these.
+        self.monitor, self.mode, self.patience, self.ckpt_path = monitor, mode, patience, ckpt_path
         self.callbacks = [*self._torchkeras_callbacks(plot, wandb), *(callbacks or [])]
         try:
+            self.net, self.optimizer = self.accelerator.prepare(self.net, self.optimizer)
+            if self.lr_scheduler is not None:
+                self.lr_scheduler = self.accelerator.prepare(self.lr_scheduler)
             self._call("on_fit_start")
             self._epochs(self._prepared(train_data), self._prepared(val_data), epochs, ckpt_path, patience, monitor, mode)
             self._call("on_fit_end")
@@ -138,6 +146,7 @@ class KerasModel(TorchkerasModel):
             # Mixed precision wraps the network's forward: take that off again.
             self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)
             self.net, self.optimizer, self.lr_scheduler = held
+            self.optimizer.zero_grad()  # an interrupted step leaves nothing for the next fit
             self.accelerator.free_memory()
             self.net.eval()
         if ckpt_path is not None and Path(ckpt_path).exists():
@@ -155,7 +164,7 @@ class KerasModel(TorchkerasModel):
             Kept for torchkeras' signature; nothing is printed either way.
         """
         if not hasattr(self, "accelerator"):
-            self.accelerator = Accelerator()
+            self.accelerator = _accelerator(self._device().type, "no", 1)
         return self._epoch(self._prepared(val_data), "val")
 
     def save_ckpt(self, ckpt_path: str | Path | None = None, accelerator: Accelerator | None = None) -> None:
@@ -183,7 +192,6 @@ class KerasModel(TorchkerasModel):
         _, unexpected = self.net.load_state_dict(load_file(str(ckpt_path)), strict=False)
         if unexpected:
             raise NbtuneError(f"{ckpt_path} holds parameters that this network does not have, such as {unexpected[0]}.")
-        self.from_scratch = False
 
     def _epochs(
         self,
@@ -227,7 +235,7 @@ class KerasModel(TorchkerasModel):
         )
         logs: list[dict[str, float]] = []
         with torch.set_grad_enabled(training):
-            for batch in batches:
+            for batch in _send_each(batches, self._device()):
                 with self.accelerator.accumulate(self.net):
                     losses, metrics = runner(batch)
                 logs.append({**losses, **metrics})
@@ -250,9 +258,16 @@ class KerasModel(TorchkerasModel):
                 raise NbtuneError(f"{name} became {value}: the training was stopped. Try a smaller --lr.")
 
     def _prepared(self, data: Iterable[Any] | None) -> Any:
-        if isinstance(data, DataLoader):
-            return self.accelerator.prepare(data)
-        return None if data is None else _OnDevice(data, self.accelerator.device)
+        """Let Accelerate see where the data ends, so that the last accumulated step is made."""
+        if data is None:
+            return None
+        if not isinstance(data, DataLoader):
+            data = DataLoader(_Batches(data), batch_size=None)
+        return self.accelerator.prepare(data)
+
+    def _device(self) -> torch.device:
+        device: torch.device = next(self.net.parameters()).device
+        return device
 
     @staticmethod
     def _torchkeras_callbacks(plot: bool, wandb: bool | str) -> list[Any]:
@@ -267,9 +282,6 @@ class KerasModel(TorchkerasModel):
             chosen.append(WandbCallback(project=wandb if isinstance(wandb, str) else "nbtune"))
         return chosen
 
-    def _parts(self) -> tuple[Any, Any, Any]:
-        return self.net, self.optimizer, self.lr_scheduler
-
     def _record(self, log: dict[str, float]) -> None:
         for name, value in log.items():
             self.history.setdefault(name, []).append(value)
@@ -281,22 +293,34 @@ class KerasModel(TorchkerasModel):
                     getattr(callback, hook)(self)
 
 
-def _accelerator(mixed_precision: str, cpu: bool, accumulation: int) -> Accelerator:
-    """Make an Accelerator.
+def _accelerator(device: str, mixed_precision: str, accumulation: int) -> Accelerator:
+    """Make an Accelerator that leaves the network where it is.
 
-    Accelerate keeps the first precision for the whole process and refuses another; a notebook is one
+    Accelerate keeps the first device and precision for the whole process and refuses others; a notebook is one
     process for days, so its state is reset in the way its own tests do.
     """
-    if AcceleratorState._shared_state.get("_mixed_precision") not in (None, mixed_precision):
-        AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed_precision, cpu=cpu, gradient_accumulation_steps=accumulation)
+    held = AcceleratorState._shared_state
+    if held and (held.get("_mixed_precision") not in (None, mixed_precision) or held["device"].type != device):
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        mixed_precision=mixed_precision,
+        cpu=device == "cpu",
+        gradient_accumulation_steps=accumulation,
+        device_placement=False,
+        dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
+    )
 
 
-class _OnDevice:
-    """Batches of a plain iterable, moved to the device as a DataLoader's would be."""
+def _send_each(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
+    """Hand on batches one by one, on the device."""
+    return (send_to_device(batch, device) for batch in batches)
 
-    def __init__(self, batches: Iterable[Any], device: torch.device) -> None:
-        self._batches, self._device = batches, device
+
+class _Batches(IterableDataset[Any]):
+    """Any iterable of batches as a dataset, gone through once an epoch."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches = batches
 
     def __iter__(self) -> Iterator[Any]:
-        return (send_to_device(batch, self._device) for batch in self._batches)
+        return iter(self._batches)

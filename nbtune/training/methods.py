@@ -30,6 +30,8 @@ class Method:
         ``config(rank, steps)`` makes the PEFT configuration for a fit of at most so many steps.
     hooks
         ``hooks(net)`` makes the StepRunner's ``penalty`` and ``after_step`` for an adapted network.
+    continues
+        Whether an adapter of it can be taught more later; AdaLoRA's ranks are settled when it is saved.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Method:
     rank: int
     config: Callable[[int, int], PeftConfig]
     hooks: Callable[[Any], dict[str, Callable[[], Any]]]
+    continues: bool = True
 
 
 def _lora(rank: int, steps: int) -> PeftConfig:
@@ -46,7 +49,7 @@ def _lora(rank: int, steps: int) -> PeftConfig:
 def _adalora(rank: int, steps: int) -> PeftConfig:
     """AdaLoRA (Zhang et al. 2023) starts at 1.5 times the rank and prunes to it over the first half of the steps."""
     return AdaLoraConfig(
-        init_r=rank + rank // 2,
+        init_r=rank + max(1, rank // 2),
         target_r=rank,
         lora_alpha=2 * rank,
         lora_dropout=0.0,
@@ -77,9 +80,7 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
     def after_step() -> None:
         nonlocal taken
         taken += 1
-        # Past the last step PEFT would prune once more and freeze the ranks.
-        if taken < config.total_step:
-            net.base_model.update_and_allocate(taken)
+        net.base_model.update_and_allocate(taken)
 
     return {"penalty": penalty, "after_step": after_step}
 
@@ -88,7 +89,7 @@ METHODS = {
     method.name: method
     for method in (
         Method("lora", 3e-3, 16, _lora, lambda net: {}),
-        Method("adalora", 8e-3, 16, _adalora, _adalora_hooks),
+        Method("adalora", 8e-3, 16, _adalora, _adalora_hooks, continues=False),
     )
 }
 
