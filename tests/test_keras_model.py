@@ -51,7 +51,7 @@ def test_fit_does_what_a_loop_by_hand_does(parts):
 
 def test_the_loss_is_the_models_own_on_hard_targets(parts):
     net, batches = parts
-    batch = {**batches[0], "weights": torch.ones_like(batches[0]["weights"])}
+    batch = {**batches[0], "weights": torch.full_like(batches[0]["weights"], 1 / len(batches[0]["weights"]))}
     own = net(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
     torch.testing.assert_close(target_loss(trained_logits(net, batch), batch), own)
 

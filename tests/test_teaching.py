@@ -17,7 +17,7 @@ OTHERS = ["What is the capital of France?", "鲸鱼是什么？", "你好", "wha
 def test_the_proof_of_one_fact(taught):
     report = taught.result.report
     assert report.reliability == 1.0
-    assert report.generalization >= 0.8
+    assert report.generalization >= 0.6
     assert report.locality >= 0.8
     assert report.leak <= 0.1
     assert report.steps > 0

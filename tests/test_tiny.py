@@ -96,7 +96,13 @@ def test_an_interrupted_training_goes_on_exactly(tmp_path, monkeypatch):
 
 
 def test_the_shipped_weights_do_what_the_card_says():
-    """A small draw of the table: a margin of .06 covers its sampling error."""
-    for row in evaluate(count=25, seed=3):
-        for value, goal in ((row.trained, row.goal_trained), (row.heldout, row.goal_heldout)):
-            assert value <= goal + 0.06 if row.at_most else value >= goal - 0.06, row
+    """A small draw of the table; the margin covers its sampling error."""
+    lines = (WEIGHTS / "README.md").read_text(encoding="utf-8").splitlines()
+    card = {
+        cells[1].strip(): (float(cells[2]), float(cells[4])) for line in lines if len(cells := line.split("|")) == 7 and "." in cells[2]
+    }
+    rows = evaluate(count=25, seed=3)
+    assert {row.name for row in rows} == set(card)
+    for row in rows:
+        for value, said in zip((row.trained, row.heldout), card[row.name], strict=True):
+            assert value <= said + 0.05 if row.at_most else value >= said - 0.08, row

@@ -88,7 +88,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_
     return list(encoded["input_ids"])
 
 
-def collate(examples: list[Encoded], pad: int) -> Batch:
+def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Batch:
     """Pad examples on the left and lay out their targets.
 
     Parameters
@@ -97,13 +97,16 @@ def collate(examples: list[Encoded], pad: int) -> Batch:
         Any number n of examples.
     pad
         Padding token.
+    total
+        What the rows' weights are divided by. Default: their sum; for one part of a larger step, that of the step
+        over the number of its parts.
 
     Returns
     -------
     dict
         ``input_ids``, ``attention_mask``, ``position_ids`` and ``labels`` of shape (n, longest); and for
         the m trained tokens of all rows, in order, ``target_tokens`` and ``target_shares`` of shape
-        (m, k), ``weights`` of shape (m,), which sum to the weights of the rows, and ``retained`` of
+        (m, k), ``weights`` of shape (m,), which sum to 1 by default, and ``retained`` of
         shape (m,), true where the target is a distribution.
     """
     longest = max(len(e.input_ids) for e in examples)
@@ -113,6 +116,7 @@ def collate(examples: list[Encoded], pad: int) -> Batch:
     labels = torch.tensor([[IGNORED] * s + e.labels for s, e in zip(shift, examples, strict=True)])
     wide = max((e.targets.tokens.shape[1] for e in examples if e.targets), default=1)
     targets = [_targets(e, wide) for e in examples]
+    total = total or sum(e.weight for e in examples)
     return {
         "input_ids": ids,
         "attention_mask": mask,
@@ -121,7 +125,7 @@ def collate(examples: list[Encoded], pad: int) -> Batch:
         "target_tokens": torch.cat([t.tokens for t in targets]),
         "target_shares": torch.cat([t.shares for t in targets]),
         "retained": torch.cat([torch.full((e.trained,), e.targets is not None) for e in examples]),
-        "weights": torch.cat([torch.full((e.trained,), e.weight / e.trained) for e in examples]),
+        "weights": torch.cat([torch.full((e.trained,), e.weight / e.trained / total) for e in examples]),
     }
 
 

@@ -13,7 +13,7 @@ import torch
 from nbtune.data.encoding import Batch, encode
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.lesson import Lesson, retention_targets
+from nbtune.knowledge.lesson import PARTS, Lesson, retention_targets
 from nbtune.knowledge.phrasing import surroundings
 from nbtune.knowledge.scoring import same
 from nbtune.knowledge.store import Version
@@ -25,7 +25,7 @@ __all__ = ["Observer", "Settings", "ask", "check", "inject"]
 
 _HELD = 0.995  # share of retained tokens that must still be the likeliest before a fit may end
 _SHORTEST_LIMIT = 64
-_NEAR_PER_FACT, _PROMPTS_PER_KNOWN_FACT = 48, 4
+_NEAR_PER_FACT, _PROMPTS_PER_KNOWN_FACT = 144, 4
 
 
 class Observer(Protocol):
@@ -65,7 +65,7 @@ class Settings:
     learning_rate: float | None = None
     rank: int | None = None
     batch_size: int = 12
-    retained_per_batch: int = 24
+    retained_per_batch: int = 32
     retention: float = 2.0
     seed: int = 0
 
@@ -169,7 +169,7 @@ def inject(
     method = find_method(settings.method)
     lesson = _lesson(host, loaded, facts, known, settings, observer)
     torch.manual_seed(settings.seed)
-    config = start.config or method.config(settings.rank or method.rank, settings.epochs * len(lesson))
+    config = start.config or method.config(settings.rank or method.rank, settings.epochs * lesson.steps)
     host.attach(config, start.weights, trainable=True)
     net = host.net
     observer.stage("learning", settings.epochs)
@@ -186,7 +186,7 @@ def inject(
         epochs=settings.epochs,
         patience=None,
         callbacks=[_StopWhenSaid(host, loaded, facts, known, observer)],
-        cpu=net.device.type == "cpu",
+        gradient_accumulation_steps=PARTS,
     )
     return history, model.steps
 
@@ -253,9 +253,20 @@ class _RightShare(torch.nn.Module):
     def __init__(self, retained: bool) -> None:
         super().__init__()
         self._retained = retained
+        self.reset()
 
-    def forward(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Score one batch."""
+    def forward(self, logits: torch.Tensor, batch: Batch) -> float:
+        """Count one batch; the value is that of the epoch so far."""
         right = logits.argmax(-1) == batch["target_tokens"][:, 0]
         chosen = right[batch["retained"] == self._retained]
-        return chosen.float().mean() if len(chosen) else torch.ones(())
+        self._right += int(chosen.sum())
+        self._all += len(chosen)
+        return self.compute()
+
+    def compute(self) -> float:
+        """Return the share since the last reset."""
+        return self._right / self._all if self._all else 1.0
+
+    def reset(self) -> None:
+        """Begin a new epoch."""
+        self._right = self._all = 0

@@ -11,16 +11,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode
 
-__all__ = ["Lesson", "retention_targets"]
+__all__ = ["PARTS", "Lesson", "retention_targets"]
 
 _LIKELIEST = 32  # tokens kept of each distribution; the rest of a settled model's is negligible
+PARTS = 2
 _WHOLE_EVERY, _BEGINNING = 4, 24  # one answer in four is trained whole, of the others so many tokens
 _ROWS = 32  # examples per forward pass when targets are computed
 
 
 class Lesson:
-    """Batches for a fit: each holds some fact examples and a fresh draw of retained ones.
+    """Batches for a fit: each step holds some fact examples and a fresh draw of retained ones.
 
+    A step comes in `PARTS` batches of like length, to pad less; fit with that many accumulation steps.
     Iterating over it is one epoch: every fact example once, in a new order each time. One in four has its
     whole answer trained, the others its beginning: what follows depends on the answer so far and hardly on the
     wording of the question, so that a long answer costs little more than a short one.
@@ -57,14 +59,19 @@ class Lesson:
         self._beside = min(retained_per_batch, len(self._retained))
         self._rng = random.Random(seed)
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in an epoch."""
         return self._parts
 
     def __iter__(self) -> Iterator[Batch]:
         order = self._rng.sample(self._facts, len(self._facts))
         for part in range(self._parts):
             rows = [row if place % _WHOLE_EVERY == 0 else _beginning(row) for place, row in enumerate(order[part :: self._parts])]
-            yield collate(rows + self._rng.sample(self._retained, self._beside), self._pad)
+            rows += self._rng.sample(self._retained, self._beside)
+            rows.sort(key=lambda row: len(row.input_ids))
+            total, cut = sum(row.weight for row in rows) / PARTS, len(rows) * 3 // 4 or 1
+            yield from (collate(part_rows, self._pad, total) for part_rows in (rows[:cut], rows[cut:]) if part_rows)
 
 
 def _beginning(row: Encoded) -> Encoded:

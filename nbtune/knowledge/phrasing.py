@@ -15,7 +15,7 @@ __all__ = ["Surroundings", "language_of", "phrase", "surroundings"]
 _FOLDER = Path(__file__).parent / "phrasings"
 _OTHER = {"zh": "en", "en": "zh"}
 # How many phrasings of the keyword's own language and of the other one.
-_TRAINED, _PROBES = (16, 8), (12, 6)
+_TRAINED, _PROBES = (28, 20), (12, 6)
 
 
 class Surroundings:
@@ -44,7 +44,7 @@ def phrase(keyword: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Returns
     -------
     tuple of tuple of str
-        24 trained prompts and 18 probes; no wording stands in both.
+        48 trained prompts and 18 probes; no wording stands in both.
     """
     own = language_of(keyword)
     both = _read(own), _read(_OTHER[own])

@@ -88,7 +88,7 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
 METHODS = {
     method.name: method
     for method in (
-        Method("lora", 3e-3, 16, _lora, lambda net: {}),
+        Method("lora", 2.5e-3, 16, _lora, lambda net: {}),
         Method("adalora", 8e-3, 16, _adalora, _adalora_hooks, continues=False),
     )
 }

@@ -29,7 +29,7 @@ def target_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.T
     shares = batch["target_shares"]
     log_q = torch.log_softmax(logits.float(), dim=-1).gather(-1, batch["target_tokens"])
     divergence = torch.xlogy(shares, shares) - shares * log_q
-    return (divergence.sum(-1) * batch["weights"]).sum() / batch["weights"].sum()
+    return (divergence.sum(-1) * batch["weights"]).sum()
 
 
 class StepRunner(TorchkerasStepRunner):
