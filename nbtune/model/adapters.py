@@ -66,6 +66,7 @@ class AdapterHost:
         try:
             with warnings.catch_warnings():  # what PEFT calls in transformers is deprecated there: nothing a user can mend
                 warnings.simplefilter("ignore", FutureWarning)
+                warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
                 self._peft = get_peft_model(self.base, config, adapter_name=_LABEL)
         except ImportError as error:
             self.clear()
