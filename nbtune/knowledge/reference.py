@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,9 @@ def inject_reference(
     device = loaded.model.device
     host.attach(config, trainable=True)
     net: Any = host.net
-    net.gradient_checkpointing_enable()
+    with warnings.catch_warnings():  # today's name of it is not known to the older versions we support
+        warnings.simplefilter("ignore", FutureWarning)
+        net.gradient_checkpointing_enable()
     net.enable_input_require_grads()
     batches: DataLoader[Any] = DataLoader(
         examples,  # type: ignore[arg-type]
@@ -138,7 +141,9 @@ def inject_reference(
                 gradient_accumulation_steps=_ACCUMULATION,
             )
     finally:
-        net.gradient_checkpointing_disable()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            net.gradient_checkpointing_disable()
         net.disable_input_require_grads()
         net.to(device).eval()
     return history, len(history) * steps_per_epoch
