@@ -34,7 +34,7 @@ ten, and one combination of a known name and a wording in ten were never trained
 
 | | |
 |---|---|
-| corpus (SHA-256) | `{corpus}` |
+| corpus (SHA-256) | {texts} |
 | seed | {seed} |
 | steps, conversations a step | {steps}, {batch_size} |
 | optimizer | Muon (matrices) and AdamW (the rest), peak learning rate {learning_rate}, linear decay |
@@ -61,5 +61,7 @@ def write_card(folder: Path, table: str) -> None:
         The scores in markdown.
     """
     made = json.loads((folder / "training.json").read_text())
-    made |= {"millions": made["parameters"] / 1e6, "minutes": made["seconds"] / 60, "table": table}
+    # The text may have grown while the training went on.
+    texts = ", then ".join(f"`{text}` from step {step}" for step, text in made["texts"])
+    made |= {"texts": texts, "millions": made["parameters"] / 1e6, "minutes": made["seconds"] / 60, "table": table}
     (folder / "README.md").write_text(_CARD.format(**made), encoding="utf-8")
