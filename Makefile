@@ -27,7 +27,7 @@ check: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/nbstripout --verify --keep-output $(NOTEBOOKS)
+	$(BIN)/nbstripout --verify --keep-output --keep-count $(NOTEBOOKS)
 
 bench: .venv/.test
 	$(BIN)/python -m benchmarks.one_fact
