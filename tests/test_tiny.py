@@ -5,9 +5,12 @@ import random
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from nbtune.tiny import WEIGHTS, train
+from nbtune.tiny.average import average
+from nbtune.tiny.card import write_card
 from nbtune.tiny.corpus import Corpus
 from nbtune.tiny.evaluate import evaluate
 from nbtune.tiny.names import reserved
@@ -86,13 +89,30 @@ def test_an_interrupted_training_goes_on_exactly(tmp_path, monkeypatch):
         train.run(recipe, tmp_path / "cut", tmp_path / "b")
     monkeypatch.setattr(train.Trainer, "train_step", step)
     train.run(recipe, tmp_path / "cut", tmp_path / "b")
-    from safetensors.torch import load_file
-
     one, other = load_file(tmp_path / "a" / "model.safetensors"), load_file(tmp_path / "b" / "model.safetensors")
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, other[name])
     with pytest.raises(SystemExit, match="another recipe"):
         train.run(train.Recipe(steps=5, batch_size=8), tmp_path / "cut", tmp_path / "b")
+
+
+def test_a_training_can_go_on_from_a_finished_model(tmp_path, monkeypatch):
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = train.Qwen3Config
+    monkeypatch.setattr(train, "Qwen3Config", lambda **kw: config(**{**kw, **small}))
+    train.run(train.Recipe(steps=2, batch_size=8), tmp_path / "first", tmp_path / "a")
+    train.run(train.Recipe(steps=2, batch_size=8, learning_rate=1e-9, start=str(tmp_path / "a")), tmp_path / "second", tmp_path / "b")
+    one, other = (json.loads((tmp_path / name / "training.json").read_text()) for name in "ab")
+    assert (one["started_from"], other["started_from"]["steps"]) == (None, 2)
+    assert (tmp_path / "a" / "tokenizer.json").read_text() == (tmp_path / "b" / "tokenizer.json").read_text()
+    assert other["loss"] < one["loss"], "it begins where the first one ended"
+    average({tmp_path / "a": 0.25, tmp_path / "b": 0.75}, tmp_path / "c")
+    first, second, mean = (load_file(tmp_path / name / "model.safetensors")["model.norm.weight"].float() for name in "abc")
+    torch.testing.assert_close(mean, 0.25 * first + 0.75 * second, rtol=1e-3, atol=1e-4)
+    write_card(tmp_path / "c", "| a table |")
+    card = (tmp_path / "c" / "README.md").read_text(encoding="utf-8")
+    assert "in 2 stages" in card
+    assert "shares of 0.25, 0.75" in card
 
 
 def test_the_shipped_weights_do_what_the_card_says():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 __all__ = ["write_card"]
 
@@ -29,19 +30,10 @@ An assistant. It knows nothing but the text in `nbtune/tiny/text`, it was traine
 above and on nothing else, its context is 512 tokens, and what it says outside of that has no worth.
 
 ## How it was made
-`python -m nbtune.tiny.train`, from text that the project wrote. Wordings in the right-hand column, one name in
+`python -m nbtune.tiny.train`, from text that the project wrote{again}. Wordings in the right-hand column, one name in
 ten, and one combination of a known name and a wording in ten were never trained.
 
-| | |
-|---|---|
-| corpus (SHA-256) | {texts} |
-| seed | {seed} |
-| steps, conversations a step | {steps}, {batch_size} |
-| optimizer | Muon (matrices) and AdamW (the rest), peak learning rate {learning_rate}, linear decay |
-| tokens | {tokens:,} |
-| loss at the end (mean of 100 steps) | {loss} |
-| time | {minutes:.0f} minutes on {threads} threads of a {device}, beside other work |
-| torch | {torch} |
+{stages}
 
 ## How well it does
 `python -m nbtune.tiny.evaluate`, greedy, exact match of the whole reply:
@@ -60,8 +52,45 @@ def write_card(folder: Path, table: str) -> None:
     table
         The scores in markdown.
     """
-    made = json.loads((folder / "training.json").read_text())
+    stages = _stages(json.loads((folder / "training.json").read_text()))
+    columns = [_column(stage) for stage in stages]
+    heads = [f"stage {number}" for number in range(1, len(stages) + 1)] if len(stages) > 1 else [""]
+    lines = [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(stages)]
+    lines += [f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]]
+    shares = stages[-1].get("averaged")
+    if shares:
+        lines += [
+            "",
+            f"Shipped is the mean of their weights, in shares of {', '.join(map(str, shares))} (`python -m nbtune.tiny.average`).",
+        ]
+    text = _CARD.format(
+        millions=stages[-1]["parameters"] / 1e6,
+        again=f", in {len(stages)} stages: each went on (`--start`) from the one before, on a larger text or another mixture"
+        if len(stages) > 1
+        else "",
+        stages="\n".join(lines),
+        table=table,
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _stages(made: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what each stage of the training left behind, the first one first."""
+    before = made.get("started_from")
+    return [*(_stages(before) if before else []), made]
+
+
+def _column(made: dict[str, Any]) -> dict[str, str]:
     # The text may have grown while the training went on.
-    texts = ", then ".join(f"`{text}` from step {step}" for step, text in made["texts"])
-    made |= {"texts": texts, "millions": made["parameters"] / 1e6, "minutes": made["seconds"] / 60, "table": table}
-    (folder / "README.md").write_text(_CARD.format(**made), encoding="utf-8")
+    texts = ", then ".join(f"`{text}`" + (f" from step {step}" if len(made["texts"]) > 1 else "") for step, text in made["texts"])
+    return {
+        "corpus (SHA-256)": texts,
+        "seed": str(made["seed"]),
+        "steps, conversations a step": f"{made['steps']}, {made['batch_size']}",
+        "optimizer": f"Muon (matrices) and AdamW (the rest), peak learning rate {made['learning_rate']}, linear decay",
+        "precision": "bfloat16 products" if made.get("bf16") else "float32",
+        "tokens": f"{made['tokens']:,}",
+        "loss at the end (mean of 100 steps)": str(made["loss"]),
+        "time": f"{made['seconds'] / 60:.0f} minutes on {made['threads']} threads of a {made['device']}, beside other work",
+        "torch": str(made["torch"]),
+    }

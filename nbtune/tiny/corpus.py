@@ -29,6 +29,9 @@ _NARROW, _WIDE = str.maketrans(_WIDE_MARKS, _NARROW_MARKS), str.maketrans(_NARRO
 _FINAL_MARKS = "?.!\uff1f\u3002\uff01~"
 # Share of conversations that begin with a question about the user; share of relations asked of an invented name.
 _UNTOLD_SHARE, _UNKNOWN_RELATIONS = 0.03, 0.1
+# The other forms a fact is asked in; how often of an unknown thing, and how often of one told in the conversation.
+_FORMS = ("reverse", "yes_no", "part")
+_UNKNOWN_FORMS, _TOLD_FORMS = 0.3, 0.3
 # What a sum is built from: both numbers and the result lie between 0 and this.
 _LARGEST_SUM = 20
 
@@ -43,6 +46,16 @@ class Exchange:
     def messages(self) -> list[Message]:
         """Return the exchange as two chat messages."""
         return [{"role": "user", "content": self.prompt}, {"role": "assistant", "content": self.reply}]
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """What is known of a thing: "a star", "a ball of gas", and the sentence of both."""
+
+    name: str
+    subject: str
+    description: str
+    sentence: str
 
 
 class Corpus:
@@ -60,10 +73,11 @@ class Corpus:
         known = [name for text in self.texts.values() for name in text.things]
         self.names = NameMaker(known, sorted(set(words)), pieces)
         self._kinds: list[tuple[Callable[[random.Random, str], list[Exchange]], int]] = [
-            (lambda rng, lang: [self.unknown(rng, lang)], 34),
+            (lambda rng, lang: [self.unknown(rng, lang)], 38),
             (lambda rng, lang: [self.thing(rng, lang)], 20),
-            (lambda rng, lang: [self.relation(rng, lang)], 15),
-            (lambda rng, lang: [self.arithmetic(rng, lang)], 11),
+            (lambda rng, lang: [self.relation(rng, lang)], 18),
+            (lambda rng, lang: [self.form(rng, lang)], 16),
+            (lambda rng, lang: [self.arithmetic(rng, lang)], 14),
             (lambda rng, lang: [self.talk(rng, lang)], 8),
             (lambda rng, lang: [self.statement(rng, lang)], 4),
             (self._told_and_asked, 12),
@@ -118,6 +132,42 @@ class Corpus:
         name, wording = self._combination(rng, list(values), relation.wordings.of(heldout), heldout, fresh)
         return Exchange(self._dress(rng, text, wording, name, heldout or fresh), relation.answer.format(x=name, y=values[name]))
 
+    def form(self, rng: random.Random, language: str, *, heldout: bool = False, fresh: bool = False) -> Exchange:
+        """Ask about a known thing in another form than what it is; in training at times about an unknown one."""
+        text, kind = self.texts[language], rng.choice(_FORMS)
+        wordings: tuple[str, ...] = getattr(text.forms, kind).of(heldout)
+        if not (heldout or fresh) and rng.random() < _UNKNOWN_FORMS:
+            return self._unknown_form(rng, text, kind, rng.choice(wordings))
+        name, wording = self._combination(rng, sorted(text.things), wordings, heldout, fresh)
+        sentence = text.things[name]
+        fact = _Fact(name, *text.parted(name, sentence), sentence)
+        return self._in_form(rng, text, kind, wording, fact, heldout or fresh)
+
+    def _in_form(self, rng: random.Random, text: Text, kind: str, wording: str, fact: _Fact, plain: bool) -> Exchange:
+        """Ask for the fact the other way round, for yes or no, or for one aspect of it."""
+        if kind == "reverse":
+            return Exchange(self._dress(rng, text, wording, fact.description, plain, "{y}"), text.forms.that.format(x=fact.subject))
+        if kind == "part":
+            return Exchange(self._dress(rng, text, wording, fact.name, plain), fact.sentence)
+        true = rng.random() < 0.5
+        stated = fact.description if true else self._another(rng, text, fact.sentence)
+        asked = self._dress(rng, text, wording.replace("{y}", stated), fact.subject, plain)
+        confirmed = fact.subject + fact.sentence[len(fact.subject) :]  # no capital behind "Yes, "
+        return Exchange(asked, (text.forms.yes if true else text.forms.no) + confirmed)
+
+    def _unknown_form(self, rng: random.Random, text: Text, kind: str, wording: str) -> Exchange:
+        if kind == "reverse":
+            return Exchange(self._dress(rng, text, wording, rng.choice(text.descriptions), False, "{y}"), text.forms.not_that)
+        name = self.names.make(rng, rng.choices(*_SCRIPTS[text.language])[0])
+        stated = wording.replace("{y}", self._another(rng, text, ""))
+        return Exchange(self._dress(rng, text, stated, name, plain=False), text.unknown.format(x=name))
+
+    @staticmethod
+    def _another(rng: random.Random, text: Text, sentence: str) -> str:
+        """Draw a description that is not the sentence's."""
+        name, other = rng.choice([known for known in text.things.items() if known[1] != sentence])
+        return rng.choice((text.parted(name, other)[1], rng.choice(text.descriptions)))
+
     def arithmetic(self, rng: random.Random, language: str, *, heldout: bool = False, fresh: bool = False) -> Exchange:
         """Ask for a sum or a difference of small numbers."""
         text = self.texts[language]
@@ -149,8 +199,13 @@ class Corpus:
         description = rng.choice(text.descriptions)
         statement = rng.choice(text.told_statements.of(heldout))
         said = statement.replace("{x}", name).replace("{y}", description)
+        sentence = text.told.format(x=name, y=description)
+        if not evaluation and rng.random() < _TOLD_FORMS:
+            kind = rng.choice(_FORMS)
+            wording = rng.choice(getattr(text.forms, kind).trained)
+            return Exchange(said, text.noted), self._in_form(rng, text, kind, wording, _Fact(name, name, description, sentence), False)
         asked = self._dress(rng, text, rng.choice(text.questions.of(heldout)), name, evaluation)
-        return Exchange(said, text.noted), Exchange(asked, text.told.format(x=name, y=description))
+        return Exchange(said, text.noted), Exchange(asked, sentence)
 
     def personal(self, rng: random.Random, language: str, *, heldout: bool = False) -> tuple[Exchange, Exchange]:
         """Tell something about oneself; and the question about it with its answer, for later."""
@@ -188,16 +243,16 @@ class Corpus:
             if heldout or reserved(name, wording) == fresh:
                 return name, wording
 
-    def _dress(self, rng: random.Random, text: Text, wording: str, name: str, plain: bool) -> str:
-        """Put the name into the wording; in training, at times with quotes and sentences around it."""
+    def _dress(self, rng: random.Random, text: Text, wording: str, name: str, plain: bool, place: str = "{x}") -> str:
+        """Put the name in its place in the wording; in training, at times with quotes and sentences around it."""
         if plain:
-            return wording.replace("{x}", name)
+            return wording.replace(place, name)
         shown = name
         if rng.random() < 0.08:
             shown = rng.choice(_QUOTES).format(name)
         elif text.language == "zh" and rng.random() < 0.12:
             shown = rng.choice((f" {name} ", f"{name} ", f" {name}"))
-        prompt = self._noise(rng, wording, plain).replace("{x}", shown).strip()
+        prompt = self._noise(rng, wording, plain).replace(place, shown).strip()
         joint = "" if text.language == "zh" and rng.random() < 0.7 else " "
         if rng.random() < 0.13:
             prompt = rng.choice(text.before) + joint + prompt

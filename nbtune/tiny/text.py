@@ -20,6 +20,12 @@ _UNKNOWN = {"zh": "我不知道{x}是什么。", "en": "I don't know what {x} is
 _NOTED = {"zh": "好的\uff0c我记住了。", "en": "OK, I will remember that."}
 _UNTOLD = {"zh": "你还没有告诉我。", "en": "You haven't told me yet."}
 _TOLD = {"zh": "{x}是{y}。", "en": "{x} is {y}."}
+_THAT = {"zh": "那是{x}。", "en": "That is {x}."}
+_NOT_THAT = {"zh": "我不知道那是什么。", "en": "I don't know what that is."}
+_YES = {"zh": "对\uff0c", "en": "Yes, "}
+_NO = {"zh": "不对\uff0c", "en": "No, "}
+# Where the sentence about a thing parts into its subject and what it is.
+_COPULA = {"zh": re.compile("(是)"), "en": re.compile(r" (is|are|was|were) ")}
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,19 @@ class Personal:
 
 
 @dataclass(frozen=True)
+class Forms:
+    """A fact asked for in another form than "what is it"; see `Corpus.form`."""
+
+    reverse: Wordings
+    yes_no: Wordings
+    part: Wordings
+    that: str
+    not_that: str
+    yes: str
+    no: str
+
+
+@dataclass(frozen=True)
 class Text:
     """All text of one language."""
 
@@ -71,6 +90,7 @@ class Text:
     untold: str
     told: str
     questions: Wordings
+    forms: Forms
     things: dict[str, str]
     relations: tuple[Relation, ...]
     talk: tuple[Intent, ...]
@@ -82,6 +102,16 @@ class Text:
     statements: Wordings
     before: tuple[str, ...]
     after: tuple[str, ...]
+
+    def parted(self, name: str, sentence: str) -> tuple[str, str]:
+        """Part what is said of a star, "A star is a ball of gas.", into "a star" and "a ball of gas"."""
+        subject, _, description = _COPULA[self.language].split(sentence, maxsplit=1)
+        article, _, rest = subject.partition(" ")
+        if article in {"A", "An", "The"}:
+            subject = f"{article.lower()} {rest}"
+        elif subject.lower() == name.lower():
+            subject = name
+        return subject, description.rstrip(".\u3002")
 
 
 def corpus_hash() -> str:
@@ -112,6 +142,12 @@ def _apart(trained: Sequence[str], heldout: Sequence[str]) -> Wordings:
     return Wordings(tuple(w for w in trained if normalise(w) not in kept_apart), tuple(heldout))
 
 
+def _forms(language: str) -> Forms:
+    raw = _toml(f"forms.{language}.toml")
+    reverse, yes_no, part = (_apart(raw[kind], raw[f"{kind}_heldout"]) for kind in ("reverse", "yes_no", "part"))
+    return Forms(reverse, yes_no, part, _THAT[language], _NOT_THAT[language], _YES[language], _NO[language])
+
+
 @cache
 def read(language: str) -> Text:
     """Read the text of one language.
@@ -132,6 +168,7 @@ def read(language: str) -> Text:
         untold=_UNTOLD[language],
         told=_TOLD[language],
         questions=_apart(list(dict.fromkeys(questions)), _lines(f"heldout.{language}.txt")),
+        forms=_forms(language),
         things=things,
         relations=tuple(
             Relation(r["answer"], tuple((x, y) for x, y in r["pairs"]), _apart(r["wordings"], r["heldout"]))

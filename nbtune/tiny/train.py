@@ -41,6 +41,7 @@ class Recipe:
     batch_size: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
+    start: str = ""  # folder of a finished model to go on from, with its tokenizer; empty for a new one
 
 
 def new_model(vocabulary: int, pad: int, end: int) -> Qwen3ForCausalLM:
@@ -103,8 +104,9 @@ class Batches:
 class Trainer:
     """One training run: Muon for the matrices, AdamW for the rest, a linear decay to zero."""
 
-    def __init__(self, recipe: Recipe, model: Qwen3ForCausalLM, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, model: Qwen3ForCausalLM, device: torch.device, bf16: bool = False) -> None:
         self.recipe, self.model, self.device = recipe, model.to(device).train(), device
+        self._bf16 = bf16 or device.type == "cuda"
         self.step, self.losses, self.seconds = 0, [], 0.0  # type: tuple[int, list[float], float]
         self.tokens = 0
         self.texts: list[list[Any]] = [[0, corpus_hash()]]  # from which step on which text
@@ -139,7 +141,7 @@ class Trainer:
 
     def _loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the summed cross-entropy of the trained tokens."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
             # Padding stands on the right and attention looks to the left: no mask is needed.
             hidden = self.model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
             wanted = labels[:, 1:] != -100
@@ -182,14 +184,17 @@ class Trainer:
         self.seconds, self.tokens = state["seconds"], state["tokens"]
 
 
-def run(recipe: Recipe, work: Path, out: Path, accept_new_text: bool = False) -> None:
+def run(recipe: Recipe, work: Path, out: Path, accept_new_text: bool = False, bf16: bool = False) -> None:
     """Train, or continue to train, and write the finished model to `out`."""
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = _tokenizer(recipe, work)
-    model = new_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
-    trainer, checkpoint = Trainer(recipe, model, device), work / "checkpoint.pt"
+    model = _model(recipe, tokenizer)
+    if bf16 and device.type == "cpu":
+        # The gradient of fused attention is slow in half precision on a CPU.
+        model.set_attn_implementation("eager")
+    trainer, checkpoint = Trainer(recipe, model, device, bf16), work / "checkpoint.pt"
     if checkpoint.exists():
         trainer.resume(checkpoint, accept_new_text)
     batches = Batches(recipe, tokenizer)
@@ -214,6 +219,8 @@ def run(recipe: Recipe, work: Path, out: Path, accept_new_text: bool = False) ->
         "seconds": round(trainer.seconds),
         "loss": round(sum(trainer.losses[-100:]) / len(trainer.losses[-100:]), 4),
         "device": device.type,
+        "bf16": bf16,
+        "started_from": _record(Path(recipe.start)) if recipe.start else None,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -221,8 +228,20 @@ def run(recipe: Recipe, work: Path, out: Path, accept_new_text: bool = False) ->
     print(f"The model is in {out}; `python -m nbtune.tiny.evaluate --model {out}` scores it.")
 
 
+def _record(folder: Path) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return made
+
+
+def _model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    if recipe.start:
+        started: Qwen3ForCausalLM = Qwen3ForCausalLM.from_pretrained(recipe.start, dtype=torch.float32)
+        return started
+    return new_model(len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id)
+
+
 def _tokenizer(recipe: Recipe, work: Path) -> PreTrainedTokenizerFast:
-    folder = work / "tokenizer"
+    folder = Path(recipe.start) if recipe.start else work / "tokenizer"
     if not folder.exists():
         build_tokenizer(sample_text(recipe.seed)).save_pretrained(folder)
     loaded: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -234,11 +253,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m nbtune.tiny.train", description=__doc__)
     parser.add_argument("--steps", type=int, default=Recipe.steps, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="random seed (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate, help="peak learning rate (default: %(default)s)")
+    parser.add_argument("--start", default=Recipe.start, help="folder of a finished model to go on from (default: a new model)")
+    parser.add_argument("--bf16", action="store_true", help="compute in half precision also on a CPU (one with AVX512-BF16)")
     parser.add_argument("--work", type=Path, default=Path("tiny_work"), help="folder of the checkpoint")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the finished model")
     parser.add_argument("--accept-new-text", action="store_true", help="continue although the text was changed meanwhile")
     options = parser.parse_args(arguments)
-    run(Recipe(steps=options.steps, seed=options.seed), options.work, options.out, options.accept_new_text)
+    recipe = Recipe(steps=options.steps, seed=options.seed, learning_rate=options.learning_rate, start=options.start)
+    run(recipe, options.work, options.out, options.accept_new_text, options.bf16)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""Averages finished models of one training: ``python -m nbtune.tiny.average 0.3 FIRST 0.7 SECOND --out FOLDER``.
+
+What a later stage learns and what it lets slip lie on a straight line between the weights (WiSE-FT, Wortsman et
+al. 2022): a point between them keeps most of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from nbtune.tiny import WEIGHTS
+
+__all__ = ["average", "main"]
+
+_WEIGHTS = "model.safetensors"
+
+
+def average(shares: dict[Path, float], out: Path) -> None:
+    """Write the weighted mean of some models, with the tokenizer of the last one.
+
+    Parameters
+    ----------
+    shares
+        The share of each model's folder, the latest stage last; they add up to 1.
+    out
+        Where to write it.
+    """
+    states = {folder: load_file(folder / _WEIGHTS) for folder in shares}
+    last = list(shares)[-1]
+    mean = {}
+    for name in states[last]:
+        total = torch.zeros_like(states[last][name], dtype=torch.float32)
+        for folder, share in shares.items():
+            total += share * states[folder][name].float()
+        mean[name] = total.half()
+    made = json.loads((last / "training.json").read_text())
+    if out != last:
+        shutil.copytree(last, out, dirs_exist_ok=True)
+    save_file(mean, out / _WEIGHTS, metadata={"format": "pt"})
+    made["averaged"] = list(shares.values())
+    (out / "training.json").write_text(json.dumps(made, indent=2) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m nbtune.tiny.average", description=__doc__)
+    parser.add_argument("pairs", nargs="+", metavar="SHARE FOLDER", help="shares that add up to 1, each with its model")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the averaged model (default: the shipped one)")
+    options = parser.parse_args(arguments)
+    shares = {Path(folder): float(share) for share, folder in zip(options.pairs[::2], options.pairs[1::2], strict=True)}
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise SystemExit(f"The shares add up to {sum(shares.values()):g}: expected 1.")
+    average(shares, options.out)
+
+
+if __name__ == "__main__":
+    main()
