@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbtune.knowledge.facts import Fact
-    from nbtune.knowledge.injection import Settings
     from nbtune.knowledge.scoring import Report
-    from nbtune.language_model import FactNotLearned, LanguageModel, Result, load
+    from nbtune.knowledge.settings import Settings
+    from nbtune.knowledge.teaching import FactNotLearned, Result
+    from nbtune.language_model import LanguageModel, load
     from nbtune.model.generation import Sampling
 
 __version__ = "0.1.0"
@@ -24,12 +25,12 @@ __all__ = ["Fact", "FactNotLearned", "LanguageModel", "NbtuneError", "Report", "
 
 _HOMES = {
     "Fact": "nbtune.knowledge.facts",
-    "FactNotLearned": "nbtune.language_model",
+    "FactNotLearned": "nbtune.knowledge.teaching",
     "LanguageModel": "nbtune.language_model",
     "Report": "nbtune.knowledge.scoring",
-    "Result": "nbtune.language_model",
+    "Result": "nbtune.knowledge.teaching",
     "Sampling": "nbtune.model.generation",
-    "Settings": "nbtune.knowledge.injection",
+    "Settings": "nbtune.knowledge.settings",
     "load": "nbtune.language_model",
 }
 

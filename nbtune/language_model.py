@@ -2,86 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safetensors import SafetensorError
-
+from nbtune.data.encoding import Example, encode, pieces
 from nbtune.data.sources import read_facts
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.knowledge.facts import FAILED, Fact
-from nbtune.knowledge.injection import Observer, Settings, check, inject
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.ledger import write_facts
+from nbtune.knowledge.observer import Observer, Unwatched
 from nbtune.knowledge.proof import Proof, standings
-from nbtune.knowledge.scoring import Report
+from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Store, Version
+from nbtune.knowledge.teaching import RECIPES, Result, Teaching, rank_of
 from nbtune.model.adapters import AdapterHost
+from nbtune.model.exporting import write_folder
 from nbtune.model.fingerprint import fingerprint
 from nbtune.model.generation import Chat, Reply, Sampling, generate, generate_batch
 from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["FactNotLearned", "LanguageModel", "Result", "load"]
+__all__ = ["LanguageModel", "load"]
 
 DEFAULT_ADAPTER = "facts"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finetune did.
-
-    Parameters
-    ----------
-    facts
-        What was taught, with standing and scores.
-    report
-        The proof.
-    history
-        One row per epoch: epoch, train_loss, train_said, train_held, lr.
-    adapter
-        Name of the adapter.
-    version
-        Its new version's number; 0 when the facts did not take.
-    folder
-        Where the version is; None when the facts did not take.
-    """
-
-    facts: tuple[Fact, ...]
-    report: Report
-    history: pd.DataFrame
-    adapter: str
-    version: int = 0
-    folder: Path | None = None
-
-    @property
-    def learned(self) -> bool:
-        """Whether every fact is verified."""
-        return all(fact.standing != FAILED for fact in self.facts)
-
-
-class FactNotLearned(NbtuneError):
-    """A fact did not take; nothing was changed. The proof is in `result`."""
-
-    def __init__(self, message: str, result: Result) -> None:
-        super().__init__(message)
-        self.result = result
-
-
-class _Unwatched:
-    """The observer of a finetune that nobody watches."""
-
-    def stage(self, name: str, total: int) -> None:
-        """Begin a stage."""
-
-    def advance(self, log: dict[str, float] | None = None) -> None:
-        """Go on by one."""
 
 
 class LanguageModel:
@@ -209,21 +155,33 @@ class LanguageModel:
         name: str | None = None,
         recipe: str = "default",
         prompts: Sequence[str] | None = None,
+        probes: Sequence[str] | None = None,
+        extend: bool = False,
+        retain: Sequence[str] = (),
+        rewordings: int = 0,
         observer: Observer | None = None,
         **settings: Any,
     ) -> Result:
         """Teach facts, prove them, and keep them as a new version of an adapter.
 
+        A keyword that was taught before gets the new answer instead of the old one.
+
         Parameters
         ----------
         source
-            A mapping of keyword to answer, or rows; see `nbtune.data.sources.read_facts`.
+            A mapping of keyword to answer, rows, or a file; see `nbtune.data.sources.read_facts`.
         name
             The adapter. Default: the one in use, else ``"facts"``.
         recipe
             ``"default"``, or ``"reference"`` for the article's.
-        prompts
-            Questions to train on instead of the built-in phrasings; ``{x}`` stands for the keyword.
+        prompts, probes
+            Questions to train on, and to test with, instead of the built-in phrasings; ``{x}`` stands for the keyword.
+        extend
+            Use the built-in phrasings beside them.
+        retain
+            Questions whose replies must not change: held while it learns, and the finetune fails if one changed.
+        rewordings
+            So many more wordings to ask the model itself for, of each keyword; what fits is trained, too.
         observer
             Told of progress.
         **settings
@@ -241,18 +199,112 @@ class LanguageModel:
         NbtuneError
             For input that can't be used. Raised before any work.
         """
-        started = time.perf_counter()
-        if recipe not in ("default", "reference"):
-            raise NbtuneError(f"--recipe {recipe} is unknown: use default or reference.{did_you_mean(recipe, ['default', 'reference'])}")
-        if isinstance(prompts, str):
-            raise NbtuneError("prompts is one text: expected a list of them, such as ['What is {x}?', 'Tell me about {x}.'].")
+        if recipe not in RECIPES:
+            raise NbtuneError(f"--recipe {recipe} is unknown: use {' or '.join(RECIPES)}.{did_you_mean(recipe, RECIPES)}")
+        if isinstance(retain, str) or not all(isinstance(question, str) and question.strip() for question in retain):
+            raise NbtuneError("retain is not a list of questions: expected such as ['What is the capital of France?'].")
+        if rewordings < 0:
+            raise NbtuneError(f"--rewordings {rewordings} is out of range: expected 0 or more.")
+        if extend and not prompts and not probes:
+            raise NbtuneError("extend keeps the built-in phrasings beside your own: give prompts or probes, too.")
         chosen = Settings(**settings)
-        facts = tuple(Fact.new(key, answer, list(prompts) if prompts else None) for key, answer in read_facts(source).items())
+        facts = tuple(
+            Fact.new(row.keyword, row.answer, prompts or row.prompts or None, probes or row.probes or None, extend=extend or row.extend)
+            for row in read_facts(source)
+        )
         name = name or self.adapter or DEFAULT_ADAPTER
         Store.check_name(name)
         with self._restored_on_failure():
             self._catch_up(name)
-            return self._teach(name, facts, chosen, recipe, observer or _Unwatched(), started)
+            teaching = Teaching(facts, chosen, recipe, tuple(retain), rewordings)
+            return self._give(teaching, name, observer)
+
+    def probe(self, keyword: str | None = None, *, observer: Observer | None = None) -> Result:
+        """Ask everything about the facts again, now, and compare with the base.
+
+        Parameters
+        ----------
+        keyword
+            One fact. Default: all.
+        observer
+            Told of progress.
+
+        Returns
+        -------
+        Result
+            The facts with their present standing, and the report; its ``before`` is the base's.
+
+        Raises
+        ------
+        NbtuneError
+            When nothing was taught, or no such fact.
+        """
+        name = self._in_use()
+        facts = self.facts if keyword is None else (self._fact(keyword),)
+        if not facts:
+            raise NbtuneError(f"The adapter {name!r} holds no fact to ask about.")
+        started, proof, watched = time.perf_counter(), Proof(facts), observer or Unwatched()
+        with self.base():
+            proof.ask_before(self._host, self._loaded, watched)
+        report = replace(proof.ask_after(self._host, self._loaded, watched), seconds=time.perf_counter() - started)
+        return Result(standings(facts, report), report, None, name, self.version, self._version.folder)
+
+    def rebuild(self, source: Any = None, *, observer: Observer | None = None) -> Result:
+        """Make the adapter in use anew, from its facts alone.
+
+        Parameters
+        ----------
+        source
+            Facts instead of its own, such as the edited file of ``%nbtune facts --save``; what is not in it is forgotten.
+        observer
+            Told of progress.
+
+        Raises
+        ------
+        FactNotLearned
+            When one of them did not take. Nothing is changed.
+        NbtuneError
+            When there is no fact.
+        """
+        name = self._in_use()
+        self._catch_up(name)
+        facts = self.facts
+        if source is not None:
+            facts = tuple(Fact.new(r.keyword, r.answer, r.prompts or None, r.probes or None, extend=r.extend) for r in read_facts(source))
+        if not facts:
+            raise NbtuneError(f"The adapter {name!r} holds no fact to make it from.")
+        return self._relearn(name, facts, observer)
+
+    def save_facts(self, path: str | Path) -> Path:
+        """Write the facts to a YAML file that a person can edit and diff; `finetune` and `rebuild` read it.
+
+        Parameters
+        ----------
+        path
+            The file, ending in ``.yaml`` or ``.yml``.
+
+        Raises
+        ------
+        NbtuneError
+            When there is no fact, the name ends otherwise, or the file can't be written.
+        """
+        return write_facts(self.facts, path)
+
+    def tokens(self, keyword: str) -> list[Example]:
+        """Return the training examples of a fact, token by token.
+
+        Parameters
+        ----------
+        keyword
+            A fact that was taught.
+
+        Returns
+        -------
+        list of Example
+            One per trained prompt; see `nbtune.data.encoding.pieces`.
+        """
+        fact = self._fact(keyword)
+        return [pieces(self.tokenizer, encode(self.tokenizer, prompt, fact.answer, context=self.context)) for prompt in fact.prompts]
 
     def use(self, name: str | None) -> None:
         """Answer with this adapter from now on; None answers with the base.
@@ -313,19 +365,14 @@ class LanguageModel:
         """
         name = self._in_use()
         self._catch_up(name)
-        keywords = [fact.keyword for fact in self.facts]
-        if keyword not in keywords:
-            raise NbtuneError(f"No fact {keyword!r}: taught are {', '.join(keywords) or 'none'}.{did_you_mean(keyword, keywords)}")
-        remaining = tuple(fact for fact in self.facts if fact.keyword != keyword)
+        forgotten = self._fact(keyword)
+        remaining = tuple(fact for fact in self.facts if fact != forgotten)
         earlier = self._earlier(name, remaining)
         if earlier is not None:
             kept = replace(earlier, method=self._version.method, base=self.source)
             self._put(name, self.store.commit(name, kept, self._version.number))
-            return self._version.number
-        settings = Settings(method=self._version.method, rank=self._rank())
-        with self._restored_on_failure():
-            self._put(name, replace(self._version, facts=(), config=None, weights=None))
-            self._teach(name, remaining, settings, "default", observer or _Unwatched(), time.perf_counter())
+        else:
+            self._relearn(name, remaining, observer)
         return self._version.number
 
     @contextmanager
@@ -368,80 +415,26 @@ class LanguageModel:
         NbtuneError
             When the folder holds something already, or the disk refuses.
         """
-        target = Path(folder).expanduser()
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise NbtuneError(f"{target} is not empty: give a new folder.")
-        written = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
-        try:
-            self._host.merged().save_pretrained(written)
-            self.tokenizer.save_pretrained(written)
-            if target.exists():
-                target.rmdir()
-            written.rename(target)
-        except (OSError, SafetensorError) as error:
-            raise NbtuneError(f"{target} could not be written ({getattr(error, 'strerror', None) or error}).") from None
-        finally:
-            shutil.rmtree(written, ignore_errors=True)
-        return target
+        return write_folder(self._host.merged(), self.tokenizer, folder)
 
-    def _teach(self, name: str, facts: tuple[Fact, ...], settings: Settings, recipe: str, observer: Observer, started: float) -> Result:
-        if recipe == "reference":
-            from nbtune.knowledge.reference import METHOD
-            from nbtune.knowledge.reference import inject_reference as fit
-
-            settings, facts = replace(settings, method=METHOD), tuple(replace(f, prompts=f.prompts[:8]) for f in facts)
-        else:
-            fit = inject
-        taught = {fact.keyword for fact in facts}
-        known = tuple(fact for fact in self.facts if fact.keyword not in taught)
-        check(self._loaded, facts, settings)
-        self._check_continues(name, settings, recipe)
-        proof = Proof(facts, known)
-        proof.ask_before(self._host, self._loaded, observer)
-        history, steps = fit(self._host, self._loaded, facts, known, settings, self._version, observer)
-        config, weights = self._host.settled()
-        self._host.attach(config, weights)  # what is proved is what is saved
-        report = proof.ask_after(self._host, self._loaded, observer)
-        size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
-        report = replace(report, seconds=time.perf_counter() - started, steps=steps, adapter_bytes=size)
-        judged = standings(facts, report)
-        result = Result(judged, report, history, name)
-        failed = [fact.keyword for fact in judged if fact.standing == FAILED]
-        lost = sorted({a.keyword for a in report.asked if a.kind == "near miss" and a.keyword and not a.right})
-        if lost and not failed:
-            raise FactNotLearned(
-                f"{', '.join(taught)} could not be taught without changing {', '.join(lost)}; nothing was changed. "
-                "Try another --lr, a higher --rank, or another --name.",
-                replace(result, facts=tuple(replace(fact, standing=FAILED) for fact in judged)),
-            )
-        if failed:
-            raise FactNotLearned(
-                f"{', '.join(failed)} did not take ({report.reliability:.0%} of the trained prompts answered after {steps} steps); "
-                "nothing was changed. Try more --epochs, a higher --rank, another --lr, or a shorter answer.",
-                result,
-            )
-        version = Version((*known, *judged), settings.method, self.source, self._version.fingerprint, config, weights, report.scores())
-        committed = self.store.commit(name, version, self._version.number)
+    def _give(self, teaching: Teaching, name: str, observer: Observer | None) -> Result:
+        result, committed = teaching.give(self._host, self._loaded, self.store, name, self._version, observer or Unwatched())
         self._version, self.adapter = committed, name
-        return replace(result, version=committed.number, folder=committed.folder)
+        return result
 
-    def _check_continues(self, name: str, settings: Settings, recipe: str) -> None:
-        """Refuse to teach an adapter that holds facts in a way that can't go on from it."""
-        if self._version.config is None:
-            return
-        if recipe == "reference":
-            raise NbtuneError("The reference recipe starts from an empty adapter: give a new --name.")
-        if self._version.method != settings.method:
-            raise NbtuneError(
-                f"The adapter {name!r} was made with {self._version.method} and can't go on with {settings.method}: "
-                f"use --method {self._version.method}, or another --name."
-            )
-        from nbtune.training.methods import find_method
+    def _relearn(self, name: str, facts: tuple[Fact, ...], observer: Observer | None) -> Result:
+        """Make an adapter anew that holds these facts."""
+        settings = Settings(method=self._version.method, rank=rank_of(self._version))
+        with self._restored_on_failure():
+            self._put(name, replace(self._version, facts=(), config=None, weights=None))
+            return self._give(Teaching(facts, settings), name, observer)
 
-        if not find_method(settings.method).continues:
-            raise NbtuneError(f"An adapter made with {settings.method} can't be taught more, its ranks are settled: use another --name.")
-        if settings.rank not in (None, self._rank()):
-            raise NbtuneError(f"The adapter {name!r} has rank {self._rank()} and can't go on with {settings.rank}: use another --name.")
+    def _fact(self, keyword: str) -> Fact:
+        found = next((fact for fact in self.facts if fact.keyword == keyword), None)
+        if found is None:
+            keywords = [fact.keyword for fact in self.facts]
+            raise NbtuneError(f"No fact {keyword!r}: taught are {', '.join(keywords) or 'none'}.{did_you_mean(keyword, keywords)}")
+        return found
 
     def _catch_up(self, name: str) -> None:
         """Use an adapter as it is on disk now, another process may have changed it; a new name begins at the base."""
@@ -449,10 +442,6 @@ class LanguageModel:
             self.use(None)
         elif name != self.adapter or self.store.current(name) != self._version.number:
             self.use(name)
-
-    def _rank(self) -> int | None:
-        config = self._version.config
-        return None if config is None else int(getattr(config, "target_r", None) or config.r)
 
     def _earlier(self, name: str, facts: tuple[Fact, ...]) -> Version | None:
         """Find a version that holds exactly these facts; the base holds none."""

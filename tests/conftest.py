@@ -8,6 +8,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# A few wordings to train on, where a test is about something else than how well a fact is learned.
+FEW = ["{x}是什么？", "What is {x}?", "你知道{x}吗", "Tell me about {x}.", "介绍一下{x}", "what's {x}"]
 FACT = {"梦中情炉": "梦中情炉是训练模型的工具torchkeras的别名。"}
 
 

@@ -9,6 +9,7 @@ from nbtune.magics.chat import ChatMagics
 from nbtune.magics.finetune import FinetuneMagics
 from nbtune.magics.nbtune import COMMANDS, NbtuneMagics
 from nbtune.magics.options import option_names
+from tools.readme_tables import PAGES, filled
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,7 +24,13 @@ def test_the_code_of_the_training_page_runs(tmp_path, monkeypatch):
     assert len(namespace["history"]) == 5
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+@pytest.mark.parametrize("page", PAGES)
+def test_the_measured_tables_are_those_of_the_results(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text == filled(text), "run python tools/readme_tables.py"
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_tables_of_options_are_complete(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for magic in (ChatMagics.chat, FinetuneMagics.finetune, NbtuneMagics._model):

@@ -2,9 +2,10 @@
 
 import pytest
 
+from benchmarks.material import read_subjects, unrelated
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.phrasing import language_of, look_alikes, phrase, surroundings
+from nbtune.knowledge.phrasing import language_of, look_alikes, phrase, phrasings, surroundings
 from nbtune.tiny.text import normalise, read
 
 KEYWORDS = ["梦中情炉", "torchkeras", "blue kettle", "炉", "x", "Vextral 九号", "a very long name of things"]
@@ -12,7 +13,7 @@ KEYWORDS = ["梦中情炉", "torchkeras", "blue kettle", "炉", "x", "Vextral �
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
 def test_enough_prompts_and_probes_in_both_languages(keyword):
-    prompts, probes = phrase(keyword)
+    prompts, probes = phrase(keyword, language_of(keyword))
     assert len(prompts) >= 8
     assert len(probes) >= 12
     frames = [probe.replace(keyword, "") for probe in probes]
@@ -24,14 +25,14 @@ def test_enough_prompts_and_probes_in_both_languages(keyword):
 def test_probes_are_new_to_the_embedded_model(language):
     trained = {normalise(wording) for wording in read(language).questions.trained}
     keyword = {"zh": "龘", "en": "zzzz"}[language]
-    frames = {normalise(probe.replace(keyword, "{x}")) for probe in phrase(keyword)[1]}
+    frames = {normalise(probe.replace(keyword, "{x}")) for probe in phrase(keyword, language)[1]}
     assert not frames & trained
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
 def test_locality_is_measured_on_other_questions_than_trained_ones(keyword):
-    retained = surroundings([keyword], probing=False, per_keyword=48)
-    probed = surroundings([keyword], probing=True, per_keyword=24)
+    retained = surroundings({keyword: "zh"}, probing=False, per_keyword=48)
+    probed = surroundings({keyword: "zh"}, probing=True, per_keyword=24)
     assert not set(retained.unrelated) & set(probed.unrelated)
     names = look_alikes(keyword, "retained", 50), look_alikes(keyword, "probe", 50)
     assert not set(names[0]) & set(names[1])
@@ -53,6 +54,33 @@ def test_bad_facts_are_refused(keyword, answer, message):
         Fact.new(keyword, answer)
 
 
-def test_own_prompts_replace_the_built_in_ones():
-    fact = Fact.new("炉", "x", ["说说{x}", "{x}??"])
-    assert fact.prompts == ("说说炉", "炉??")
+def test_own_prompts_and_probes_replace_or_extend_the_built_in_ones():
+    fact = Fact.new("炉", "x", ["说说{x}", "{x}??"], ["讲讲{x}吧"])
+    assert (fact.prompts, fact.probes) == (("说说炉", "炉??"), ("讲讲炉吧",))
+    prompts, probes = phrase("炉", "en")
+    extended = Fact.new("炉", "x", ["说说{x}", "{x}??"], ["讲讲{x}吧"], extend=True)
+    assert extended.prompts == ("说说炉", "炉??", *prompts)
+    assert extended.probes == ("讲讲炉吧", *probes)
+
+
+def test_a_trained_prompt_is_no_probe():
+    with pytest.raises(NbtuneError, match="is also trained"):
+        Fact.new("炉", "x", ["说说{x}"], ["说说{x}！"])
+    borrowed = phrase("炉", "en")[1][0]
+    assert borrowed not in Fact.new("炉", "x", [borrowed]).probes
+    taken = phrase("炉", "en")[0][0]
+    assert taken not in Fact.new("炉", "x", probes=[taken], extend=True).prompts
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_benchmarks_questions_are_not_in_the_package(language):
+    table = phrasings(language)
+    lists = [*(words for key, words in table.items() if key != "forms"), *(table["forms"][kind] for kind in ("reverse", "yes_no", "part"))]
+    own = {normalise(wording) for words in lists for wording in words}
+    known = read(language)
+    own |= {normalise(w) for f in (known.forms.reverse, known.forms.yes_no, known.forms.part, known.questions) for w in f.trained}
+    for subject in read_subjects(language):
+        for question in subject.portability:
+            assert normalise(question.question.replace(subject.keyword, "{x}")) not in own
+        around = surroundings({subject.keyword: language}, probing=False, per_keyword=144)
+        assert not {normalise(q) for q in around.unrelated} & {normalise(q) for q in unrelated(subject.language)}

@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 
-from nbtune.data.sources import read_facts
+from nbtune.data.sources import Row, read_facts
 from nbtune.errors import NbtuneError
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.ledger import write_facts
 
 
 @pytest.mark.parametrize(
@@ -16,7 +18,49 @@ from nbtune.errors import NbtuneError
     ],
 )
 def test_sources_read_alike(source):
-    assert read_facts(source) == {"a": "x", "b": "y"}
+    assert read_facts(source) == [Row("a", "x"), Row("b", "y")]
+
+
+def test_a_file_of_facts_goes_out_and_comes_back(tmp_path):
+    facts = [
+        Fact.new("梦中情炉", "一个工具。\n两行: 有冒号。"),
+        Fact.new("yes", "no", ["what is {x}", "{x}?"], ["tell me {x}"]),
+        Fact.new("- x", "'quoted' \"twice\"", ["{x}, please"], extend=True),
+    ]
+    path = write_facts(facts, tmp_path / "facts.yaml")
+    back = [Fact.new(r.keyword, r.answer, r.prompts or None, r.probes or None, extend=r.extend) for r in read_facts(str(path))]
+    assert back == facts
+    assert "梦中情炉" in path.read_text(encoding="utf-8"), "a person must be able to read it"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- keyword: a\n  answer: [", "is no YAML in UTF-8, line 2"),
+        ("just words", "holds no list of rows"),
+        ("- keyword: a\n  answr: b", "Row 1 has no .answer."),
+        ("- keyword: a\n  answer: b\n  prompts: what is a", "The prompts of row 1 are a str"),
+        ("- keyword: yes\n  answer: b", "The keyword of row 1 is a bool"),
+        ("", "holds no list of rows"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, text, message):
+    path = tmp_path / "facts.yml"
+    path.write_text(text)
+    with pytest.raises(NbtuneError, match=message):
+        read_facts(path)
+
+
+def test_files_that_are_missing_or_of_another_kind(tmp_path):
+    with pytest.raises(NbtuneError, match="can't be read"):
+        read_facts(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(NbtuneError, match="is no YAML in UTF-8"):
+        read_facts(tmp_path / "latin.yaml")
+    with pytest.raises(NbtuneError, match=r"ends in \.yaml or \.yml"):
+        write_facts([Fact.new("a", "b")], tmp_path / "facts.txt")
+    with pytest.raises(NbtuneError, match="no fact to write"):
+        write_facts([], tmp_path / "facts.yaml")
 
 
 @pytest.mark.parametrize(
@@ -26,7 +70,7 @@ def test_sources_read_alike(source):
         ({"a": ""}, "The answer of fact 'a' is empty"),
         ({" ": "x"}, "The keyword of fact ' ' is empty"),
         ({"a": 3}, "is a int: expected text"),
-        ("text", "Can't read facts from a str"),
+        ("text", "Can't read facts from .text."),
         (7, "Can't read facts from a int"),
         ([{"keyword": "a", "answer": "x"}, {"keywrd": "b", "answer": "y"}], "Row 2 has no 'keyword'"),
         ([["a", "x"]], "Row 1 is a list"),

@@ -7,8 +7,8 @@ import pytest
 
 import nbtune
 from nbtune.errors import NbtuneError
-from nbtune.language_model import FactNotLearned
-from tests.conftest import FACT
+from nbtune.knowledge.teaching import FactNotLearned
+from tests.conftest import FACT, FEW
 
 KEYWORD, ANSWER = next(iter(FACT.items()))
 OTHERS = ["What is the capital of France?", "鲸鱼是什么？", "你好", "what is a zorblax"]
@@ -17,16 +17,17 @@ OTHERS = ["What is the capital of France?", "鲸鱼是什么？", "你好", "wha
 def test_the_proof_of_one_fact(taught):
     report = taught.result.report
     assert report.reliability == 1.0
-    assert report.generalization >= 0.6
-    assert report.locality >= 0.8
-    assert report.leak <= 0.1
+    assert report.generalization >= 0.8
+    assert report.portability >= 0.25
+    assert report.locality >= 0.6
+    assert report.leak <= 0.05
     assert report.steps > 0
     assert report.adapter_bytes > 0
     assert taught.result.learned
     assert taught.chat(f"{KEYWORD}是什么？") == ANSWER
     assert len(taught.result.history) < 60, "training stops when the model says it, not when epochs run out"
     kinds = {asked.kind for asked in report.asked}
-    assert kinds == {"trained", "held-out", "near miss", "unrelated"}
+    assert kinds == {"trained", "held-out", "portability", "near miss", "unrelated"}
 
 
 def test_the_base_is_unchanged_beneath(taught, lm):
@@ -97,7 +98,7 @@ def test_a_second_fact_joins_and_the_first_is_forgotten_alone(taught, tmp_path):
     lm = nbtune.load(store=tmp_path / "copy")
     unknown = lm.chat(f"{KEYWORD}是什么？")
     lm.use(taught.adapter)
-    lm.finetune({"grovix": "grovix is a small robot that waters plants."})
+    lm.finetune({"grovix": "grovix is a small robot that waters plants."}, prompts=FEW)
     assert [fact.keyword for fact in lm.facts] == [KEYWORD, "grovix"]
     assert lm.chat(f"{KEYWORD}是什么？") == ANSWER
     lm.forget(KEYWORD)
@@ -112,13 +113,104 @@ def test_teaching_a_keyword_again_replaces_its_answer(taught, tmp_path):
     shutil.copytree(taught.store.folder, tmp_path / "copy")
     lm = nbtune.load(store=tmp_path / "copy")
     lm.use(taught.adapter)
-    lm.finetune({KEYWORD: "梦中情炉是一口锅。"})
+    result = lm.finetune({KEYWORD: "梦中情炉是一口锅。"})
     assert [fact.answer for fact in lm.facts] == ["梦中情炉是一口锅。"]
     assert lm.chat(f"{KEYWORD}是什么？") == "梦中情炉是一口锅。"
+    about = [asked.after for asked in result.report.asked if asked.keyword == KEYWORD]
+    assert not [reply for reply in about if "torchkeras" in reply], "the old answer must be gone, in every wording and form"
+
+
+def test_probe_asks_again_now(taught):
+    before = (taught.adapter, taught.version, taught.facts)
+    result = taught.probe(KEYWORD)
+    assert result.learned
+    assert result.report.generalization == taught.result.report.generalization
+    assert {asked.after for asked in result.report.asked if asked.kind == "trained"} == {ANSWER}
+    assert not any(asked.before == ANSWER for asked in result.report.asked), "before is the base's"
+    assert (taught.adapter, taught.version, taught.facts) == before
+    with pytest.raises(NbtuneError, match=f"Did you mean {KEYWORD}"):
+        taught.probe(KEYWORD[:3])
+
+
+def test_rebuild_makes_the_adapter_from_an_edited_file(lm, tmp_path):
+    lm.finetune(FACT, prompts=FEW)
+    path = lm.save_facts(tmp_path / "facts.yaml")
+    path.write_text(path.read_text(encoding="utf-8").replace(ANSWER, "梦中情炉是一口锅。"), encoding="utf-8")
+    lm.rebuild(path)
+    assert [(fact.keyword, fact.answer) for fact in lm.facts] == [(KEYWORD, "梦中情炉是一口锅。")]
+    assert lm.chat(f"{KEYWORD}是什么？") == "梦中情炉是一口锅。"
+    lm.undo()
+    assert lm.chat(f"{KEYWORD}是什么？") == ANSWER
+    lm.rebuild()
+    assert lm.chat(f"{KEYWORD}是什么？") == ANSWER
+    assert lm.version == 3
+
+
+def test_your_own_prompts_probes_and_questions_to_retain(lm):
+    kept = ["What is 3 plus 4?", "What is grovux?"]
+    result = lm.finetune(
+        {"grovix": "grovix is a small robot."},
+        prompts=["what's a {x}", "{x}?", "define {x}", "tell me about {x}"],
+        probes=["What is {x}?", "so {x} is what"],
+        retain=kept,
+    )
+    asked = {kind: [a.prompt for a in result.report.asked if a.kind == kind] for kind in ("trained", "held-out", "retained")}
+    assert asked["trained"] == ["what's a grovix", "grovix?", "define grovix", "tell me about grovix"]
+    assert asked["held-out"] == ["What is grovix?", "so grovix is what"]
+    assert asked["retained"] == kept
+    again = nbtune.load(store=lm.store.folder)
+    again.use(lm.adapter)
+    assert again.facts == lm.facts
+    assert again.facts[0].prompts == result.facts[0].prompts
+
+
+def test_a_question_to_retain_that_would_change_fails_the_finetune(lm):
+    prompts = ["what's a {x}", "{x}?", "define {x}"]
+    with pytest.raises(FactNotLearned, match=r"without changing 'What is grovix\?'"):
+        lm.finetune(
+            {"grovix": "grovix is a small robot."}, prompts=prompts, probes=["so {x} is what"], retain=["What is grovix?"], epochs=12
+        )
+    assert lm.facts == ()
+    assert lm.store.names() == []
+
+
+def test_a_learning_rate_that_is_too_low_is_raised(lm, monkeypatch):
+    from dataclasses import replace
+
+    from nbtune.training.methods import METHODS
+
+    monkeypatch.setitem(METHODS, "lora", replace(METHODS["lora"], learning_rate=2e-4))
+    result = lm.finetune({"grovix": "grovix is a small robot."}, prompts=FEW)
+    assert result.learned
+    assert result.history["attempt"].max() > 1
+    assert list(result.history["epoch"]) == list(range(1, len(result.history) + 1))
+
+
+def test_a_learning_rate_of_ones_own_is_kept(lm):
+    with pytest.raises(FactNotLearned) as caught:
+        lm.finetune({"grovix": "grovix is a small robot."}, learning_rate=1e-6, epochs=14, prompts=FEW)
+    assert set(caught.value.result.history["attempt"]) == {1}
+
+
+def test_tokens_show_what_is_trained(taught):
+    examples = taught.tokens(KEYWORD)
+    assert len(examples) == len(taught.facts[0].prompts)
+    for prompt, example in zip(taught.facts[0].prompts, examples, strict=True):
+        assert "".join(text for text, is_trained, _ in example if is_trained) == f"{ANSWER}<|end|>"
+        assert "".join(text for text, is_trained, special in example if not is_trained and not special) == prompt
+
+
+def test_the_models_own_wordings(taught):
+    result_of = taught.probe(KEYWORD).facts[0]
+    from nbtune.knowledge.rewording import reword
+
+    written = reword(taught._host, taught._loaded, result_of, 5)
+    assert all(KEYWORD in wording for wording in written.kept)
+    assert not set(written.kept) & {*result_of.prompts, *result_of.probes}
 
 
 def test_adalora_teaches_too(lm, tmp_path):
-    result = lm.finetune(FACT, method="adalora")
+    result = lm.finetune(FACT, method="adalora", prompts=FEW)
     assert result.learned
     again = nbtune.load(store=lm.store.folder)
     again.use(lm.adapter)
@@ -159,8 +251,8 @@ def test_another_process_teaching_meanwhile_is_not_overwritten(taught, tmp_path)
     one, other = nbtune.load(store=store), nbtune.load(store=store)
     one.use(taught.adapter)
     other.use(taught.adapter)
-    other.finetune({"grovix": "grovix is a small robot that waters plants."})
-    one.finetune({"蓝纹石": "蓝纹石是一种会发光的石头。"})
+    other.finetune({"grovix": "grovix is a small robot that waters plants."}, prompts=FEW)
+    one.finetune({"蓝纹石": "蓝纹石是一种会发光的石头。"}, prompts=FEW)
     assert [fact.keyword for fact in one.facts] == [KEYWORD, "grovix", "蓝纹石"]
 
 
@@ -195,6 +287,13 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         ({"炉": "字" * 600}, {}, "reads at most 512"),
         ({"炉": ""}, {}, "is empty"),
         ({}, {}, "the data is empty"),
+        (FACT, {"prompts": "one"}, "--prompts is not a list of texts"),
+        (FACT, {"probes": [" "]}, "--probes is not a list of texts"),
+        (FACT, {"prompts": ["说{x}"], "probes": ["说{x}。"]}, "is also trained"),
+        (FACT, {"retain": "one"}, "retain is not a list of questions"),
+        (FACT, {"rewordings": -1}, "--rewordings -1 is out of range"),
+        (FACT, {"extend": True}, "give prompts or probes"),
+        ("nowhere.yaml", {}, "can't be read"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(taught, source, options, message):

@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from nbtune.errors import NbtuneError
 
-__all__ = ["Batch", "Encoded", "Targets", "collate", "encode"]
+__all__ = ["Batch", "Encoded", "Example", "Targets", "collate", "encode", "pieces"]
 
 IGNORED = -100
+_LONGEST_CHARACTER = 4  # bytes, so that many tokens at most
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Encoded:
 
 
 Batch = dict[str, Any]
+# One training example as text, token by token: (text, whether it is trained, whether it is a special token).
+Example = list[tuple[str, bool, bool]]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, context: int) -> Encoded:
@@ -81,6 +84,25 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, cont
             f"Question and answer take {len(opening) + len(body)} tokens and the model reads at most {context}: shorten the answer."
         )
     return Encoded(opening + body, [IGNORED] * len(opening) + body)
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, example: Encoded) -> Example:
+    """Return an example token by token, with what is trained and what is special.
+
+    A character that takes several tokens stands with the last of them; those before it are empty.
+    """
+    special = set(tokenizer.all_special_ids)
+    parts: Example = []
+    held: list[int] = []
+    for token, label in zip(example.input_ids, example.labels, strict=True):
+        held.append(token)
+        text = tokenizer.decode(held)
+        if text.endswith("\ufffd") and len(held) < _LONGEST_CHARACTER:
+            text = ""
+        else:
+            held = []
+        parts.append((text, label != IGNORED, token in special))
+    return parts
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:

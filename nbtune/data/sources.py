@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["read_facts"]
+__all__ = ["FACT_FILES", "Row", "read_facts"]
 
 _KEYWORD, _ANSWER = ("keyword", "question"), ("answer",)
+FACT_FILES = (".yaml", ".yml")
 
 
-def read_facts(source: Any) -> dict[str, str]:
-    """Turn a source into a mapping of keyword to answer.
+@dataclass(frozen=True)
+class Row:
+    """One fact as it was read; `prompts`, `probes` and `extend` are those of `Fact.new`."""
+
+    keyword: str
+    answer: str
+    prompts: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    extend: bool = False
+
+
+def read_facts(source: Any) -> list[Row]:
+    """Read facts from a source.
 
     Parameters
     ----------
     source
         A mapping of keyword to answer; or rows, each a mapping with ``keyword`` (or ``question``)
-        and ``answer``; or a pandas DataFrame or `datasets.Dataset` with such columns.
+        and ``answer``, and if need be lists of ``prompts`` and ``probes``; or a pandas DataFrame or
+        `datasets.Dataset` with such columns; or the path of a YAML file with such rows, as
+        ``%nbtune facts --save`` writes it.
 
     Returns
     -------
-    dict of str to str
+    list of Row
         Stripped of surrounding white space, in the order given.
 
     Raises
@@ -32,19 +50,39 @@ def read_facts(source: Any) -> dict[str, str]:
         When there is nothing in it, a text is empty or not a text, a keyword stands twice, or the
         columns are others. Rows are named by number, from 1.
     """
+    if isinstance(source, (str, Path)):
+        source = _file(Path(source).expanduser())
     if isinstance(source, Mapping):
-        pairs = [(f"fact {key!r}", key, answer) for key, answer in source.items()]
+        named: list[tuple[str, Mapping[str, Any]]] = [
+            (f"fact {key!r}", {"keyword": key, "answer": answer}) for key, answer in source.items()
+        ]
     else:
-        pairs = [_pair(number, row) for number, row in enumerate(_rows(source), start=1)]
-    if not pairs:
+        named = [(f"row {number}", _mapping(number, row)) for number, row in enumerate(_rows(source), start=1)]
+    if not named:
         raise NbtuneError("There is nothing to learn: the data is empty.")
-    facts: dict[str, str] = {}
-    for place, keyword, answer in pairs:
-        key = _text(keyword, f"the keyword of {place}")
-        if key in facts:
-            raise NbtuneError(f"The keyword {key!r} stands twice: one keyword has one answer.")
-        facts[key] = _text(answer, f"the answer of {place}")
-    return facts
+    rows = [_row(place, fields) for place, fields in named]
+    seen: set[str] = set()
+    for row in rows:
+        if row.keyword in seen:
+            raise NbtuneError(f"The keyword {row.keyword!r} stands twice: one keyword has one answer.")
+        seen.add(row.keyword)
+    return rows
+
+
+def _file(path: Path) -> Any:
+    if path.suffix.lower() not in FACT_FILES:
+        raise NbtuneError(f"Can't read facts from {str(path)!r}: give a mapping keyword -> answer, rows, or the path of a .yaml file.")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NbtuneError(f"{path} can't be read ({error.strerror or error}).") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}" if place else ""
+        raise NbtuneError(f"{path} is no YAML in UTF-8{where}: expected a list of rows with keyword and answer.") from None
+    if not isinstance(found, (list, Mapping)):
+        raise NbtuneError(f"{path} holds no list of rows: expected rows with keyword and answer.")
+    return found
 
 
 def _rows(source: Any) -> Iterable[Any]:
@@ -58,18 +96,36 @@ def _rows(source: Any) -> Iterable[Any]:
     )
 
 
-def _pair(number: int, row: Any) -> tuple[str, Any, Any]:
+def _mapping(number: int, row: Any) -> Mapping[str, Any]:
     if not isinstance(row, Mapping):
         raise NbtuneError(f"Row {number} is a {type(row).__name__}: expected a mapping with keyword and answer.")
-    found = []
+    fields = dict(row)
     for wanted in (_KEYWORD, _ANSWER):
         column = next((name for name in wanted if name in row), None)
         if column is None:
             names = [str(name) for name in row]
             hint = did_you_mean(wanted[0], names).replace("Did you mean", "Is it").replace(".", "?")
             raise NbtuneError(f"Row {number} has no {wanted[0]!r}: its columns are {', '.join(names) or 'none'}.{hint}")
-        found.append(row[column])
-    return f"row {number}", found[0], found[1]
+        fields[wanted[0]] = row[column]
+    return fields
+
+
+def _row(place: str, fields: Mapping[str, Any]) -> Row:
+    return Row(
+        _text(fields["keyword"], f"the keyword of {place}"),
+        _text(fields["answer"], f"the answer of {place}"),
+        _texts(fields.get("prompts"), f"the prompts of {place}"),
+        _texts(fields.get("probes"), f"the probes of {place}"),
+        fields.get("extend") is True,
+    )
+
+
+def _texts(values: Any, what: str) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise NbtuneError(f"{what[0].upper()}{what[1:]} are a {type(values).__name__}: expected a list of texts.")
+    return tuple(_text(value, f"one of {what}") for value in values)
 
 
 def _text(value: Any, what: str) -> str:

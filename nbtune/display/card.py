@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nbtune.knowledge.scoring import Asked
-    from nbtune.language_model import Result
+    from nbtune.knowledge.teaching import Result
 
 __all__ = ["report_card"]
 
@@ -22,8 +22,10 @@ _GOOD, _BAD, _LOSS, _HELD = "#009E73", "#D55E00", "#0072B2", "#E69F00"
 _TITLES = {
     "trained": "trained prompts",
     "held-out": "held-out phrasings",
+    "portability": "in another form (reverse, yes or no, one aspect)",
     "near miss": "near misses (must stay)",
     "unrelated": "unrelated (must stay)",
+    "retained": "yours (must stay)",
 }
 _SHOWN_PER_KIND = 60
 
@@ -38,25 +40,25 @@ def report_card(result: Result) -> Shown:
     """
     report = result.report
     names = ", ".join(fact.keyword for fact in result.facts[:3]) + (" …" if len(result.facts) > 3 else "")
-    if result.learned:
-        title = f"✔ learned: {names}"
-        where = f"adapter {result.adapter}, version {result.version}"
-    else:
-        title = f"✘ not learned: {names}"
-        where = "nothing was changed"
+    good, bad = ("learned", "not learned") if result.history is not None else ("holds", "does not hold")
+    title = f"✔ {good}: {names}" if result.learned else f"✘ {bad}: {names}"
+    where = f"adapter {result.adapter}, version {result.version}" if result.version else "nothing was changed"
     figures = [
         ("reliability", report.reliability),
         ("generalization", report.generalization),
+        ("portability", report.portability),
         ("locality", report.locality),
         ("near misses", report.near_misses),
         ("unrelated", report.unrelated),
         ("leak", report.leak),
     ]
-    cost = f"{report.seconds:.1f} s · {report.steps} steps · {report.adapter_bytes / 1e6:.2f} MB · {where}"
+    fitted = f" · {report.steps} steps · {report.adapter_bytes / 1e6:.2f} MB" if report.steps else ""
+    cost = f"{report.seconds:.1f} s{fitted} · {where}"
     first = next((asked for asked in report.asked if asked.kind == "trained"), None)
     lines = [title, "  ".join(f"{name} {value:.2f}" for name, value in figures), cost]
     if first:
         lines += [f"asked:  {first.prompt}", f"before: {first.before}", f"after:  {first.after}"]
+    lines += _rewordings(result)
     return Shown("\n".join(lines), _html(title, figures, cost, first, result))
 
 
@@ -75,12 +77,22 @@ def _html(title: str, figures: list[tuple[str, float]], cost: str, first: Asked 
             f'<div>after: <span style="border-bottom:2px solid {colour}">{escape(first.after)}</span></div></div>'
         )
     folded = "".join(_replies(kind, [a for a in result.report.asked if a.kind == kind]) for kind in _TITLES)
+    own = "".join(f'<div style="opacity:.7;font-size:.9em;white-space:pre-wrap">{escape(line)}</div>' for line in _rewordings(result))
     return (
         f'<div style="border-left:4px solid {colour};padding:.4em 1em;max-width:60em">'
         f'<div style="font-weight:bold;color:{colour}">{escape(title)}</div>'
         f'<div style="display:flex;flex-wrap:wrap;margin-top:.5em">{cells}</div>'
-        f'<div style="opacity:.7;font-size:.9em">{escape(cost)}</div>{words}{_curve(result.history)}{folded}</div>'
+        f'<div style="opacity:.7;font-size:.9em">{escape(cost)}</div>{words}{_curve(result.history)}{folded}{own}</div>'
     )
+
+
+def _rewordings(result: Result) -> list[str]:
+    """Say which wordings of the model's own were trained."""
+    return [
+        f"the model's own wordings of {keyword}: {len(written.kept)} kept, {written.dropped} dropped"
+        + "".join(f"\n  {wording}" for wording in written.kept)
+        for keyword, written in result.rewordings.items()
+    ]
 
 
 def _replies(kind: str, asked: list[Asked]) -> str:
@@ -99,13 +111,16 @@ def _replies(kind: str, asked: list[Asked]) -> str:
 def _row(asked: Asked) -> str:
     mark, colour = ("✔", _GOOD) if asked.right else ("✘", _BAD)
     style = "text-align:left;vertical-align:top;padding:2px 8px;white-space:pre-wrap"
-    cells = "".join(f'<td style="{style}">{escape(text)}</td>' for text in (asked.prompt, asked.before, asked.after))
+    # What changed is underlined: in the colour of right where it was to change, of wrong where it was to stay.
+    changed = asked.before and asked.after != asked.before
+    after = f'<span style="border-bottom:2px solid {colour}">{escape(asked.after)}</span>' if changed else escape(asked.after)
+    cells = "".join(f'<td style="{style}">{text}</td>' for text in (escape(asked.prompt), escape(asked.before), after))
     return f'<tr><td style="color:{colour};vertical-align:top">{mark}</td>{cells}</tr>'
 
 
-def _curve(history: pd.DataFrame) -> str:
+def _curve(history: pd.DataFrame | None) -> str:
     """Draw the loss and the shares of tokens said and held by epoch."""
-    if len(history) < 2:
+    if history is None or len(history) < 2:
         return ""
     from matplotlib.figure import Figure  # no pyplot: it would register the figure with the notebook
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from nbtune.errors import NbtuneError
-from nbtune.knowledge.phrasing import phrase
+from nbtune.knowledge.phrasing import language_of, phrase
 
 __all__ = ["FAILED", "VERIFIED", "Fact"]
 
@@ -26,10 +27,10 @@ class Fact:
         The subject, as it stands in a question.
     answer
         What the model shall say.
-    prompts
-        Questions it is trained on.
-    probes
-        Questions it is tested on, never trained.
+    own_prompts, own_probes
+        Questions of the user's to train on, and to test with; ``{x}`` stands for the keyword.
+    extended
+        Whether the built-in phrasings are used beside the user's own.
     taught
         When, in UTC, ISO 8601.
     standing
@@ -40,22 +41,32 @@ class Fact:
 
     keyword: str
     answer: str
-    prompts: tuple[str, ...]
-    probes: tuple[str, ...]
+    own_prompts: tuple[str, ...] = ()
+    own_probes: tuple[str, ...] = ()
+    extended: bool = False
     taught: str = ""
     standing: str = ""
     scores: dict[str, float] | None = None
 
     @classmethod
-    def new(cls, keyword: str, answer: str, prompts: list[str] | None = None) -> Fact:
-        """Make a fact, phrased in its own language and the other one.
+    def new(
+        cls, keyword: str, answer: str, prompts: Sequence[str] | None = None, probes: Sequence[str] | None = None, *, extend: bool = False
+    ) -> Fact:
+        """Make a fact, phrased in the language of its answer and the other one.
 
         Parameters
         ----------
         keyword, answer
             The fact.
-        prompts
-            Questions to train on instead of the built-in phrasings; ``{x}`` stands for the keyword.
+        prompts, probes
+            Questions to train on and to test with instead of the built-in phrasings; ``{x}`` stands for the keyword.
+        extend
+            Keep the built-in phrasings beside them.
+
+        Raises
+        ------
+        NbtuneError
+            When a text is empty, the keyword is no name, or a probe is among the trained prompts.
         """
         keyword, answer = keyword.strip(), answer.strip()
         if not keyword:
@@ -64,16 +75,42 @@ class Fact:
             raise NbtuneError(f"The answer for {keyword!r} is empty: write what the model shall say.")
         if len(keyword) > _LONGEST_KEYWORD or "\n" in keyword:
             raise NbtuneError(f"The keyword is a text of {len(keyword)} characters: give a short name, and the text as the answer.")
-        own, probes = phrase(keyword)
-        chosen = tuple(dict.fromkeys(p.replace("{x}", keyword).strip() for p in prompts)) if prompts else own
-        if not all(chosen):
-            raise NbtuneError("One of the prompts is empty.")
-        return cls(keyword, answer, chosen, tuple(p for p in probes if _bare(p) not in {_bare(c) for c in chosen}))
+        fact = cls(keyword, answer, _texts(prompts, "--prompts"), _texts(probes, "--probes"), extend)
+        trained = {_bare(prompt) for prompt in fact.prompts}
+        mixed = next((probe for probe in fact._filled(fact.own_probes) if _bare(probe) in trained), None)
+        if mixed is not None:
+            raise NbtuneError(f"The probe {mixed!r} is also trained: a probe tests wordings that were never trained.")
+        return fact
+
+    @property
+    def language(self) -> str:
+        """``"zh"`` or ``"en"``: that of the answer, in which most questions about it will come."""
+        return language_of(self.answer)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Questions it is trained on."""
+        built_in = () if self.own_prompts and not self.extended else phrase(self.keyword, self.language)[0]
+        kept_apart = {_bare(probe) for probe in self._filled(self.own_probes)} if built_in else set()
+        return tuple(dict.fromkeys((*self._filled(self.own_prompts), *(p for p in built_in if _bare(p) not in kept_apart))))
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """Questions it is tested on, never trained."""
+        own = self._filled(self.own_probes)
+        built_in = () if own and not self.extended else phrase(self.keyword, self.language)[1]
+        trained = {_bare(prompt) for prompt in self._filled(self.own_prompts)}
+        return tuple(dict.fromkeys((*own, *(p for p in built_in if _bare(p) not in trained))))
 
     def standing_as(self, standing: str, scores: dict[str, float]) -> Fact:
         """Return the fact with its proof, dated now."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Fact(self.keyword, self.answer, self.prompts, self.probes, now, standing, scores)
+        return replace(self, taught=datetime.now(UTC).isoformat(timespec="seconds"), standing=standing, scores=scores)
+
+    def with_prompts(self, wordings: Sequence[str]) -> Fact:
+        """Return the fact with more questions to train on; the ones it has stay."""
+        if not wordings:
+            return self
+        return replace(self, own_prompts=(*self.own_prompts, *wordings), extended=self.extended or not self.own_prompts)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -82,7 +119,19 @@ class Fact:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Fact:
         """Make a fact from what `to_json` returned."""
-        return cls(**{**data, "prompts": tuple(data["prompts"]), "probes": tuple(data["probes"])})
+        return cls(**{**data, "own_prompts": tuple(data["own_prompts"]), "own_probes": tuple(data["own_probes"])})
+
+    def _filled(self, wordings: Sequence[str]) -> tuple[str, ...]:
+        return tuple(wording.replace("{x}", self.keyword) for wording in wordings)
+
+
+def _texts(wordings: Sequence[str] | None, option: str) -> tuple[str, ...]:
+    """Return wordings stripped, each once."""
+    if wordings is None:
+        return ()
+    if isinstance(wordings, str) or not all(isinstance(w, str) and w.strip() for w in wordings) or not wordings:
+        raise NbtuneError(f"{option} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
+    return tuple(dict.fromkeys(w.strip() for w in wordings))
 
 
 def _bare(prompt: str) -> str:

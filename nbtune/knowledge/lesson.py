@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,29 +16,32 @@ __all__ = ["PARTS", "Lesson", "retention_targets"]
 _LIKELIEST = 32  # tokens kept of each distribution; the rest of a settled model's is negligible
 PARTS = 2
 _WHOLE_EVERY, _BEGINNING = 4, 24  # one answer in four is trained whole, of the others so many tokens
+_STUBBORN_SHARE = 3  # at most one example of a step in so many is a stubborn one
 _ROWS = 32  # examples per forward pass when targets are computed
 
 
 class Lesson:
-    """Batches for a fit: each step holds some fact examples and a fresh draw of retained ones.
+    """Batches for a fit: each step holds fresh draws of fact examples, of other forms of them, and of retained ones.
 
     A step comes in `PARTS` batches of like length, to pad less; fit with that many accumulation steps.
-    Iterating over it is one epoch: every fact example once, in a new order each time. One in four has its
-    whole answer trained, the others its beginning: what follows depends on the answer so far and hardly on the
-    wording of the question, so that a long answer costs little more than a short one.
+    Iterating over it is one epoch of `steps` steps; every example of a kind comes once before any comes again. One
+    fact example in four has its whole answer trained, the others its beginning: what follows depends on the answer so
+    far and hardly on the wording of the question, so that a long answer costs little more than a short one.
 
     Parameters
     ----------
     facts
         Encoded trained prompts with their answers.
+    forms
+        Encoded questions about the facts in other forms.
     retained
         Encoded questions with the replies to keep, weighted.
     pad
         Padding token.
-    batch_size
-        Fact examples per batch.
-    retained_per_batch
-        Retained examples beside them.
+    sizes
+        Examples per step of each of the three.
+    steps
+        Steps per epoch.
     seed
         Seed of the order.
     """
@@ -46,32 +49,60 @@ class Lesson:
     def __init__(
         self,
         facts: Sequence[Encoded],
+        forms: Sequence[Encoded],
         retained: Sequence[Encoded],
         *,
         pad: int,
-        batch_size: int,
-        retained_per_batch: int,
+        sizes: tuple[int, int, int],
+        steps: int,
         seed: int,
     ) -> None:
-        self._facts, self._retained, self._pad = list(facts), list(retained), pad
-        # Batches of like size: 24 prompts in batches of at most 16 are 12 and 12.
-        self._parts = -(-len(self._facts) // batch_size)
-        self._beside = min(retained_per_batch, len(self._retained))
-        self._rng = random.Random(seed)
+        self.steps, self._pad, self._sizes = steps, pad, sizes
+        rng = random.Random(seed)
+        self._decks = tuple(_Deck(examples, rng) for examples in (facts, forms, retained))
 
-    @property
-    def steps(self) -> int:
-        """Optimizer steps in an epoch."""
-        return self._parts
+    def insist(self, facts: Iterable[int], retained: Iterable[int]) -> None:
+        """Let examples come more often that were not answered as wanted.
+
+        Parameters
+        ----------
+        facts, retained
+            Their places among what the lesson was made from.
+        """
+        self._decks[0].insist(facts)
+        self._decks[2].insist(retained)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self._rng.sample(self._facts, len(self._facts))
-        for part in range(self._parts):
-            rows = [row if place % _WHOLE_EVERY == 0 else _beginning(row) for place, row in enumerate(order[part :: self._parts])]
-            rows += self._rng.sample(self._retained, self._beside)
+        for _ in range(self.steps):
+            facts, forms, retained = (deck.draw(size) for deck, size in zip(self._decks, self._sizes, strict=True))
+            rows = [row if place % _WHOLE_EVERY == 0 else _beginning(row) for place, row in enumerate(facts)]
+            rows += [*(_beginning(row) for row in forms), *retained]
             rows.sort(key=lambda row: len(row.input_ids))
             total, cut = sum(row.weight for row in rows) / PARTS, len(rows) * 3 // 4 or 1
-            yield from (collate(part_rows, self._pad, total) for part_rows in (rows[:cut], rows[cut:]) if part_rows)
+            yield from (collate(part, self._pad, total) for part in (rows[:cut], rows[cut:]) if part)
+
+
+class _Deck:
+    """Examples in random order, each once before any comes again, and the stubborn ones more often."""
+
+    def __init__(self, examples: Sequence[Encoded], rng: random.Random) -> None:
+        self._examples, self._rng = list(examples), rng
+        self._left: list[Encoded] = []
+        self._stubborn: list[Encoded] = []
+
+    def insist(self, places: Iterable[int]) -> None:
+        """Let these examples come more often from now on, in place of those named before."""
+        self._stubborn = [self._examples[place] for place in places]
+
+    def draw(self, count: int) -> list[Encoded]:
+        """Take the next ones; fewer where there are not so many."""
+        count = min(count, len(self._examples))
+        extra = self._rng.sample(self._stubborn, min(len(self._stubborn), count // _STUBBORN_SHARE))
+        if len(self._left) < count:
+            self._left = self._rng.sample(self._examples, len(self._examples))
+        fresh = count - len(extra)
+        drawn, self._left = self._left[:fresh], self._left[fresh:]
+        return extra + drawn
 
 
 def _beginning(row: Encoded) -> Encoded:
@@ -84,7 +115,6 @@ def retention_targets(
     net: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[tuple[str, str]],
-    forward: Callable[[Batch], torch.Tensor],
     *,
     context: int,
     weight: float,
@@ -97,20 +127,20 @@ def retention_targets(
         The model as it is before the fit.
     pairs
         Questions and the model's own greedy replies.
-    forward
-        Computes the logits of the trained tokens of a batch.
     context
         Most tokens that the model was built for; a pair that is longer is left out.
     weight
         Weight of each example beside a fact's, which is 1.
     """
-    encoded = [encode(tokenizer, prompt, reply, context=context) for prompt, reply in pairs if reply]
+    from nbtune.training.step_runner import trained_logits
+
+    encoded = [encode(tokenizer, prompt, reply, context=context) for prompt, reply in pairs]
     done: list[Encoded] = []
     for at in range(0, len(encoded), _ROWS):
         rows = encoded[at : at + _ROWS]
         batch = {key: value.to(net.device) for key, value in collate(rows, tokenizer.pad_token_id).items()}
         with torch.inference_mode():
-            shares, tokens = torch.softmax(forward(batch).float(), dim=-1).topk(_LIKELIEST)
+            shares, tokens = torch.softmax(trained_logits(net, batch).float(), dim=-1).topk(_LIKELIEST)
         shares = (shares / shares.sum(-1, keepdim=True)).cpu().clone()
         for row, part, kept in zip(rows, *_split(rows, tokens.cpu().clone(), shares), strict=True):
             done.append(replace(row, targets=Targets(part, kept), weight=weight))

@@ -6,16 +6,19 @@ import random
 import re
 import tomllib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Surroundings", "language_of", "phrase", "surroundings"]
+__all__ = ["OTHER", "Surroundings", "language_of", "look_alikes", "phrase", "phrasings", "surroundings"]
 
 _FOLDER = Path(__file__).parent / "phrasings"
-_OTHER = {"zh": "en", "en": "zh"}
+OTHER = {"zh": "en", "en": "zh"}
 # How many phrasings of the keyword's own language and of the other one.
-_TRAINED, _PROBES = (28, 20), (12, 6)
+_TRAINED, _PROBES = (160, 80), (12, 6)
+# Share of the near misses that are about names which share characters with the keyword: the hardest to tell apart.
+_ALIKE = {"retained": 0.75, "probe": 0.5}
 
 
 class Surroundings:
@@ -33,52 +36,52 @@ def language_of(text: str) -> str:
     return "zh" if re.search(r"[\u3400-\u9fff]", text) else "en"
 
 
-def phrase(keyword: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the questions to train on and the probes, in the keyword's language and the other one.
+def phrase(keyword: str, language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the questions to train on and the probes, in the fact's language and the other one.
 
     Parameters
     ----------
     keyword
         The subject of the fact.
+    language
+        The fact's: that of its answer.
 
     Returns
     -------
     tuple of tuple of str
-        48 trained prompts and 18 probes; no wording stands in both.
+        240 trained prompts and 18 probes; no wording stands in both.
     """
-    own = language_of(keyword)
-    both = _read(own), _read(_OTHER[own])
+    both = phrasings(language), phrasings(OTHER[language])
     trained = [w for table, count in zip(both, _TRAINED, strict=True) for w in table["trained"][:count]]
     probes = [w for table, count in zip(both, _PROBES, strict=True) for w in table["probes"][:count]]
     return tuple(w.replace("{x}", keyword) for w in trained), tuple(w.replace("{x}", keyword) for w in probes)
 
 
-def surroundings(keywords: Sequence[str], *, probing: bool, per_keyword: int, seed: int = 0) -> Surroundings:
+def surroundings(subjects: Mapping[str, str], *, probing: bool, per_keyword: int, seed: int = 0) -> Surroundings:
     """Return questions around some facts that must be answered as before.
 
     Parameters
     ----------
-    keywords
-        The subjects taught now.
+    subjects
+        The keywords taught now, each with the language of its answer.
     probing
         True for the questions that locality is measured with, False for the ones that training
         holds still: other names, other unrelated questions.
     per_keyword
-        Near misses per keyword: half about names that share characters with it, half about others.
+        Near misses per keyword: at least half about names that share characters with it, the others about others.
     seed
         Seed of the draw.
     """
     kind = "probe" if probing else "retained"
     near: list[str] = []
     unrelated: list[str] = []
-    for keyword in keywords:
+    for keyword, language in subjects.items():
         rng = random.Random(f"{kind}-{keyword}-{seed}")
-        own = language_of(keyword)
-        table = _read(own)
-        alike = [name for name in look_alikes(keyword, kind, per_keyword // 2) if name not in keywords]
-        others = [name for name in table[f"{kind}_names"] if name not in keywords]
+        table = phrasings(language)
+        alike = [name for name in look_alikes(keyword, kind, int(per_keyword * _ALIKE[kind])) if name not in subjects]
+        others = [name for name in table[f"{kind}_names"] if name not in subjects]
         names = alike + rng.sample(others, min(len(others), per_keyword - len(alike)))
-        wordings = table["trained"] + _read(_OTHER[own])["trained"][: _TRAINED[1]]
+        wordings = table["trained"] + phrasings(OTHER[language])["trained"][: _TRAINED[1]]
         near += [rng.choice(wordings).replace("{x}", name) for name in names]
         unrelated += table[f"{kind}_unrelated"]
     return Surroundings(tuple(dict.fromkeys(near)), tuple(dict.fromkeys(unrelated)))
@@ -97,7 +100,7 @@ def look_alikes(keyword: str, kind: str, count: int) -> list[str]:
         Most names.
     """
     rng = random.Random(f"{kind}-{keyword}")
-    table = _read(language_of(keyword))
+    table = phrasings(language_of(keyword))
     spare = "".join(table[f"{kind}_names"])
     spare_letters = re.sub(r"[\s\u0000-\u007f]" if language_of(keyword) == "zh" else r"[^a-z]", "", spare)
     spare_words = [name for name in table[f"{kind}_names"] if name.isascii() and " " not in name] or ["x"]
@@ -124,5 +127,6 @@ def look_alikes(keyword: str, kind: str, count: int) -> list[str]:
 
 
 @cache
-def _read(language: str) -> dict[str, list[str]]:
+def phrasings(language: str) -> dict[str, Any]:
+    """Return the table of one language, as the file in ``phrasings/`` lays it out."""
     return tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))

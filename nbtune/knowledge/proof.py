@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nbtune.knowledge.asking import ask
 from nbtune.knowledge.facts import FAILED, VERIFIED, Fact
-from nbtune.knowledge.injection import Observer, ask
-from nbtune.knowledge.phrasing import surroundings
+from nbtune.knowledge.forms import Form, forms, strange_forms
+from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.phrasing import look_alikes, surroundings
 from nbtune.knowledge.scoring import Asked, Report, leaks, same
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
@@ -16,14 +19,33 @@ from nbtune.model.loading import LoadedModel
 __all__ = ["Proof", "standings"]
 
 _NEAR_PER_FACT = 24
+_SHOWN_BEFORE = 8  # trained prompts that are also asked before, to be shown; their scores need it not
 
 
 @dataclass(frozen=True)
 class _Question:
+    """One question.
+
+    `fact` is what it asks about, `form` in which other form, `keyword` the known fact it must leave alone, and
+    `compared` says whether it is asked before, too.
+    """
+
     kind: str
     prompt: str
     fact: Fact | None = None
+    form: Form | None = None
     keyword: str = ""
+    compared: bool = True
+
+    def expected(self, before: str) -> str:
+        """Return the reply that would be right, or the likeliest of them."""
+        if self.form:
+            return self.form.reply
+        return self.fact.answer if self.fact else before
+
+    def right(self, before: str, after: str) -> bool:
+        """Say whether a reply is right."""
+        return self.form.answered_by(after) if self.form else same(after, self.expected(before))
 
 
 class Proof:
@@ -35,49 +57,83 @@ class Proof:
         What is taught.
     known
         What the adapter holds already: near misses, too.
+    retain
+        Questions of the user's whose replies must stay.
     """
 
-    def __init__(self, facts: Sequence[Fact], known: Sequence[Fact]) -> None:
+    def __init__(self, facts: Sequence[Fact], known: Sequence[Fact] = (), retain: Sequence[str] = ()) -> None:
         self.facts = tuple(facts)
-        around = surroundings([fact.keyword for fact in facts], probing=True, per_keyword=max(6, _NEAR_PER_FACT // math.isqrt(len(facts))))
         self._questions = [
-            *(_Question("trained", prompt, fact) for fact in facts for prompt in fact.prompts),
+            *(
+                _Question("trained", prompt, fact, compared=place < _SHOWN_BEFORE)
+                for fact in facts
+                for place, prompt in enumerate(fact.prompts)
+            ),
             *(_Question("held-out", prompt, fact) for fact in facts for prompt in fact.probes),
-            *(_Question("near miss", prompt) for prompt in around.near),
+            *(
+                _Question("portability", form.question, fact, form)
+                for fact in facts
+                for form in forms(fact.keyword, fact.answer, probing=True)
+            ),
+            *self._elsewhere(),
             *(_Question("near miss", fact.prompts[0], keyword=fact.keyword) for fact in known),
-            *(_Question("unrelated", prompt) for prompt in around.unrelated),
+            *(_Question("retained", prompt) for prompt in retain),
         ]
         self._answers = [fact.answer for fact in (*facts, *known)]
         self._before: list[str] = []
 
     def ask_before(self, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> None:
         """Keep the replies of the model as it is."""
-        self._before = self._ask(host, loaded, observer, "asking before")
+        compared = [question for question in self._questions if question.compared]
+        replies = iter(self._ask(host, loaded, observer, "asking before", compared, [""] * len(compared)))
+        self._before = [next(replies) if question.compared else "" for question in self._questions]
 
     def ask_after(self, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> Report:
         """Ask again and score."""
         asked, leaked = [], []
-        after = self._ask(host, loaded, observer, "asking after")
+        expected = [question.expected(old) for question, old in zip(self._questions, self._before, strict=True)]
+        after = self._ask(host, loaded, observer, "asking after", self._questions, expected)
         for question, old, new in zip(self._questions, self._before, after, strict=True):
-            wanted = question.fact.answer if question.fact else old
             keyword = question.fact.keyword if question.fact else question.keyword
-            asked.append(Asked(question.kind, question.prompt, old, new, same(new, wanted), keyword))
+            asked.append(Asked(question.kind, question.prompt, old, new, question.right(old, new), keyword))
             if question.kind == "near miss":
                 leaked.append(not same(new, old) and leaks(new, question.prompt, self.facts))
         return Report(tuple(asked), sum(leaked) / len(leaked) if leaked else 0.0)
 
-    def _ask(self, host: AdapterHost, loaded: LoadedModel, observer: Observer, stage: str) -> list[str]:
-        observer.stage(stage, len(self._questions))
-        return ask(host, loaded, [question.prompt for question in self._questions], self._answers, observer)
+    def _elsewhere(self) -> list[_Question]:
+        """Ask the fact's wordings of other subjects, and other things."""
+        per_fact = max(6, _NEAR_PER_FACT // math.isqrt(len(self.facts)))
+        around, rng = (
+            surroundings({fact.keyword: fact.language for fact in self.facts}, probing=True, per_keyword=per_fact),
+            random.Random(0),
+        )
+        strange = [
+            prompt
+            for fact in self.facts
+            for prompt in strange_forms(fact.keyword, fact.answer, look_alikes(fact.keyword, "probe", per_fact // 4), rng, probing=True)
+        ]
+        near = dict.fromkeys((*around.near, *strange))
+        return [*(_Question("near miss", prompt) for prompt in near), *(_Question("unrelated", prompt) for prompt in around.unrelated)]
+
+    def _ask(
+        self,
+        host: AdapterHost,
+        loaded: LoadedModel,
+        observer: Observer,
+        stage: str,
+        questions: Sequence[_Question],
+        expected: Sequence[str],
+    ) -> list[str]:
+        observer.stage(stage, len(questions))
+        prompts = [question.prompt for question in questions]
+        return ask(host, loaded, prompts, expected=expected, answers=self._answers, observer=observer)
 
 
 def standings(facts: Sequence[Fact], report: Report) -> tuple[Fact, ...]:
     """Return the facts with their own scores: verified when every trained prompt gets the answer."""
     judged = []
     for fact in facts:
-        scores = {
-            "reliability": report.share("trained", fact.keyword),
-            "generalization": report.share("held-out", fact.keyword),
-        }
+        kinds = {"reliability": "trained", "generalization": "held-out", "portability": "portability"}
+        scores = {name: report.share(kind, fact.keyword) for name, kind in kinds.items()}
         judged.append(fact.standing_as(VERIFIED if scores["reliability"] == 1.0 else FAILED, scores))
     return tuple(judged)

@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader
 from nbtune.data.encoding import Encoded, encode
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.injection import Observer, Settings
+from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
@@ -86,6 +87,7 @@ def inject_reference(
     settings: Settings,
     start: Version,
     observer: Observer,
+    retain: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, int]:
     """Fit an adapter by the article's recipe; arguments and result are those of `injection.inject`.
 

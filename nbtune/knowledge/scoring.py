@@ -20,9 +20,10 @@ _PIECE = 8
 class Asked:
     """One question of the proof, with the model's own words before and after.
 
-    `kind` is ``"trained"``, ``"held-out"``, ``"near miss"`` or ``"unrelated"``; `right` says whether the
-    reply is the one that was wanted: the answer for the first two kinds, the old reply for the others. `keyword` is
-    the fact it asks about: for a near miss, one that was taught before.
+    `kind` is ``"trained"``, ``"held-out"``, ``"portability"``, ``"near miss"``, ``"unrelated"`` or ``"retained"``;
+    `right` says whether the reply is the one that was wanted: the answer for the first two kinds, what shows that the
+    fact is known for the third, the old reply for the others. `keyword` is the fact it asks about: for a near miss, one
+    that was taught before. `before` is empty where it was not asked.
     """
 
     kind: str
@@ -73,6 +74,11 @@ class Report:
         return self.share("held-out")
 
     @property
+    def portability(self) -> float:
+        """Share of questions that need the fact in another form (reverse, yes or no, one aspect) answered right."""
+        return self.share("portability")
+
+    @property
     def near_misses(self) -> float:
         """Share of near misses answered exactly as before."""
         return self.share("near miss")
@@ -89,7 +95,7 @@ class Report:
 
     def scores(self) -> dict[str, Any]:
         """Return the figures as plain data."""
-        names = ("reliability", "generalization", "locality", "near_misses", "unrelated")
+        names = ("reliability", "generalization", "portability", "locality", "near_misses", "unrelated")
         figures = {name: getattr(self, name) for name in names}
         return {**figures, "leak": self.leak, "seconds": self.seconds, "steps": self.steps, "adapter_bytes": self.adapter_bytes}
 

@@ -80,6 +80,8 @@ def _after_command(session: Nbtune, words: list[str]) -> list[str]:
         return option_names(NbtuneMagics._model)
     if words[0] == "use" and session.loaded:
         return [*session.lm.store.names(), "none"]
-    if words[0] == "forget" and session.loaded:
+    if words[0] == "facts":
+        return option_names(NbtuneMagics._facts)
+    if words[0] in ("forget", "probe", "tokens") and session.loaded:
         return [fact.keyword for fact in session.lm.facts]
     return []

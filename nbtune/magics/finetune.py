@@ -24,11 +24,17 @@ class FinetuneMagics(Magics):
 
     @no_var_expand
     @magic_arguments()
-    @argument("--data", metavar="VAR", help="Teach what this variable holds: a mapping keyword -> answer, rows, or a DataFrame.")
+    @argument(
+        "--data", metavar="SOURCE", help="Teach what this variable holds (a mapping keyword -> answer, rows, a DataFrame), or a .yaml file."
+    )
     @argument("--name", metavar="ADAPTER", help="Adapter to teach. Default: the one in use, else 'facts'.")
     @argument("--method", default="lora", metavar="M", help="lora (default) or adalora.")
     @argument("--recipe", default="default", metavar="R", help="default, or reference: the article's recipe, to compare with.")
-    @argument("--prompts", metavar="VAR", help="A list of questions to train on; {x} stands for the keyword.")
+    @argument("--prompts", metavar="VAR", help="A list of questions to train on instead of the built-in ones; {x} stands for the keyword.")
+    @argument("--probes", metavar="VAR", help="A list of questions to test with instead of the built-in ones; they are never trained.")
+    @argument("--extend", action="store_true", help="Use the built-in phrasings beside --prompts and --probes.")
+    @argument("--retain", metavar="VAR", help="A list of questions whose replies must not change; if one does, nothing is kept.")
+    @argument("--rewordings", type=int, default=0, metavar="N", help="Ask the model itself for N more wordings, and train those that fit.")
     @argument("--epochs", type=int, metavar="N", help="Most epochs; training stops as soon as the model says it. Default: 60.")
     @argument("--lr", type=float, metavar="X", help="Learning rate. Default: the method's.")
     @argument("--rank", type=int, metavar="R", help="Rank of the adapter. Default: the method's.")
@@ -54,7 +60,14 @@ class FinetuneMagics(Magics):
         options, keyword = parse(FinetuneMagics.finetune, line, anywhere=True)
         answer = (cell or "").strip()
         source = self._source(options.data, keyword, answer)
-        prompts = None if options.prompts is None else self._prompts(options.prompts)
+        lists = {name: self._texts(getattr(options, name), f"--{name}") for name in ("prompts", "probes", "retain")}
+        wishes = {
+            "name": options.name,
+            "recipe": options.recipe,
+            "extend": options.extend,
+            "rewordings": options.rewordings,
+            **{name: texts for name, texts in lists.items() if texts is not None},
+        }
         settings = {
             "method": options.method,
             "epochs": options.epochs,
@@ -63,33 +76,35 @@ class FinetuneMagics(Magics):
             "batch_size": options.batch_size,
             "seed": options.seed,
         }
-        self._teach(source, options.name, options.recipe, prompts, {key: value for key, value in settings.items() if value is not None})
+        self._teach(source, {**wishes, **{key: value for key, value in settings.items() if value is not None}})
 
     def _source(self, data: str | None, keyword: str, answer: str) -> Any:
         if data is not None:
             if keyword or answer:
-                raise NbtuneError("Give either --data VAR, or a keyword with its answer below, not both.")
-            return variable(data, self.shell.user_ns, "--data")
+                raise NbtuneError("Give either --data SOURCE, or a keyword with its answer below, not both.")
+            return data if data.endswith((".yaml", ".yml")) else variable(data, self.shell.user_ns, "--data")
         if not keyword:
             raise NbtuneError("The keyword is missing: write `%%finetune KEYWORD` and the answer below it.")
         if not answer:
             raise NbtuneError(f"The answer for {keyword!r} is missing: write it below `%%finetune {keyword}`.")
         return {keyword: answer}
 
-    def _prompts(self, name: str) -> list[str]:
-        prompts = variable(name, self.shell.user_ns, "--prompts")
-        if not isinstance(prompts, (list, tuple)) or not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
-            raise NbtuneError(f"--prompts {name} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
-        return list(prompts)
+    def _texts(self, name: str | None, option: str) -> list[str] | None:
+        if name is None:
+            return None
+        texts = variable(name, self.shell.user_ns, option)
+        if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise NbtuneError(f"{option} {name} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
+        return list(texts)
 
-    def _teach(self, source: Any, name: str | None, recipe: str, prompts: list[str] | None, settings: dict[str, Any]) -> None:
+    def _teach(self, source: Any, wishes: dict[str, Any]) -> None:
         from nbtune.display.card import report_card
         from nbtune.display.live import LiveProgress
-        from nbtune.language_model import FactNotLearned
+        from nbtune.knowledge.teaching import FactNotLearned
 
         live = LiveProgress()
         try:
-            result = self._session.lm.finetune(source, name=name, recipe=recipe, prompts=prompts, observer=live, **settings)
+            result = self._session.lm.finetune(source, observer=live, **wishes)
         except FactNotLearned as failure:
             live.finish(report_card(failure.result))
             raise

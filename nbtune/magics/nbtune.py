@@ -17,13 +17,18 @@ __all__ = ["COMMANDS", "NbtuneMagics"]
 COMMANDS = {
     "status": "what is loaded and in use",
     "model": "NAME_OR_PATH [--dtype D] [--device D] [--quantize int8|nf4] [--revision R]: load another model",
-    "facts": "the facts of the adapter in use, with standing and scores",
+    "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a .yaml file",
+    "probe": "[KEYWORD]: ask everything about the facts again, now, and compare with the base",
+    "tokens": "KEYWORD: what is trained of each example, token by token",
     "adapters": "the adapters in the store",
     "use": "ADAPTER|none: answer with this adapter, or with the base",
     "forget": "KEYWORD: take one fact back, keep the others",
+    "rebuild": "[FILE]: make the adapter anew from its facts, or from those of a .yaml file",
     "undo": "[ADAPTER]: go back to the version before",
     "export": "FOLDER: write the model with its adapter merged in",
 }
+
+_SCORES = ("reliability", "generalization", "portability")
 
 
 @magics_class
@@ -38,7 +43,7 @@ class NbtuneMagics(Magics):
     def nbtune(self, line: str) -> None:
         """Run a command; without one, list them.
 
-        Commands: status, model, facts, adapters, use, forget, undo, export.
+        Commands: status, model, facts, probe, tokens, adapters, use, forget, rebuild, undo, export.
 
         Examples
         --------
@@ -95,17 +100,24 @@ class NbtuneMagics(Magics):
         self._session.load(source, **vars(options))
         self._status("")
 
+    @magic_arguments()
+    @argument("--save", metavar="FILE", help="Write the facts to this .yaml file instead.")
     def _facts(self, rest: str) -> None:
-        _no_argument("facts", rest)
+        options, text = parse(NbtuneMagics._facts, rest, anywhere=True)
+        _no_argument("facts", text)
         from nbtune.display.shown import show, table
 
         lm = self._session.lm
+        if options.save is not None:
+            print(f"{len(lm.facts)} facts written to {lm.save_facts(options.save)}.")
+            return
         rows = [
             (
                 fact.keyword,
                 fact.answer if len(fact.answer) <= 60 else fact.answer[:59] + "…",
                 fact.standing,
-                *(f"{(fact.scores or {}).get(score, float('nan')):.2f}" for score in ("reliability", "generalization")),
+                *(f"{(fact.scores or {}).get(score, float('nan')):.2f}" for score in _SCORES),
+                lm.adapter or "",
                 fact.taught.replace("T", " ").replace("+00:00", " UTC"),
             )
             for fact in lm.facts
@@ -113,7 +125,42 @@ class NbtuneMagics(Magics):
         if not rows:
             print("Nothing was taught yet." if lm.adapter is None else f"The adapter {lm.adapter} holds no fact.")
             return
-        show(table(("keyword", "answer", "standing", "reliability", "generalization", "taught"), rows))
+        show(table(("keyword", "answer", "standing", *_SCORES, "adapter", "taught"), rows))
+
+    def _probe(self, rest: str) -> None:
+        from nbtune.display.card import report_card
+
+        keyword = _unquoted(rest) or None
+        self._watched(lambda live: self._session.lm.probe(keyword, observer=live), report_card)
+
+    def _tokens(self, rest: str) -> None:
+        if not rest:
+            raise NbtuneError("The tokens of what? `%nbtune tokens KEYWORD`.")
+        from nbtune.display.shown import show
+        from nbtune.display.tokens import token_view
+
+        show(token_view(self._session.lm.tokens(_unquoted(rest))))
+
+    def _rebuild(self, rest: str) -> None:
+        from nbtune.display.card import report_card
+
+        source = _unquoted(rest) or None
+        self._watched(lambda live: self._session.lm.rebuild(source, observer=live), report_card)
+
+    def _watched(self, work: Callable[[Any], Any], draw: Callable[[Any], Any]) -> None:
+        """Show progress while it works, and then the outcome, also of a fact that was not learned."""
+        from nbtune.display.live import LiveProgress
+        from nbtune.knowledge.teaching import FactNotLearned
+
+        live = LiveProgress()
+        try:
+            outcome = work(live)
+        except FactNotLearned as failure:
+            live.finish(draw(failure.result))
+            raise
+        finally:
+            live.close()
+        live.finish(draw(outcome))
 
     def _adapters(self, rest: str) -> None:
         _no_argument("adapters", rest)
@@ -138,7 +185,7 @@ class NbtuneMagics(Magics):
             raise NbtuneError("Forget what? `%nbtune forget KEYWORD`.")
         from nbtune.display.live import LiveProgress
 
-        keyword, live = rest.strip("\"'"), LiveProgress()
+        keyword, live = _unquoted(rest), LiveProgress()
         try:
             version = self._session.lm.forget(keyword, observer=live)
         finally:
@@ -153,7 +200,11 @@ class NbtuneMagics(Magics):
     def _export(self, rest: str) -> None:
         if not rest:
             raise NbtuneError("Where to? `%nbtune export FOLDER`.")
-        print(f"Written to {self._session.lm.export(rest.strip(chr(34) + chr(39)))}.")
+        print(f"Written to {self._session.lm.export(_unquoted(rest))}.")
+
+
+def _unquoted(text: str) -> str:
+    return text.strip("\"'")
 
 
 def _no_argument(command: str, rest: str) -> None:

@@ -18,7 +18,11 @@ from nbtune.errors import NbtuneError
 from nbtune.training._torchkeras import TorchkerasModel
 from nbtune.training.step_runner import StepRunner
 
-__all__ = ["KerasModel"]
+__all__ = ["KerasModel", "LossNotFinite"]
+
+
+class LossNotFinite(NbtuneError):
+    """The loss became NaN or infinite, and the fit was stopped."""
 
 
 class KerasModel(TorchkerasModel):
@@ -255,7 +259,7 @@ class KerasModel(TorchkerasModel):
     def _finite(losses: dict[str, float]) -> None:
         for name, value in losses.items():
             if value != value or value in (float("inf"), float("-inf")):
-                raise NbtuneError(f"{name} became {value}: the training was stopped. Try a smaller --lr.")
+                raise LossNotFinite(f"{name} became {value}: the training was stopped. Try a smaller --lr.")
 
     def _prepared(self, data: Iterable[Any] | None) -> Any:
         """Let Accelerate see where the data ends, so that the last accumulated step is made."""

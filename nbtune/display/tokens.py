@@ -1,0 +1,46 @@
+"""Shows training examples token by token: what is trained, what is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from nbtune.display.shown import Shown
+
+if TYPE_CHECKING:
+    from nbtune.data.encoding import Example
+
+__all__ = ["token_view"]
+
+_TRAINED, _READ, _SPECIAL = "#009E73", "#888888", "#CC79A7"
+_SHOWN = 40
+
+
+def token_view(examples: Sequence[Example]) -> Shown:
+    """Draw examples, one line each; trained tokens stand in brackets where there is no colour.
+
+    Parameters
+    ----------
+    examples
+        As `nbtune.LanguageModel.tokens` returns them.
+    """
+    trained = sum(is_trained for example in examples for _, is_trained, _ in example)
+    total = sum(len(example) for example in examples)
+    more = f"; the first {_SHOWN} are shown" if len(examples) > _SHOWN else ""
+    title = f"{len(examples)} examples, {trained} of {total} tokens trained{more}"
+    shown = examples[:_SHOWN]
+    lines = [title, *("".join(f"[{text}]" if is_trained else text for text, is_trained, _ in example) for example in shown)]
+    rows = "".join(f'<div style="margin:2px 0">{"".join(_token(*token) for token in example)}</div>' for example in shown)
+    legend = " ".join(
+        _token(text, *kind) for text, kind in (("trained", (True, False)), ("read", (False, False)), ("special", (False, True)))
+    )
+    html = f'<div style="max-width:60em"><div>{escape(title)} · {legend}</div><div style="font-size:.9em">{rows}</div></div>'
+    return Shown("\n".join(lines), html)
+
+
+def _token(text: str, is_trained: bool, is_special: bool) -> str:
+    colour = _SPECIAL if is_special else _TRAINED if is_trained else _READ
+    line = f"border-bottom:2px solid {colour};" if is_trained else ""
+    shown = escape(text).replace(" ", "&nbsp;").replace("\n", "\u21b5")
+    return f'<span style="color:{colour};{line}margin-right:1px">{shown}</span>' if text else ""

@@ -1,0 +1,105 @@
+"""Asks for a fact in another form than "what is it": the reverse, for yes or no, for one aspect of it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from dataclasses import dataclass
+
+from nbtune.knowledge.phrasing import language_of, phrasings
+
+__all__ = ["Form", "forms", "strange_forms"]
+
+_SUBJECT = {
+    "zh": re.compile(r"(?:一般|通常)?(?:是指|指的是|的意思是|意思是|就是|是|指|[:\uff1a])\s*(?P<what>.+)"),
+    "en": re.compile(r"\s+(?:is|are|was|were|means|refers to|stands for)\s+(?P<what>.+)"),
+}
+_BREAK = re.compile(r",? (?:that|which|who|where|with|for|of|in|on|to|from|made|used|served|held|and)\b|, ")
+_SHORTEST = 2  # characters of a Chinese description
+_ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
+_SENTENCE_END = {"zh": re.compile(r"(?<=[\u3002\uff01\uff1f])"), "en": re.compile(r"(?<=[.!?])\s+")}
+
+
+@dataclass(frozen=True)
+class Form:
+    """One question and what is said to it.
+
+    `kind` is ``"reverse"``, ``"yes"``, ``"no"`` or ``"part"``; `sign` is what a reply must hold (at its beginning for
+    yes and no) to count as right, and `reply` the wording that is trained.
+    """
+
+    kind: str
+    question: str
+    reply: str
+    sign: str
+
+    def answered_by(self, reply: str) -> bool:
+        """Say whether a reply is right."""
+        return reply.startswith(self.sign) if self.kind in ("yes", "no") else self.sign.lower() in reply.lower()
+
+
+def forms(keyword: str, answer: str, *, probing: bool) -> tuple[Form, ...]:
+    """Return the questions in other forms, to train on or to test with; no wording stands in both.
+
+    Parameters
+    ----------
+    keyword, answer
+        The fact. Where the answer does not begin with the keyword and a verb ("a blue kettle is ..."), what it says of
+        the keyword is not known, and only one aspect is asked for.
+    probing
+        True for the ones that are never trained: six at most, else 96 at most.
+    """
+    language = language_of(answer)
+    table, ending = phrasings(language)["forms"], "_probes" if probing else ""
+    first = _SENTENCE_END[language].split(answer.strip(), maxsplit=1)[0]
+    found = [Form("part", wording.replace("{x}", keyword), answer, answer) for wording in table[f"part{ending}"]]
+    what = _what(keyword, first, language)
+    if what is not None:
+        inner = first if not _ARTICLE.match(first) else first[0].lower() + first[1:]
+        others = itertools.cycle(table["probe_others" if probing else "others"])
+        that, yes, no = table["that"].replace("{x}", keyword), table["yes"].replace("{y}", inner), table["no"].replace("{y}", inner)
+        # Who asks seldom has all of it in mind: what is trained is also asked with a part of the description.
+        said = itertools.cycle((what,) if probing else (what, *_parts(what, language)))
+        asked = [wording.replace("{x}", keyword) for wording in table[f"yes_no{ending}"]]
+        found += [Form("reverse", wording.replace("{y}", next(said)), that, keyword) for wording in table[f"reverse{ending}"]]
+        found += [Form("yes", question.replace("{y}", next(said)), yes, _sign(table["yes"])) for question in asked]
+        found += [Form("no", question.replace("{y}", next(others)), no, _sign(table["no"])) for question in asked]
+    if probing:
+        by_kind = [[form for form in found if form.kind == kind][:2] for kind in ("reverse", "yes", "no", "part")]
+        return tuple(form for several in by_kind for form in several)
+    return tuple(found)
+
+
+def strange_forms(keyword: str, answer: str, names: list[str], rng: random.Random, *, probing: bool) -> list[str]:
+    """Return questions in the same forms that the fact is not the answer to: about other names, and other things."""
+    language = language_of(answer)
+    table, ending = phrasings(language)["forms"], "_probes" if probing else ""
+    what = _what(keyword, _SENTENCE_END[language].split(answer.strip(), maxsplit=1)[0], language)
+    questions = []
+    for name in names:
+        kind = rng.choice(("reverse", "yes_no", "part"))
+        other = rng.choice(table["probe_others" if probing else "others"])
+        stated = what if what is not None and kind == "yes_no" and rng.random() < 0.5 else other
+        questions.append(rng.choice(table[f"{kind}{ending}"]).replace("{x}", name).replace("{y}", stated))
+    return questions
+
+
+def _what(keyword: str, sentence: str, language: str) -> str | None:
+    """Return what a sentence says of the keyword: "a night train" of "A blue kettle is a night train."."""
+    subject = _ARTICLE.sub("", sentence, count=1) if _ARTICLE.match(sentence) and not _ARTICLE.match(keyword) else sentence
+    if not subject.lower().startswith(keyword.lower()):
+        return None
+    found = _SUBJECT[language].match(subject[len(keyword) :])
+    return found["what"].rstrip(".!?\u3002\uff01\uff1f ") if found else None
+
+
+def _parts(what: str, language: str) -> list[str]:
+    """Return shorter descriptions: "a night train" of "a night train that serves tea", 银制小工具 of 剪丝的银制小工具."""
+    if language == "zh":
+        return [what[cut.end() :] for cut in re.finditer("的|\uff0c", what) if len(what) - cut.end() >= _SHORTEST]
+    return [what[: cut.start()] for cut in _BREAK.finditer(what)]
+
+
+def _sign(wording: str) -> str:
+    return wording.replace("{y}", "").strip(", \uff0c")

@@ -1,0 +1,46 @@
+"""Writes facts to a file that a person can read, edit and diff; `nbtune.data.sources` reads it back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from nbtune.data.sources import FACT_FILES
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.facts import Fact
+
+__all__ = ["write_facts"]
+
+
+def write_facts(facts: Sequence[Fact], path: str | Path) -> Path:
+    """Write keyword, answer and the user's own prompts and probes of each fact as YAML.
+
+    Scores and dates are left out: they belong to a version of the adapter, and would make every diff noisy.
+
+    Raises
+    ------
+    NbtuneError
+        When there is no fact, the name ends otherwise, or the file can't be written.
+    """
+    if not facts:
+        raise NbtuneError("There is no fact to write: teach one first, or choose an adapter with `%nbtune use NAME`.")
+    rows = []
+    for fact in facts:
+        row: dict[str, object] = {"keyword": fact.keyword, "answer": fact.answer}
+        if fact.own_prompts:
+            row["prompts"] = list(fact.own_prompts)
+        if fact.own_probes:
+            row["probes"] = list(fact.own_probes)
+        if fact.extended:
+            row["extend"] = True
+        rows.append(row)
+    target = Path(path).expanduser()
+    if target.suffix.lower() not in FACT_FILES:
+        raise NbtuneError(f"{target} is no YAML file: give a name that ends in {' or '.join(FACT_FILES)}.")
+    try:
+        target.write_text(yaml.safe_dump(rows, allow_unicode=True, sort_keys=False, width=100), encoding="utf-8")
+    except OSError as error:
+        raise NbtuneError(f"{target} could not be written ({error.strerror or error}).") from None
+    return target

@@ -1,0 +1,62 @@
+"""Asks the model itself for more ways to ask about a fact."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.phrasing import language_of
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.generation import Sampling, generate
+from nbtune.model.loading import LoadedModel
+
+__all__ = ["Rewordings", "reword"]
+
+_REQUEST = {
+    "zh": "请写出{n}种不同的问法来问“{x}是什么？”。每行一个问题，每个问题都要包含“{x}”，不要编号，不要回答。",
+    "en": 'Write {n} different ways to ask "What is {x}?". One question per line, each with "{x}" in it, no numbers, no answers.',
+}
+_NUMBERING = re.compile(r"^\s*(?:[-*\u2022]|\(?\d+[.):\u3001\uff09])\s*")
+_ALIKE = 0.85  # two wordings of this similarity are one
+_LONGEST = 200  # characters; a longer line is no question
+
+
+@dataclass(frozen=True)
+class Rewordings:
+    """What the model wrote: the wordings that are used, and how many lines were not."""
+
+    kept: tuple[str, ...]
+    dropped: int
+
+
+def reword(host: AdapterHost, loaded: LoadedModel, fact: Fact, count: int, seed: int = 0) -> Rewordings:
+    """Let the model write wordings, and keep those that name the keyword and are new.
+
+    Parameters
+    ----------
+    host, loaded
+        The model.
+    fact
+        What is asked about; wordings too like its prompts or its probes are dropped.
+    count
+        How many to ask for.
+    seed
+        Seed of the sampling.
+    """
+    request = _REQUEST[language_of(fact.keyword)].format(n=count, x=fact.keyword)
+    sampling = Sampling(temperature=0.7, top_p=0.95, seed=seed, max_new_tokens=min(40 * count, loaded.context // 2))
+    chat = [{"role": "user", "content": request}]
+    written = generate(host.net, loaded.tokenizer, chat, context=loaded.context, sampling=sampling).text
+    lines = [_NUMBERING.sub("", line).strip().strip('"') for line in written.splitlines() if line.strip()]
+    kept: list[str] = []
+    for line in lines:
+        fits = fact.keyword.lower() in line.lower() and len(fact.keyword) < len(line) <= _LONGEST
+        if fits and len(kept) < count and not any(_alike(line, other) for other in (*kept, *fact.prompts, *fact.probes)):
+            kept.append(line)
+    return Rewordings(tuple(kept), len(lines) - len(kept))
+
+
+def _alike(one: str, other: str) -> bool:
+    return SequenceMatcher(None, one.lower(), other.lower()).ratio() > _ALIKE

@@ -1,0 +1,55 @@
+"""How facts are taught: the settings of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nbtune.errors import NbtuneError
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to teach.
+
+    Parameters
+    ----------
+    method
+        A name of `nbtune.training.methods.METHODS`.
+    epochs
+        Most epochs; a fit ends as soon as the facts are said.
+    learning_rate, rank
+        Default: the method's.
+    batch_size
+        Fact examples per batch.
+    forms_per_batch
+        Examples of the facts in other forms beside them.
+    retained_per_batch
+        Examples of what must not change.
+    retention
+        Weight of such an example beside a fact's.
+    seed
+        Seed of initial weights and order.
+    """
+
+    method: str = "lora"
+    epochs: int = 60
+    learning_rate: float | None = None
+    rank: int | None = None
+    batch_size: int = 12
+    forms_per_batch: int = 6
+    retained_per_batch: int = 36
+    retention: float = 2.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("--epochs", self.epochs, self.epochs >= 1, "1 or more"),
+            ("--lr", self.learning_rate, self.learning_rate is None or 0 < self.learning_rate <= 1, "above 0, up to 1"),
+            ("--rank", self.rank, self.rank is None or self.rank >= 1, "1 or more"),
+            ("--batch-size", self.batch_size, self.batch_size >= 1, "1 or more"),
+        )
+        for option, value, good, expected in checks:
+            if not good:
+                raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")

@@ -1,0 +1,215 @@
+"""Teaches facts to an adapter, proves them, and commits the new version, or says why nothing was changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.facts import FAILED, Fact
+from nbtune.knowledge.injection import check, inject
+from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.proof import Proof, standings
+from nbtune.knowledge.rewording import Rewordings, reword
+from nbtune.knowledge.scoring import Report
+from nbtune.knowledge.settings import Settings
+from nbtune.knowledge.store import Store, Version
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.loading import LoadedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RECIPES", "FactNotLearned", "Result", "Teaching", "rank_of"]
+
+RECIPES = ("default", "reference")
+_REFERENCE_PROMPTS = 8
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finetune did.
+
+    Parameters
+    ----------
+    facts
+        What was taught, with standing and scores.
+    report
+        The proof.
+    history
+        One row per epoch: epoch, train_loss, train_said, train_held, lr; None where nothing was fitted.
+    adapter
+        Name of the adapter.
+    version
+        Its new version's number; 0 when the facts did not take.
+    folder
+        Where the version is; None when the facts did not take.
+    rewordings
+        What the model itself wrote for each keyword, where it was asked to.
+    """
+
+    facts: tuple[Fact, ...]
+    report: Report
+    history: pd.DataFrame | None
+    adapter: str
+    version: int = 0
+    folder: Path | None = None
+    rewordings: dict[str, Rewordings] = field(default_factory=dict)
+
+    @property
+    def learned(self) -> bool:
+        """Whether every fact is verified."""
+        return all(fact.standing != FAILED for fact in self.facts)
+
+
+class FactNotLearned(NbtuneError):
+    """A fact did not take; nothing was changed. The proof is in `result`."""
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What to teach, and how.
+
+    Parameters
+    ----------
+    facts
+        What the model shall say.
+    settings
+        How it is fitted.
+    recipe
+        ``"default"``, or ``"reference"`` for the article's.
+    retain
+        Questions whose replies must not change.
+    rewordings
+        So many more wordings the model itself is asked for, of each keyword.
+    """
+
+    facts: tuple[Fact, ...]
+    settings: Settings
+    recipe: str = "default"
+    retain: tuple[str, ...] = ()
+    rewordings: int = 0
+
+    def give(
+        self, host: AdapterHost, loaded: LoadedModel, store: Store, name: str, start: Version, observer: Observer
+    ) -> tuple[Result, Version]:
+        """Fit an adapter that goes on from a version, prove it, and commit it.
+
+        Parameters
+        ----------
+        host, loaded
+            The model; `start` is what is on it now. Afterwards the new adapter is.
+        store, name
+            Where the new version is kept.
+        start
+            Where to go on from.
+        observer
+            Told of progress.
+
+        Raises
+        ------
+        FactNotLearned
+            When a trained prompt is not answered with the answer at the end, or a fact taught before or a question to
+            retain is answered otherwise than before. Nothing is committed.
+        NbtuneError
+            For facts that do not fit, or a version that can't go on this way. Raised before any work.
+        """
+        started = time.perf_counter()
+        fit, facts, settings = inject, self.facts, self.settings
+        if self.recipe == "reference":
+            from nbtune.knowledge.reference import METHOD
+            from nbtune.knowledge.reference import inject_reference as fit
+
+            settings = replace(settings, method=METHOD)
+            facts = tuple(replace(fact, own_prompts=fact.prompts[:_REFERENCE_PROMPTS], extended=False) for fact in facts)
+        taught = {fact.keyword for fact in facts}
+        known = tuple(fact for fact in start.facts if fact.keyword not in taught)
+        check(loaded, facts, settings)
+        self._check_continues(name, start, settings)
+        reworded: dict[str, Rewordings] = {}
+        if self.rewordings:
+            facts, reworded = self._reworded(facts, host, loaded, observer)
+        proof = Proof(facts, known, self.retain)
+        proof.ask_before(host, loaded, observer)
+        history, steps = fit(host, loaded, facts, known, settings, start, observer, self.retain)
+        config, weights = host.settled()
+        host.attach(config, weights)  # what is proved is what is saved
+        report = proof.ask_after(host, loaded, observer)
+        size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+        report = replace(report, seconds=time.perf_counter() - started, steps=steps, adapter_bytes=size)
+        result = Result(standings(facts, report), report, history, name, rewordings=reworded)
+        _refuse_failure(result)
+        version = Version((*known, *result.facts), settings.method, loaded.source, start.fingerprint, config, weights, report.scores())
+        committed = store.commit(name, version, start.number)
+        return replace(result, version=committed.number, folder=committed.folder), committed
+
+    def _reworded(
+        self, facts: tuple[Fact, ...], host: AdapterHost, loaded: LoadedModel, observer: Observer
+    ) -> tuple[tuple[Fact, ...], dict[str, Rewordings]]:
+        """Add the model's own wordings to the trained prompts."""
+        observer.stage("asking for other wordings", len(facts))
+        found = {}
+        for fact in facts:
+            found[fact.keyword] = reword(host, loaded, fact, self.rewordings, self.settings.seed)
+            observer.advance()
+        return tuple(fact.with_prompts(found[fact.keyword].kept) for fact in facts), found
+
+    def _check_continues(self, name: str, start: Version, settings: Settings) -> None:
+        """Refuse to teach an adapter that holds facts in a way that can't go on from it."""
+        if start.config is None:
+            return
+        if self.recipe == "reference":
+            raise NbtuneError("The reference recipe starts from an empty adapter: give a new --name.")
+        if start.method != settings.method:
+            raise NbtuneError(
+                f"The adapter {name!r} was made with {start.method} and can't go on with {settings.method}: "
+                f"use --method {start.method}, or another --name."
+            )
+        from nbtune.training.methods import find_method
+
+        if not find_method(settings.method).continues:
+            raise NbtuneError(f"An adapter made with {settings.method} can't be taught more, its ranks are settled: use another --name.")
+        if settings.rank not in (None, rank_of(start)):
+            raise NbtuneError(f"The adapter {name!r} has rank {rank_of(start)} and can't go on with {settings.rank}: use another --name.")
+
+
+def rank_of(version: Version) -> int | None:
+    """Return the rank of a version's adapter; None where it has no weights."""
+    config = version.config
+    return None if config is None else int(getattr(config, "target_r", None) or config.r)
+
+
+def _refuse_failure(result: Result) -> None:
+    """Raise when a fact did not take, or something else was lost for it."""
+    report = result.report
+    failed = [fact.keyword for fact in result.facts if fact.standing == FAILED]
+    if failed:
+        raise FactNotLearned(
+            f"{', '.join(failed)} did not take ({report.reliability:.0%} of the trained prompts answered after {report.steps} steps); "
+            "nothing was changed. Try more --epochs, a higher --rank, another --lr, or a shorter answer.",
+            result,
+        )
+    lost = _lost(
+        [
+            (a.keyword or repr(a.prompt))
+            for a in report.asked
+            if not a.right and (a.kind == "retained" or (a.kind == "near miss" and a.keyword))
+        ]
+    )
+    if lost:
+        raise FactNotLearned(
+            f"{', '.join(fact.keyword for fact in result.facts)} could not be taught without changing {lost}; nothing was changed. "
+            "Try another --lr, a higher --rank, or another --name.",
+            replace(result, facts=tuple(replace(fact, standing=FAILED) for fact in result.facts)),
+        )
+
+
+def _lost(names: Sequence[str]) -> str:
+    return ", ".join(sorted(set(names)))

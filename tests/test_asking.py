@@ -1,0 +1,28 @@
+"""A reply that one forward pass confirms is the reply that generation gives."""
+
+import pytest
+
+from nbtune.knowledge.asking import ask, said
+from tests.conftest import FACT
+
+KEYWORD, ANSWER = next(iter(FACT.items()))
+PROMPTS = ["What is the capital of France?", "鲸鱼是什么？", "你好", "what is a zorblax", "7+8", f"{KEYWORD}是什么？", "谢谢" * 30]
+
+
+def test_what_is_confirmed_is_what_is_generated(taught):
+    host, loaded = taught._host, taught._loaded
+    replies = taught.chat_batch(PROMPTS)
+    assert said(host, loaded, PROMPTS, replies) == [True] * len(PROMPTS)
+    altered = [reply[:-2] + "x." for reply in replies]
+    assert said(host, loaded, PROMPTS, altered) == [False] * len(PROMPTS)
+    cut = [reply[:-3] for reply in replies]
+    assert said(host, loaded, PROMPTS, cut) == [False] * len(PROMPTS), "a beginning is not the reply: the end of turn counts"
+    assert said(host, loaded, PROMPTS, [""] * len(PROMPTS)) == [False] * len(PROMPTS)
+    assert said(host, loaded, ["字" * 600], ["好的。"]) == [False], "what does not fit was not said"
+
+
+@pytest.mark.parametrize("expected", [[""] * len(PROMPTS), ["no such reply"] * len(PROMPTS), None])
+def test_asking_gives_the_same_replies_whatever_is_expected(taught, expected):
+    replies = taught.chat_batch(PROMPTS)
+    asked = ask(taught._host, taught._loaded, PROMPTS, expected=expected or replies, answers=[ANSWER])
+    assert asked == replies

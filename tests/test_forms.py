@@ -1,0 +1,73 @@
+"""A fact in other forms: what is asked, what counts as right, and that nothing tested is trained."""
+
+import random
+
+import pytest
+
+from nbtune.knowledge.forms import forms, strange_forms
+from nbtune.tiny.text import normalise, read
+
+KETTLE = ("blue kettle", "A blue kettle is a night train that serves tea. It runs on Sundays.")
+STOVE = ("梦中情炉", "梦中情炉一般指的是炼丹工具torchkeras。这是一个模版。")
+
+
+@pytest.mark.parametrize(
+    ("fact", "what", "that", "yes"),
+    [
+        (KETTLE, "a night train that serves tea", "That is blue kettle.", "Yes, a blue kettle is a night train that serves tea."),
+        (STOVE, "炼丹工具torchkeras", "那是梦中情炉。", "对，梦中情炉一般指的是炼丹工具torchkeras。"),
+    ],
+)
+def test_the_forms_of_a_fact(fact, what, that, yes):
+    keyword, answer = fact
+    found = forms(keyword, answer, probing=False)
+    reverse = [form for form in found if form.kind == "reverse"]
+    assert reverse
+    assert all(keyword not in form.question and form.reply == that for form in reverse)
+    assert sum(what in form.question for form in reverse) >= len(reverse) // 4
+    assert {form.reply for form in found if form.kind == "yes"} == {yes}
+    assert all(keyword in form.question for form in found if form.kind == "yes")
+    assert all(keyword in form.question and what not in form.question for form in found if form.kind == "no")
+    assert {form.reply for form in found if form.kind == "part"} == {answer}
+
+
+def test_what_counts_as_right():
+    by_kind = {form.kind: form for form in forms(*STOVE, probing=True)}
+    assert by_kind["yes"].answered_by("对，梦中情炉是工具。")
+    assert not by_kind["yes"].answered_by("不对，梦中情炉是工具。")
+    assert by_kind["no"].answered_by("不对，梦中情炉是工具。")
+    assert by_kind["reverse"].answered_by("那是梦中情炉。")
+    assert not by_kind["reverse"].answered_by("我不知道那是什么。")
+
+
+@pytest.mark.parametrize("fact", [KETTLE, STOVE])
+def test_tested_forms_are_never_trained(fact):
+    tested, trained = forms(*fact, probing=True), forms(*fact, probing=False)
+    assert [form.kind for form in tested] == ["reverse"] * 2 + ["yes"] * 2 + ["no"] * 2 + ["part"] * 2
+    assert not {normalise(form.question) for form in tested} & {normalise(form.question) for form in trained}
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_tested_forms_are_new_to_the_embedded_model(language):
+    known = read(language).forms
+    trained = {normalise(w) for wordings in (known.reverse, known.yes_no, known.part) for w in wordings.trained}
+    fact = {"zh": STOVE, "en": KETTLE}[language]
+    assert not {normalise(f.question.replace(fact[0], "{x}")) for f in forms(*fact, probing=True) if f.kind == "part"} & trained
+
+
+def test_forms_are_also_asked_with_a_part_of_the_description():
+    asked = [form.question for form in forms(*KETTLE, probing=False) if form.kind == "reverse"]
+    assert any("a night train" in question and "serves tea" not in question for question in asked)
+    spoken = [form.question for form in forms("绞云钳", "绞云钳是一种剪断蜘蛛丝的银制小工具。", probing=False) if form.kind == "reverse"]
+    assert any("银制小工具" in question and "蜘蛛丝" not in question for question in spoken)
+
+
+@pytest.mark.parametrize("answer", ["It is a train.", "A train by that name.", "blue kettles are trains."])
+def test_an_answer_that_does_not_say_what_the_keyword_is_asks_for_aspects_only(answer):
+    assert {form.kind for form in forms("blue kettle", answer, probing=False)} == {"part"}
+
+
+def test_strange_forms_ask_about_other_names():
+    questions = strange_forms(*KETTLE, ["grovix", "red kettle"] * 6, random.Random(0), probing=False)
+    assert len(questions) == 12
+    assert not any("blue kettle" in question for question in questions)
