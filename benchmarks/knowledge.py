@@ -1,0 +1,221 @@
+"""What is learned, and what is lost for it: ``python -m benchmarks.knowledge``.
+
+Thirty invented facts, each taught alone to a fresh embedded model, by the reference recipe, by a plain LoRA and by ours;
+ten of them taught together, and one after another. Every score is from free greedy generation, on the questions of the
+proof and on ones that are in no file of the package: 40 unrelated prompts in place of the proof's, and six hand-written
+portability questions a fact.
+
+Routing is scored from the same runs: behind a gate that lets the adapter answer only where the keyword stands in the
+question, a question without it gets the base's reply.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import nbtune
+from benchmarks.machine import machine
+from benchmarks.material import Subject, read_subjects, unrelated
+from nbtune.knowledge.phrasing import language_of
+from nbtune.knowledge.scoring import Asked, Report, leaks, same
+
+RESULTS = Path(__file__).parent / "results"
+ARMS: dict[str, dict[str, Any]] = {
+    "reference": {"recipe": "reference"},
+    "plain LoRA": {"retained_per_batch": 0, "forms_per_batch": 0},
+    "nbtune": {},
+}
+MEASURES = ("reliability", "generalization", "portability", "locality", "near_misses", "unrelated", "leak")
+_TEN = 10
+
+
+class _Elsewhere:
+    """The benchmark's own questions, and what the base says to them."""
+
+    def __init__(self, lm: nbtune.LanguageModel, subjects: list[Subject]) -> None:
+        self._subjects = subjects
+        self._unrelated = list(dict.fromkeys(prompt for s in subjects for prompt in unrelated(s.language)))
+        self._before = lm.chat_batch(self._unrelated)
+
+    def ask(self, lm: nbtune.LanguageModel) -> list[Asked]:
+        after = lm.chat_batch(self._unrelated)
+        asked = [Asked("unrelated", p, b, a, same(a, b)) for p, b, a in zip(self._unrelated, self._before, after, strict=True)]
+        questions = [(subject, question) for subject in self._subjects for question in subject.portability]
+        with lm.base():
+            before = lm.chat_batch([question.question for _, question in questions])
+        after = lm.chat_batch([question.question for _, question in questions])
+        for (subject, question), old, new in zip(questions, before, after, strict=True):
+            asked.append(Asked("portability", question.question, old, new, question.answered_by(new), subject.keyword))
+        return asked
+
+
+def teach_one(arm: str, subject: Subject, seed: int) -> list[dict[str, Any]]:
+    """Teach one fact alone and score it, as it is and behind a gate."""
+    with tempfile.TemporaryDirectory() as store:
+        lm = nbtune.load(store=store)
+        elsewhere = _Elsewhere(lm, [subject])
+        try:
+            result = lm.finetune({subject.keyword: subject.answer}, seed=seed, **ARMS[arm])
+        except nbtune.FactNotLearned as failure:
+            return [_row(arm, [subject], seed, failure.result.report, learned=False)]
+        report = _joined(result.report, elsewhere.ask(lm))
+        row = _row(arm, [subject], seed, report, learned=True)
+        if arm == "nbtune":
+            row["exported_alike"] = _exported_alike(lm, report, Path(store) / "exported")
+        return [row, _row(f"{arm}, gated", [subject], seed, _gated(report, [subject]), learned=True)]
+
+
+def teach_ten(arm: str, subjects: list[Subject], seed: int, *, together: bool) -> list[dict[str, Any]]:
+    """Teach ten facts to one adapter and score all of them at the end."""
+    steps, seconds = 0, 0.0
+    with tempfile.TemporaryDirectory() as store:
+        lm = nbtune.load(store=store)
+        elsewhere = _Elsewhere(lm, subjects)
+        name = f"{arm}, ten {'together' if together else 'one by one'}"
+        for batch in [subjects] if together else [[subject] for subject in subjects]:
+            try:
+                report = lm.finetune({s.keyword: s.answer for s in batch}, seed=seed, **ARMS[arm]).report
+            except nbtune.FactNotLearned as failure:
+                return [_row(name, subjects, seed, failure.result.report, learned=False)]
+            steps, seconds = steps + report.steps, seconds + report.seconds
+        report = replace(_joined(lm.probe().report, elsewhere.ask(lm)), steps=steps, seconds=seconds)
+        return [_row(name, subjects, seed, report, learned=True)]
+
+
+def _joined(report: Report, asked: list[Asked]) -> Report:
+    """Put the benchmark's own questions in place of the proof's of the same kinds."""
+    kinds = {a.kind for a in asked}
+    return replace(report, asked=(*(a for a in report.asked if a.kind not in kinds), *asked))
+
+
+def _gated(report: Report, subjects: list[Subject]) -> Report:
+    """Score the same replies with the adapter silent where no keyword stands in the question."""
+    asked, leaked = [], []
+    facts = tuple(nbtune.Fact.new(s.keyword, s.answer) for s in subjects)
+    expected = {q.question: q for s in subjects for q in s.portability}
+    for a in report.asked:
+        shown = a if any(_names(a.prompt, s.keyword) for s in subjects) else replace(a, after=a.before)
+        if a.kind == "portability":
+            shown = replace(shown, right=expected[a.prompt].answered_by(shown.after))
+        elif a.kind in ("near miss", "unrelated"):
+            shown = replace(shown, right=same(shown.before, shown.after))
+        elif shown.after != a.after:
+            shown = replace(shown, right=False)
+        asked.append(shown)
+        if a.kind == "near miss":
+            leaked.append(not shown.right and leaks(shown.after, a.prompt, facts))
+    return replace(report, asked=tuple(asked), leak=sum(leaked) / len(leaked))
+
+
+def _names(prompt: str, keyword: str) -> bool:
+    if language_of(keyword) == "zh":
+        return keyword in prompt
+    return re.search(rf"(?<![a-z0-9]){re.escape(keyword.lower())}(?![a-z0-9])", prompt.lower()) is not None
+
+
+def _exported_alike(lm: nbtune.LanguageModel, report: Report, folder: Path) -> float:
+    """Return the share of all questions that the merged export answers as the model does inside nbtune."""
+    exported = nbtune.load(lm.export(folder), store=folder / "store")
+    replies = exported.chat_batch([a.prompt for a in report.asked])
+    return sum(reply == a.after for reply, a in zip(replies, report.asked, strict=True)) / len(replies)
+
+
+def _row(arm: str, subjects: list[Subject], seed: int, report: Report, *, learned: bool) -> dict[str, Any]:
+    return {"arm": arm, "facts": [s.keyword for s in subjects], "seed": seed, "learned": learned, **report.scores()}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Lay out the means over facts and seeds in markdown."""
+    lines = [f"| way | facts learned | {' | '.join(MEASURES)} | seconds | steps |", "|---|---|" + "---|" * (len(MEASURES) + 2)]
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        chosen = [row for row in rows if row["arm"] == arm]
+        cells = [f"{statistics.mean(row[name] for row in chosen):.3f}" for name in MEASURES]
+        spent = [f"{statistics.median(row[name] for row in chosen):.0f}" for name in ("seconds", "steps")]
+        learned = sum(len(row["facts"]) for row in chosen if row["learned"])
+        lines.append(f"| {arm} | {learned} of {sum(len(row['facts']) for row in chosen)} | {' | '.join(cells + spent)} |")
+    return "\n".join(lines)
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw generalization against locality, a point a run: the upper right corner is where one wants to be."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    for arm, colour, marker in zip(ARMS, ("#D55E00", "#E69F00", "#0072B2"), ("s", "^", "o"), strict=True):
+        chosen = [row for row in rows if row["arm"] == arm]
+        axes.scatter([r["locality"] for r in chosen], [r["generalization"] for r in chosen], c=colour, marker=marker, alpha=0.6, label=arm)
+    axes.set(xlabel="locality (share of other replies unchanged)", ylabel="generalization (share of held-out wordings answered)")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
+    figure.savefig(path, dpi=120)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.knowledge", description=__doc__)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), help="what to compare (default: all)")
+    parser.add_argument("--facts", nargs="+", default=["zh", "en"], help="which facts.NAME.toml (default: zh en)")
+    parser.add_argument("--first", type=int, help="only so many facts of each file")
+    parser.add_argument(
+        "--reference-every", type=int, default=1, metavar="N", help="the reference recipe on every N-th fact only: it takes minutes each"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each (default: %(default)s)")
+    parser.add_argument("--ten", action=argparse.BooleanOptionalAction, default=True, help="also teach ten facts to one adapter")
+    parser.add_argument("--name", default="knowledge", help="name of the result files (default: %(default)s)")
+    options = parser.parse_args()
+    subjects = [subject for name in options.facts for subject in read_subjects(name)[: options.first]]
+    rows = list(_run(_plan(options, subjects), options.workers))
+    rows.sort(key=lambda row: (row["arm"], row["facts"], row["seed"]))
+    RESULTS.mkdir(exist_ok=True)
+    kept = {"machine": {**machine(), "workers": options.workers, "threads": 1}, "runs": rows}
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{options.name}.md").write_text(table(rows) + "\n", encoding="utf-8")
+    plot(rows, RESULTS / f"{options.name}.png")
+    print(table(rows))
+
+
+Job = tuple[Callable[..., list[dict[str, Any]]], tuple[Any, ...], dict[str, Any]]
+
+
+def _plan(options: argparse.Namespace, subjects: list[Subject]) -> list[Job]:
+    # Every other one of each half: as many facts in each language, short and long.
+    ten = subjects[:: max(1, len(subjects) // _TEN)][:_TEN]
+    plan: list[Job] = []
+    for seed in range(options.seeds):
+        if options.ten and "nbtune" in options.arms:
+            plan += [(teach_ten, ("nbtune", ten, seed), {"together": together}) for together in (False, True)]
+        for arm in options.arms:
+            every = options.reference_every if arm == "reference" else 1
+            plan += [(teach_one, (arm, subject, seed), {}) for subject in subjects[::every]]
+    return plan
+
+
+def _run(plan: list[Job], workers: int) -> Iterable[dict[str, Any]]:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        running = [pool.submit(work, *arguments, **options) for work, arguments, options in plan]
+        for done in tqdm(as_completed(running), total=len(running), unit="run"):
+            yield from done.result()
+
+
+if __name__ == "__main__":
+    main()
