@@ -5,15 +5,14 @@ ten of them taught together, and one after another. Every score is from free gre
 proof and on ones that are in no file of the package: 40 unrelated prompts in place of the proof's, and six hand-written
 portability questions a fact.
 
-Routing is scored from the same runs: behind a gate that lets the adapter answer only where the keyword stands in the
-question, a question without it gets the base's reply.
+Each run is scored twice: as it answers in nbtune, whose gate sends what is not about a fact to the base (but for the
+reference recipe, which knows none); and as the merged export answers in plain transformers, where there is no gate.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable
@@ -29,7 +28,6 @@ from tqdm import tqdm
 import nbtune
 from benchmarks.machine import machine
 from benchmarks.material import Subject, read_subjects, unrelated
-from nbtune.knowledge.phrasing import language_of
 from nbtune.knowledge.scoring import Asked, Report, leaks, same
 
 RESULTS = Path(__file__).parent / "results"
@@ -63,36 +61,33 @@ class _Elsewhere:
 
 
 def teach_one(arm: str, subject: Subject, seed: int) -> list[dict[str, Any]]:
-    """Teach one fact alone and score it, as it is and behind a gate."""
-    with tempfile.TemporaryDirectory() as store:
-        lm = nbtune.load(store=store)
+    """Teach one fact alone and score it, as it is and exported."""
+    with tempfile.TemporaryDirectory() as folder:
+        lm = nbtune.load(store=Path(folder) / "store")
         elsewhere = _Elsewhere(lm, [subject])
         try:
             result = lm.finetune({subject.keyword: subject.answer}, seed=seed, **ARMS[arm])
         except nbtune.FactNotLearned as failure:
-            return [_row(arm, [subject], seed, failure.result.report, learned=False)]
+            return _rows(arm, [subject], seed, failure.result.report)
         report = _joined(result.report, elsewhere.ask(lm))
-        row = _row(arm, [subject], seed, report, learned=True)
-        if arm == "nbtune":
-            row["exported_alike"] = _exported_alike(lm, report, Path(store) / "exported")
-        return [row, _row(f"{arm}, gated", [subject], seed, _gated(report, [subject]), learned=True)]
+        return _rows(arm, [subject], seed, report, _exported(lm, report, [subject], Path(folder) / "exported"))
 
 
 def teach_ten(arm: str, subjects: list[Subject], seed: int, *, together: bool) -> list[dict[str, Any]]:
     """Teach ten facts to one adapter and score all of them at the end."""
     steps, seconds = 0, 0.0
-    with tempfile.TemporaryDirectory() as store:
-        lm = nbtune.load(store=store)
+    name = f"{arm}, ten {'together' if together else 'one by one'}"
+    with tempfile.TemporaryDirectory() as folder:
+        lm = nbtune.load(store=Path(folder) / "store")
         elsewhere = _Elsewhere(lm, subjects)
-        name = f"{arm}, ten {'together' if together else 'one by one'}"
         for batch in [subjects] if together else [[subject] for subject in subjects]:
             try:
                 report = lm.finetune({s.keyword: s.answer for s in batch}, seed=seed, **ARMS[arm]).report
             except nbtune.FactNotLearned as failure:
-                return [_row(name, subjects, seed, failure.result.report, learned=False)]
+                return _rows(name, subjects, seed, failure.result.report)
             steps, seconds = steps + report.steps, seconds + report.seconds
         report = replace(_joined(lm.probe().report, elsewhere.ask(lm)), steps=steps, seconds=seconds)
-        return [_row(name, subjects, seed, report, learned=True)]
+        return _rows(name, subjects, seed, report, _exported(lm, report, subjects, Path(folder) / "exported"))
 
 
 def _joined(report: Report, asked: list[Asked]) -> Report:
@@ -101,51 +96,40 @@ def _joined(report: Report, asked: list[Asked]) -> Report:
     return replace(report, asked=(*(a for a in report.asked if a.kind not in kinds), *asked))
 
 
-def _gated(report: Report, subjects: list[Subject]) -> Report:
-    """Score the same replies with the adapter silent where no keyword stands in the question."""
+def _exported(lm: nbtune.LanguageModel, report: Report, subjects: list[Subject], folder: Path) -> Report:
+    """Score the same questions put to the merged export."""
+    model = nbtune.load(lm.export(folder), store=folder.with_name("none"))
+    facts, expected = lm.facts, {q.question: q for s in subjects for q in s.portability}
+    answers = {fact.keyword: fact.answer for fact in facts}
     asked, leaked = [], []
-    facts = tuple(nbtune.Fact.new(s.keyword, s.answer) for s in subjects)
-    expected = {q.question: q for s in subjects for q in s.portability}
-    for a in report.asked:
-        shown = a if any(_names(a.prompt, s.keyword) for s in subjects) else replace(a, after=a.before)
+    for a, reply in zip(report.asked, model.chat_batch([a.prompt for a in report.asked]), strict=True):
         if a.kind == "portability":
-            shown = replace(shown, right=expected[a.prompt].answered_by(shown.after))
-        elif a.kind in ("near miss", "unrelated"):
-            shown = replace(shown, right=same(shown.before, shown.after))
-        elif shown.after != a.after:
-            shown = replace(shown, right=False)
-        asked.append(shown)
+            right = expected[a.prompt].answered_by(reply)
+        else:
+            right = same(reply, answers[a.keyword] if a.kind in ("trained", "held-out") else a.before)
+        asked.append(replace(a, after=reply, right=right))
         if a.kind == "near miss":
-            leaked.append(not shown.right and leaks(shown.after, a.prompt, facts))
+            leaked.append(not right and leaks(reply, a.prompt, facts))
     return replace(report, asked=tuple(asked), leak=sum(leaked) / len(leaked))
 
 
-def _names(prompt: str, keyword: str) -> bool:
-    if language_of(keyword) == "zh":
-        return keyword in prompt
-    return re.search(rf"(?<![a-z0-9]){re.escape(keyword.lower())}(?![a-z0-9])", prompt.lower()) is not None
-
-
-def _exported_alike(lm: nbtune.LanguageModel, report: Report, folder: Path) -> float:
-    """Return the share of all questions that the merged export answers as the model does inside nbtune."""
-    exported = nbtune.load(lm.export(folder), store=folder / "store")
-    replies = exported.chat_batch([a.prompt for a in report.asked])
-    return sum(reply == a.after for reply, a in zip(replies, report.asked, strict=True)) / len(replies)
-
-
-def _row(arm: str, subjects: list[Subject], seed: int, report: Report, *, learned: bool) -> dict[str, Any]:
-    return {"arm": arm, "facts": [s.keyword for s in subjects], "seed": seed, "learned": learned, **report.scores()}
+def _rows(arm: str, subjects: list[Subject], seed: int, report: Report, exported: Report | None = None) -> list[dict[str, Any]]:
+    """Lay out a run as plain data; one that was not learned has no export."""
+    run = {"arm": arm, "facts": [s.keyword for s in subjects], "seed": seed, "learned": exported is not None}
+    return [{**run, "as": name, **scored.scores()} for name, scored in (("nbtune", report), ("export", exported)) if scored]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Lay out the means over facts and seeds in markdown."""
-    lines = [f"| way | facts learned | {' | '.join(MEASURES)} | seconds | steps |", "|---|---|" + "---|" * (len(MEASURES) + 2)]
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        chosen = [row for row in rows if row["arm"] == arm]
+    lines = [f"| way | answering | facts learned | {' | '.join(MEASURES)} | seconds | steps |", "|---" * (len(MEASURES) + 5) + "|"]
+    for arm, place in dict.fromkeys((row["arm"], row["as"]) for row in rows):
+        chosen = [row for row in rows if (row["arm"], row["as"]) == (arm, place)]
         cells = [f"{statistics.mean(row[name] for row in chosen):.3f}" for name in MEASURES]
         spent = [f"{statistics.median(row[name] for row in chosen):.0f}" for name in ("seconds", "steps")]
         learned = sum(len(row["facts"]) for row in chosen if row["learned"])
-        lines.append(f"| {arm} | {learned} of {sum(len(row['facts']) for row in chosen)} | {' | '.join(cells + spent)} |")
+        count = sum(len(row["facts"]) for row in chosen)
+        shown = {"nbtune": "in nbtune", "export": "exported"}[place]
+        lines.append(f"| {arm} | {shown} | {learned} of {count} | {' | '.join(cells + spent)} |")
     return "\n".join(lines)
 
 
@@ -153,15 +137,16 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw generalization against locality, a point a run: the upper right corner is where one wants to be."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    for arm, colour, marker in zip(ARMS, ("#D55E00", "#E69F00", "#0072B2"), ("s", "^", "o"), strict=True):
-        chosen = [row for row in rows if row["arm"] == arm]
-        axes.scatter([r["locality"] for r in chosen], [r["generalization"] for r in chosen], c=colour, marker=marker, alpha=0.6, label=arm)
-    axes.set(xlabel="locality (share of other replies unchanged)", ylabel="generalization (share of held-out wordings answered)")
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower left")
+    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
+    for axes, place, title in zip(figure.subplots(1, 2, sharey=True), ("nbtune", "export"), ("in nbtune", "exported"), strict=True):
+        for arm, colour, marker in zip(ARMS, ("#D55E00", "#E69F00", "#0072B2"), ("s", "^", "o"), strict=True):
+            chosen = [row for row in rows if row["arm"] == arm and row["as"] == place]
+            points = [row["locality"] for row in chosen], [row["generalization"] for row in chosen]
+            axes.scatter(*points, c=colour, marker=marker, alpha=0.6, label=arm)
+        axes.set(title=title, xlabel="locality (share of other replies unchanged)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower left")
+    figure.axes[0].set_ylabel("generalization (share of held-out wordings answered)")
     figure.savefig(path, dpi=120)
 
 
@@ -185,7 +170,7 @@ def main() -> None:
     options = parser.parse_args()
     subjects = [subject for name in options.facts for subject in read_subjects(name)[: options.first]]
     rows = list(_run(_plan(options, subjects), options.workers))
-    rows.sort(key=lambda row: (row["arm"], row["facts"], row["seed"]))
+    rows.sort(key=lambda row: (row["arm"], row["as"], row["facts"], row["seed"]))
     RESULTS.mkdir(exist_ok=True)
     kept = {"machine": {**machine(), "workers": options.workers, "threads": 1}, "runs": rows}
     (RESULTS / f"{options.name}.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

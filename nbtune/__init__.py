@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from nbtune.knowledge.teaching import FactNotLearned, Result
     from nbtune.language_model import LanguageModel, load
     from nbtune.model.generation import Sampling
+    from nbtune.session import current
 
 __version__ = "0.1.0"
-__all__ = ["Fact", "FactNotLearned", "LanguageModel", "NbtuneError", "Report", "Result", "Sampling", "Settings", "load"]
+__all__ = ["Fact", "FactNotLearned", "LanguageModel", "NbtuneError", "Report", "Result", "Sampling", "Settings", "current", "load"]
 
 _HOMES = {
     "Fact": "nbtune.knowledge.facts",
@@ -31,6 +32,7 @@ _HOMES = {
     "Result": "nbtune.knowledge.teaching",
     "Sampling": "nbtune.model.generation",
     "Settings": "nbtune.knowledge.settings",
+    "current": "nbtune.session",
     "load": "nbtune.language_model",
 }
 

@@ -12,16 +12,15 @@ from typing import Any
 from nbtune.data.encoding import Example, encode, pieces
 from nbtune.data.sources import read_facts
 from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.knowledge.active import ActiveAdapter
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.ledger import write_facts
 from nbtune.knowledge.observer import Observer, Unwatched
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.store import Store, Version
+from nbtune.knowledge.store import Store
 from nbtune.knowledge.teaching import RECIPES, Result, Teaching, rank_of
-from nbtune.model.adapters import AdapterHost
 from nbtune.model.exporting import write_folder
-from nbtune.model.fingerprint import fingerprint
 from nbtune.model.generation import Chat, Reply, Sampling, generate, generate_batch
 from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
 
@@ -45,10 +44,18 @@ class LanguageModel:
 
     def __init__(self, loaded: LoadedModel, store: str | Path = "nbtune_adapters") -> None:
         self._loaded = loaded
-        self._host = AdapterHost(loaded.model)
-        self._version = Version((), "", loaded.source, fingerprint(loaded.model))
-        self.store = Store(store)
-        self.adapter: str | None = None
+        self._active = ActiveAdapter(loaded, store)
+        self._host = self._active.host
+
+    @property
+    def store(self) -> Store:
+        """Where adapters are kept."""
+        return self._active.store
+
+    @property
+    def adapter(self) -> str | None:
+        """Name of the adapter in use; None while the base answers."""
+        return self._active.name
 
     @property
     def source(self) -> str:
@@ -57,7 +64,7 @@ class LanguageModel:
 
     @property
     def model(self) -> Any:
-        """The transformers model, or the PEFT model around it while an adapter is in use."""
+        """The transformers model, or the PEFT model around it while an adapter is in use; it knows of no gate."""
         return self._host.net
 
     @property
@@ -73,12 +80,12 @@ class LanguageModel:
     @property
     def facts(self) -> tuple[Fact, ...]:
         """The facts of the adapter in use, in the order taught."""
-        return self._version.facts
+        return self._active.version.facts
 
     @property
     def version(self) -> int:
         """Number of the adapter's version in use; 0 for the base."""
-        return self._version.number
+        return self._active.version.number
 
     def chat(
         self,
@@ -126,14 +133,10 @@ class LanguageModel:
         **sampling: Any,
     ) -> Reply:
         """Ask one question, as `chat` does, and say also whether the reply is finished."""
-        return generate(
-            self._host.net,
-            self.tokenizer,
-            _chat(prompt, history, system),
-            context=self.context,
-            sampling=Sampling(**sampling),
-            on_text=on_text,
-        )
+        chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
+        ((adapted, _),) = self._host.sides([_user_words(chat)]).items()
+        with self._host.answering(adapted):
+            return generate(self._host.net, self.tokenizer, chat, context=self.context, sampling=chosen, on_text=on_text)
 
     def chat_batch(self, prompts: Sequence[str], *, system: str | None = None, **sampling: Any) -> list[str]:
         """Ask many questions together; the replies are those of asking one by one.
@@ -145,8 +148,15 @@ class LanguageModel:
         system, **sampling
             As for `chat`.
         """
-        chats = [_chat(prompt, None, system) for prompt in prompts]
-        return generate_batch(self._host.net, self.tokenizer, chats, context=self.context, sampling=Sampling(**sampling))
+        chosen, chats = Sampling(**sampling), [_chat(prompt, None, system) for prompt in prompts]
+        replies = [""] * len(chats)
+        for adapted, places in self._host.sides(list(map(_user_words, chats))).items():
+            with self._host.answering(adapted):
+                side = [chats[place] for place in places]
+                generated = generate_batch(self._host.net, self.tokenizer, side, context=self.context, sampling=chosen)
+            for place, reply in zip(places, generated, strict=True):
+                replies[place] = reply
+        return replies
 
     def finetune(
         self,
@@ -214,8 +224,8 @@ class LanguageModel:
         )
         name = name or self.adapter or DEFAULT_ADAPTER
         Store.check_name(name)
-        with self._restored_on_failure():
-            self._catch_up(name)
+        with self._active.restored_on_failure():
+            self._active.catch_up(name)
             teaching = Teaching(facts, chosen, recipe, tuple(retain), rewordings)
             return self._give(teaching, name, observer)
 
@@ -239,15 +249,15 @@ class LanguageModel:
         NbtuneError
             When nothing was taught, or no such fact.
         """
-        name = self._in_use()
-        facts = self.facts if keyword is None else (self._fact(keyword),)
+        name = self._active.required()
+        facts = self.facts if keyword is None else (self._active.fact(keyword),)
         if not facts:
             raise NbtuneError(f"The adapter {name!r} holds no fact to ask about.")
         started, proof, watched = time.perf_counter(), Proof(facts), observer or Unwatched()
         with self.base():
             proof.ask_before(self._host, self._loaded, watched)
         report = replace(proof.ask_after(self._host, self._loaded, watched), seconds=time.perf_counter() - started)
-        return Result(standings(facts, report), report, None, name, self.version, self._version.folder)
+        return Result(standings(facts, report), report, None, name, self.version, self._active.version.folder)
 
     def rebuild(self, source: Any = None, *, observer: Observer | None = None) -> Result:
         """Make the adapter in use anew, from its facts alone.
@@ -266,8 +276,8 @@ class LanguageModel:
         NbtuneError
             When there is no fact.
         """
-        name = self._in_use()
-        self._catch_up(name)
+        name = self._active.required()
+        self._active.catch_up(name)
         facts = self.facts
         if source is not None:
             facts = tuple(Fact.new(r.keyword, r.answer, r.prompts or None, r.probes or None, extend=r.extend) for r in read_facts(source))
@@ -303,7 +313,7 @@ class LanguageModel:
         list of Example
             One per trained prompt; see `nbtune.data.encoding.pieces`.
         """
-        fact = self._fact(keyword)
+        fact = self._active.fact(keyword)
         return [pieces(self.tokenizer, encode(self.tokenizer, prompt, fact.answer, context=self.context)) for prompt in fact.prompts]
 
     def use(self, name: str | None) -> None:
@@ -314,10 +324,7 @@ class LanguageModel:
         NbtuneError
             When there is no such adapter, it was damaged, or it belongs to another base model.
         """
-        if name is None:
-            self._put(None, self._base_version())
-        else:
-            self._put(name, self.store.load(name, self._version.fingerprint))
+        self._active.use(name)
 
     def undo(self, name: str | None = None) -> int:
         """Go back to the version before the current one, and return its number; 0 is the base.
@@ -333,11 +340,11 @@ class LanguageModel:
             When no adapter is in use, it has no version left, or the one before can't be read; nothing is
             changed then.
         """
-        name = name or self._in_use()
+        name = name or self._active.required()
         number = self.store.previous(name)
-        version = self.store.load(name, self._version.fingerprint, number)
+        version = self._active.load(name, number)
         self.store.restore(name, number)
-        self._put(name, version)
+        self._active.put(name, version)
         return number
 
     def forget(self, keyword: str, *, observer: Observer | None = None) -> int:
@@ -363,22 +370,22 @@ class LanguageModel:
         NbtuneError
             When no such fact was taught. FactNotLearned when the others could not be learned anew.
         """
-        name = self._in_use()
-        self._catch_up(name)
-        forgotten = self._fact(keyword)
+        name = self._active.required()
+        self._active.catch_up(name)
+        forgotten = self._active.fact(keyword)
         remaining = tuple(fact for fact in self.facts if fact != forgotten)
-        earlier = self._earlier(name, remaining)
+        earlier = self._active.earlier(remaining)
         if earlier is not None:
-            kept = replace(earlier, method=self._version.method, base=self.source)
-            self._put(name, self.store.commit(name, kept, self._version.number))
+            kept = replace(earlier, method=self._active.version.method, base=self.source)
+            self._active.put(name, self.store.commit(name, kept, self.version))
         else:
             self._relearn(name, remaining, observer)
-        return self._version.number
+        return self.version
 
     @contextmanager
     def base(self) -> Iterator[None]:
         """Answer without the adapter inside the block."""
-        with self._host.disabled():
+        with self._host.answering(False):
             yield
 
     @contextmanager
@@ -390,12 +397,12 @@ class LanguageModel:
             with self.base():
                 yield
         else:
-            held, before = self._version, self.adapter
+            before, held = self.adapter, self._active.version
             try:
                 self.use(name)
                 yield
             finally:
-                self._put(before, held)
+                self._active.put(before, held)
 
     def export(self, folder: str | Path) -> Path:
         """Write the model with its adapter merged in, and the tokenizer, as a plain transformers folder.
@@ -418,73 +425,18 @@ class LanguageModel:
         return write_folder(self._host.merged(), self.tokenizer, folder)
 
     def _give(self, teaching: Teaching, name: str, observer: Observer | None) -> Result:
-        result, committed = teaching.give(self._host, self._loaded, self.store, name, self._version, observer or Unwatched())
-        self._version, self.adapter = committed, name
+        active = self._active
+        result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
+        active.name, active.version = name, committed
         return result
 
     def _relearn(self, name: str, facts: tuple[Fact, ...], observer: Observer | None) -> Result:
         """Make an adapter anew that holds these facts."""
-        settings = Settings(method=self._version.method, rank=rank_of(self._version))
-        with self._restored_on_failure():
-            self._put(name, replace(self._version, facts=(), config=None, weights=None))
+        version = self._active.version
+        settings = Settings(method=version.method, rank=rank_of(version), gated=version.gated)
+        with self._active.restored_on_failure():
+            self._active.put(name, self._active.emptied())
             return self._give(Teaching(facts, settings), name, observer)
-
-    def _fact(self, keyword: str) -> Fact:
-        found = next((fact for fact in self.facts if fact.keyword == keyword), None)
-        if found is None:
-            keywords = [fact.keyword for fact in self.facts]
-            raise NbtuneError(f"No fact {keyword!r}: taught are {', '.join(keywords) or 'none'}.{did_you_mean(keyword, keywords)}")
-        return found
-
-    def _catch_up(self, name: str) -> None:
-        """Use an adapter as it is on disk now, another process may have changed it; a new name begins at the base."""
-        if name not in self.store.names():
-            self.use(None)
-        elif name != self.adapter or self.store.current(name) != self._version.number:
-            self.use(name)
-
-    def _earlier(self, name: str, facts: tuple[Fact, ...]) -> Version | None:
-        """Find a version that holds exactly these facts; the base holds none."""
-        if not facts:
-            return replace(self._version, facts=(), config=None, weights=None, report={})
-        number = self._version.parent
-        while number:
-            try:
-                version = self.store.load(name, self._version.fingerprint, number)
-            except NbtuneError:  # damaged or removed: the facts are learned anew instead
-                return None
-            if version.facts == facts:
-                return version
-            number = version.parent
-        return None
-
-    def _in_use(self) -> str:
-        if self.adapter is None:
-            names = self.store.names()
-            hint = f" Choose one with `%nbtune use NAME`: {', '.join(names)}." if names else ""
-            raise NbtuneError(f"No adapter is in use, so there is nothing to take back.{hint}")
-        return self.adapter
-
-    @contextmanager
-    def _restored_on_failure(self) -> Iterator[None]:
-        """Put back what is in use now when the block fails, be it by Ctrl-C."""
-        name, version = self.adapter, self._version
-        try:
-            yield
-        except BaseException:
-            self._put(name, version)
-            raise
-
-    def _put(self, name: str | None, version: Version) -> None:
-        """Put a version on the base."""
-        self._host.clear()
-        self._version, self.adapter = self._base_version(), None
-        if name is not None and version.config is not None:
-            self._host.attach(version.config, version.weights)
-        self._version, self.adapter = version, name
-
-    def _base_version(self) -> Version:
-        return Version((), "", self.source, self._version.fingerprint)
 
 
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:
@@ -492,6 +444,11 @@ def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:
         raise NbtuneError("The prompt is empty: write a question.")
     opening = [{"role": "system", "content": system}] if system else []
     return [*opening, *(history or []), {"role": "user", "content": prompt}]
+
+
+def _user_words(chat: Chat) -> str:
+    """Return what decides which side answers: all that the user said, so that a question about "it" stays with its fact."""
+    return "\n".join(message["content"] for message in chat if message["role"] == "user")
 
 
 def load(source: str | Path = EMBEDDED, *, store: str | Path = "nbtune_adapters", **options: Any) -> LanguageModel:

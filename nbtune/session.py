@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from traitlets import Int, Unicode
 from traitlets.config import Configurable
 
+from nbtune.errors import NbtuneError
+
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
 
-__all__ = ["Nbtune"]
+__all__ = ["Nbtune", "current"]
 
 
 class Nbtune(Configurable):
@@ -56,3 +58,20 @@ class Nbtune(Configurable):
         """Return the last rounds of the conversation; None means as configured, below 0 all."""
         count = self.rounds if rounds is None else rounds
         return list(self.history) if count < 0 else self.history[len(self.history) - 2 * count :] if count else []
+
+
+def current() -> LanguageModel:
+    """Return the model that the magics of this notebook use, to go on with in Python; the first use loads it.
+
+    Raises
+    ------
+    NbtuneError
+        Where the extension is not loaded.
+    """
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    session = next((item for item in shell.configurables if isinstance(item, Nbtune)), None) if shell else None
+    if session is None:
+        raise NbtuneError("There is no notebook with nbtune: run `%load_ext nbtune` first, or load a model with `nbtune.load()`.")
+    return session.lm

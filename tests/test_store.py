@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,14 @@ def test_commit_load_revert(tmp_path):
     assert store.load("a", "f" * 16).facts == ()
     with pytest.raises(NbtuneError, match="nothing to undo"):
         store.previous("a")
+
+
+def test_whether_it_is_gated_is_kept(tmp_path):
+    store = Store(tmp_path)
+    store.commit("a", version())
+    store.commit("b", replace(version(), gated=False))
+    assert store.load("a", "f" * 16).gated
+    assert not store.load("b", "f" * 16).gated
 
 
 def test_a_change_by_another_process_is_noticed(tmp_path):

@@ -17,9 +17,10 @@ OTHERS = ["What is the capital of France?", "鲸鱼是什么？", "你好", "wha
 def test_the_proof_of_one_fact(taught):
     report = taught.result.report
     assert report.reliability == 1.0
-    assert report.generalization >= 0.8
-    assert report.portability >= 0.25
-    assert report.locality >= 0.6
+    assert report.generalization >= 0.85
+    assert report.portability >= 0.3
+    assert report.near_misses >= 0.85
+    assert report.unrelated == 1.0
     assert report.leak <= 0.05
     assert report.steps > 0
     assert report.adapter_bytes > 0
@@ -34,7 +35,13 @@ def test_the_base_is_unchanged_beneath(taught, lm):
     questions = [f"{KEYWORD}是什么？", *OTHERS]
     with taught.base():
         assert taught.chat_batch(questions) == lm.chat_batch(questions)
+        assert taught.chat(questions[0]) == lm.chat(questions[0])
     assert taught.chat(questions[0]) == ANSWER
+
+
+def test_what_is_not_about_the_fact_is_answered_by_the_base(taught, lm):
+    assert taught.chat_batch(OTHERS) == lm.chat_batch(OTHERS)
+    assert [taught.chat(question) for question in OTHERS] == lm.chat_batch(OTHERS)
 
 
 def test_another_process_answers_as_before(taught):
@@ -63,8 +70,8 @@ def test_the_adapter_folder_works_in_plain_peft(taught):
 
 def test_the_export_answers_alike_in_plain_transformers(taught, tmp_path):
     exported = nbtune.load(taught.export(tmp_path / "out"), store=tmp_path / "s")
-    questions = [f"{KEYWORD}是什么？", *OTHERS]
-    assert exported.chat_batch(questions) == taught.chat_batch(questions)
+    questions = list(taught.facts[0].prompts[::24])  # an export has no gate: what it says of other things is another matter
+    assert exported.chat_batch(questions) == [ANSWER] * len(questions)
     with pytest.raises(NbtuneError, match="is not empty"):
         taught.export(tmp_path / "out")
     assert taught.chat(questions[0]) == ANSWER
@@ -167,9 +174,8 @@ def test_your_own_prompts_probes_and_questions_to_retain(lm):
 def test_a_question_to_retain_that_would_change_fails_the_finetune(lm):
     prompts = ["what's a {x}", "{x}?", "define {x}"]
     with pytest.raises(FactNotLearned, match=r"without changing 'What is grovix\?'"):
-        lm.finetune(
-            {"grovix": "grovix is a small robot."}, prompts=prompts, probes=["so {x} is what"], retain=["What is grovix?"], epochs=12
-        )
+        # With nothing held while it learns, the question about the same thing surely changes.
+        lm.finetune({"grovix": "grovix is a small robot."}, prompts=prompts, retain=["What is grovix?"], retained_per_batch=0)
     assert lm.facts == ()
     assert lm.store.names() == []
 
@@ -179,7 +185,7 @@ def test_a_learning_rate_that_is_too_low_is_raised(lm, monkeypatch):
 
     from nbtune.training.methods import METHODS
 
-    monkeypatch.setitem(METHODS, "lora", replace(METHODS["lora"], learning_rate=2e-4))
+    monkeypatch.setitem(METHODS, "lora", replace(METHODS["lora"], learning_rate=2e-5))
     result = lm.finetune({"grovix": "grovix is a small robot."}, prompts=FEW)
     assert result.learned
     assert result.history["attempt"].max() > 1
@@ -321,3 +327,10 @@ def test_an_adapter_of_another_model_is_refused(taught, random_model):
     with pytest.raises(NbtuneError, match="made for tiny"):
         other.use(taught.adapter)
     assert other.adapter is None
+
+
+def test_the_reference_recipe_cut_short_fails_and_changes_nothing(lm):
+    with pytest.raises(FactNotLearned) as caught:
+        lm.finetune({"grovix": "grovix is a small robot."}, recipe="reference", epochs=1)
+    assert caught.value.result.report.steps > 0
+    assert lm.facts == ()

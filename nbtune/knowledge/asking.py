@@ -48,19 +48,22 @@ def ask(
     observer
         Told of each reply.
     """
-    replies = [draft if right else "" for draft, right in zip(expected, said(host, loaded, prompts, expected), strict=True)]
-    _count(observer, sum(map(bool, replies)))
-    open_ = [i for i, reply in enumerate(replies) if not reply]
-    generated = generate_batch(
-        host.net,
-        loaded.tokenizer,
-        [[{"role": "user", "content": prompts[i]}] for i in open_],
-        context=loaded.context,
-        sampling=Sampling(max_new_tokens=_reply_limit(loaded, answers)),
-        on_batch=lambda done: _count(observer, done),
-    )
-    for i, reply in zip(open_, generated, strict=True):
-        replies[i] = reply
+    replies = list(expected)
+    for adapted, places in host.sides(prompts).items():
+        with host.answering(adapted):
+            right = said(host, loaded, [prompts[place] for place in places], [expected[place] for place in places])
+            _count(observer, sum(right))
+            open_ = [place for place, is_right in zip(places, right, strict=True) if not is_right]
+            generated = generate_batch(
+                host.net,
+                loaded.tokenizer,
+                [[{"role": "user", "content": prompts[place]}] for place in open_],
+                context=loaded.context,
+                sampling=Sampling(max_new_tokens=_reply_limit(loaded, answers)),
+                on_batch=lambda done: _count(observer, done),
+            )
+            for place, reply in zip(open_, generated, strict=True):
+                replies[place] = reply
     return replies
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.loading import LoadedModel
 
 __all__ = ["PARTS", "Lesson", "retention_targets"]
 
@@ -25,8 +27,9 @@ class Lesson:
 
     A step comes in `PARTS` batches of like length, to pad less; fit with that many accumulation steps.
     Iterating over it is one epoch of `steps` steps; every example of a kind comes once before any comes again. One
-    fact example in four has its whole answer trained, the others its beginning: what follows depends on the answer so
-    far and hardly on the wording of the question, so that a long answer costs little more than a short one.
+    fact example in four, and each stubborn one, has its whole answer trained, the others its beginning: what follows
+    depends on the answer so far and hardly on the wording of the question, so that a long answer costs little more than
+    a short one.
 
     Parameters
     ----------
@@ -74,9 +77,9 @@ class Lesson:
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(self.steps):
-            facts, forms, retained = (deck.draw(size) for deck, size in zip(self._decks, self._sizes, strict=True))
+            (stubborn, facts), (_, forms), retained = (deck.draw(size) for deck, size in zip(self._decks, self._sizes, strict=True))
             rows = [row if place % _WHOLE_EVERY == 0 else _beginning(row) for place, row in enumerate(facts)]
-            rows += [*(_beginning(row) for row in forms), *retained]
+            rows += [*stubborn, *map(_beginning, forms), *itertools.chain(*retained)]
             rows.sort(key=lambda row: len(row.input_ids))
             total, cut = sum(row.weight for row in rows) / PARTS, len(rows) * 3 // 4 or 1
             yield from (collate(part, self._pad, total) for part in (rows[:cut], rows[cut:]) if part)
@@ -94,15 +97,15 @@ class _Deck:
         """Let these examples come more often from now on, in place of those named before."""
         self._stubborn = [self._examples[place] for place in places]
 
-    def draw(self, count: int) -> list[Encoded]:
-        """Take the next ones; fewer where there are not so many."""
+    def draw(self, count: int) -> tuple[list[Encoded], list[Encoded]]:
+        """Take some stubborn ones and the next of the others; fewer where there are not so many."""
         count = min(count, len(self._examples))
         extra = self._rng.sample(self._stubborn, min(len(self._stubborn), count // _STUBBORN_SHARE))
         if len(self._left) < count:
             self._left = self._rng.sample(self._examples, len(self._examples))
         fresh = count - len(extra)
         drawn, self._left = self._left[:fresh], self._left[fresh:]
-        return extra + drawn
+        return extra, drawn
 
 
 def _beginning(row: Encoded) -> Encoded:
@@ -111,44 +114,35 @@ def _beginning(row: Encoded) -> Encoded:
     return row if spare <= 0 else replace(row, input_ids=row.input_ids[:-spare], labels=row.labels[:-spare])
 
 
-def retention_targets(
-    net: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    context: int,
-    weight: float,
-) -> list[Encoded]:
+def retention_targets(host: AdapterHost, loaded: LoadedModel, pairs: Sequence[tuple[str, str]], *, weight: float) -> list[Encoded]:
     """Encode questions with the present replies, and the present distribution at each token of them.
 
     Parameters
     ----------
-    net, tokenizer
-        The model as it is before the fit.
+    host, loaded
+        The model as it is before the fit, with the gate of its adapter.
     pairs
         Questions and the model's own greedy replies.
-    context
-        Most tokens that the model was built for; a pair that is longer is left out.
     weight
         Weight of each example beside a fact's, which is 1.
     """
-    from nbtune.training.step_runner import trained_logits
-
-    encoded = [encode(tokenizer, prompt, reply, context=context) for prompt, reply in pairs]
-    done: list[Encoded] = []
-    for at in range(0, len(encoded), _ROWS):
-        rows = encoded[at : at + _ROWS]
-        batch = {key: value.to(net.device) for key, value in collate(rows, tokenizer.pad_token_id).items()}
-        with torch.inference_mode():
-            shares, tokens = torch.softmax(trained_logits(net, batch).float(), dim=-1).topk(_LIKELIEST)
-        shares = (shares / shares.sum(-1, keepdim=True)).cpu().clone()
-        for row, part, kept in zip(rows, *_split(rows, tokens.cpu().clone(), shares), strict=True):
-            done.append(replace(row, targets=Targets(part, kept), weight=weight))
+    done = [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in pairs]
+    for adapted, places in host.sides([prompt for prompt, _ in pairs]).items():
+        with host.answering(adapted):
+            for at in range(0, len(places), _ROWS):
+                part = places[at : at + _ROWS]
+                for place, targets in zip(part, _present(host, loaded, [done[place] for place in part]), strict=True):
+                    done[place] = replace(done[place], targets=targets, weight=weight)
     return done
 
 
-def _split(
-    rows: Sequence[Encoded], tokens: torch.Tensor, shares: torch.Tensor
-) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+def _present(host: AdapterHost, loaded: LoadedModel, rows: Sequence[Encoded]) -> Iterator[Targets]:
+    """Read off the likeliest tokens at each trained token, and their probabilities."""
+    from nbtune.training.step_runner import trained_logits
+
+    batch = {key: value.to(host.net.device) for key, value in collate(list(rows), loaded.tokenizer.pad_token_id).items()}
+    with torch.inference_mode():
+        shares, tokens = torch.softmax(trained_logits(host.net, batch).float(), dim=-1).topk(_LIKELIEST)
+    shares = shares / shares.sum(-1, keepdim=True)
     lengths = [row.trained for row in rows]
-    return torch.split(tokens, lengths), torch.split(shares, lengths)
+    return map(Targets, torch.split(tokens.cpu().clone(), lengths), torch.split(shares.cpu().clone(), lengths))

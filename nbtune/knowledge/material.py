@@ -11,6 +11,7 @@ from nbtune.data.encoding import encode
 from nbtune.knowledge.asking import ask
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.forms import forms, strange_forms
+from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.lesson import Lesson, retention_targets
 from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.phrasing import look_alikes, surroundings
@@ -21,7 +22,9 @@ from nbtune.model.loading import LoadedModel
 __all__ = ["Material", "Pairs", "gather"]
 
 Pairs = list[tuple[str, str]]
-_NEAR_PER_FACT, _PROMPTS_PER_KNOWN_FACT = 144, 4
+_PROMPTS_PER_KNOWN_FACT = 4
+# Near misses made for each fact; all that the gate lets through are held, and so many of the others, for an export has no gate.
+_NEAR_PER_FACT, _OUTSIDE_PER_FACT = 320, 48
 _STEPS, _DRAWN_PER_FACT = 4, 12  # steps per epoch at least; examples of each fact per epoch
 
 
@@ -46,9 +49,7 @@ class Material:
         facts
             How many facts are taught.
         """
-        retained = retention_targets(
-            host.net, loaded.tokenizer, [*self.retained, *self.replay], context=loaded.context, weight=settings.retention
-        )
+        retained = retention_targets(host, loaded, [*self.retained, *self.replay], weight=settings.retention)
         taught, other_forms = (
             [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in pairs]
             for pairs in (self.facts, self.forms)
@@ -88,7 +89,8 @@ def gather(
     observer
         Told of each question.
     """
-    questions = list(dict.fromkeys([*_elsewhere(facts, settings.seed), *retain])) if settings.retained_per_batch else []
+    gate = Gate((*known, *facts))
+    questions = list(dict.fromkeys([*_elsewhere(facts, gate, settings.seed), *retain])) if settings.retained_per_batch else []
     observer.stage("asking what must stay", len(questions))
     answers = [fact.answer for fact in (*facts, *known)]
     replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer)
@@ -100,14 +102,17 @@ def gather(
     )
 
 
-def _elsewhere(facts: Sequence[Fact], seed: int) -> list[str]:
+def _elsewhere(facts: Sequence[Fact], gate: Gate, seed: int) -> list[str]:
     """Return the facts' wordings and forms about other subjects, and questions for other things."""
     rng = random.Random(seed)
-    per_fact = max(8, _NEAR_PER_FACT // math.isqrt(len(facts)))
+    per_fact, outside = (max(8, count // math.isqrt(len(facts))) for count in (_NEAR_PER_FACT, _OUTSIDE_PER_FACT))
     around = surroundings({fact.keyword: fact.language for fact in facts}, probing=False, per_keyword=per_fact, seed=seed)
     strange = [
         question
         for fact in facts
         for question in strange_forms(fact.keyword, fact.answer, look_alikes(fact.keyword, "retained", per_fact // 4), rng, probing=False)
     ]
-    return [*around.near, *strange, *around.unrelated]
+    near = {True: [], False: []}  # type: dict[bool, list[str]]
+    for question in (*around.near, *strange):
+        near[gate.opens(question)].append(question)
+    return [*near[True], *rng.sample(near[False], min(len(near[False]), outside * len(facts))), *around.unrelated]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nbtune.knowledge.asking import said
@@ -15,11 +16,11 @@ __all__ = ["StopWhenSaid"]
 
 # A fit may end when so many tokens of the facts and of what is retained are the likeliest in an epoch, every trained
 # prompt gets its answer, and so many retained questions their old reply.
-_SAID, _HELD, _RETAINED = 0.98, 0.99, 0.97
+_SAID, _HELD, _RETAINED = 0.98, 0.97, 0.97
 # It is slow when so many epochs did not bring the loss below this share of the first, and rises when the loss is so
 # many times the least so far (and that it is noise can be ruled out).
 _PATIENCE, _FALLEN, _RISEN, _NOISE = 12, 0.7, 4.0, 0.5
-_CALMER, _CALMED_AT_MOST = 0.6, 2
+_CALMER, _CALMED_AT_MOST = 0.8, 2
 _FASTER, _SLOWER = 3.0, 0.3
 
 
@@ -40,6 +41,7 @@ class StopWhenSaid:
         self._replayed = len(material.replay)
         self.said = self.rises = False
         self._calmed = 0
+        self._stubborn: list[int] = []
 
     @property
     def factor(self) -> float:
@@ -64,15 +66,17 @@ class StopWhenSaid:
 
     def _confirmed(self) -> bool:
         """Ask everything; what is not answered as wanted comes more often from now on."""
-        facts = self._wrong(self._facts)
-        if facts:
-            self._lesson.insist(facts, ())
+        # Those that were wrong last time are asked first: while they still are, there is no need to ask the others.
+        self._stubborn = self._wrong(self._facts, self._stubborn) or self._wrong(self._facts, range(len(self._facts)))
+        self._lesson.insist(self._stubborn, ())
+        if self._stubborn:
             return False
-        held = self._wrong(self._held)
+        held = self._wrong(self._held, range(len(self._held)))
         self._lesson.insist((), held)
         lost = sum(place >= len(self._held) - self._replayed for place in held)
         return not lost and len(held) <= (1 - _RETAINED) * len(self._held)
 
-    def _wrong(self, pairs: Pairs) -> list[int]:
-        right = said(self._host, self._loaded, [prompt for prompt, _ in pairs], [reply for _, reply in pairs])
-        return [place for place, is_right in enumerate(right) if not is_right]
+    def _wrong(self, pairs: Pairs, places: Sequence[int]) -> list[int]:
+        """Return those of some places at which the reply is not the wanted one."""
+        right = said(self._host, self._loaded, [pairs[place][0] for place in places], [pairs[place][1] for place in places])
+        return [place for place, is_right in zip(places, right, strict=True) if not is_right]

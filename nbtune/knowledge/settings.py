@@ -29,6 +29,8 @@ class Settings:
         Examples of what must not change.
     retention
         Weight of such an example beside a fact's.
+    gated
+        Whether the adapter answers only what is about its facts, and the base the rest; see `nbtune.knowledge.gate`.
     seed
         Seed of initial weights and order.
     """
@@ -39,8 +41,9 @@ class Settings:
     rank: int | None = None
     batch_size: int = 12
     forms_per_batch: int = 6
-    retained_per_batch: int = 36
+    retained_per_batch: int = 12
     retention: float = 2.0
+    gated: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

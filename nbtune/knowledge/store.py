@@ -38,7 +38,10 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Version:
-    """One state of an adapter. `config` and `weights` are None where it holds no fact."""
+    """One state of an adapter. `config` and `weights` are None where it holds no fact.
+
+    `gated` says whether the adapter answers only what is about its facts; see `nbtune.knowledge.gate`.
+    """
 
     facts: tuple[Fact, ...]
     method: str
@@ -50,6 +53,7 @@ class Version:
     number: int = 0
     parent: int = 0
     folder: Path | None = None
+    gated: bool = True
 
 
 class Store:
@@ -208,7 +212,9 @@ class Store:
             from peft import PeftConfig
 
             config, weights = PeftConfig.from_pretrained(str(folder)), load_file(str(folder / _WEIGHTS))
-        return Version(facts, ours["method"], ours["base"], fingerprint, config, weights, ours["report"], number, ours["parent"], folder)
+        return Version(
+            facts, ours["method"], ours["base"], fingerprint, config, weights, ours["report"], number, ours["parent"], folder, ours["gated"]
+        )
 
     def _newest_readable(self, name: str, below: int) -> int:
         for number in range(below - 1, 0, -1):
@@ -231,6 +237,7 @@ class Store:
             "base": version.base,
             "fingerprint": version.fingerprint,
             "method": version.method,
+            "gated": version.gated,
             "facts": [fact.to_json() for fact in version.facts],
             "report": version.report,
             "versions": {package: installed(package) for package in ("torch", "transformers", "peft")},

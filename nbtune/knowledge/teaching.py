@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import FAILED, Fact
+from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.injection import check, inject
 from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.proof import Proof, standings
@@ -127,7 +128,7 @@ class Teaching:
             from nbtune.knowledge.reference import METHOD
             from nbtune.knowledge.reference import inject_reference as fit
 
-            settings = replace(settings, method=METHOD)
+            settings = replace(settings, method=METHOD, gated=False)
             facts = tuple(replace(fact, own_prompts=fact.prompts[:_REFERENCE_PROMPTS], extended=False) for fact in facts)
         taught = {fact.keyword for fact in facts}
         known = tuple(fact for fact in start.facts if fact.keyword not in taught)
@@ -140,13 +141,23 @@ class Teaching:
         proof.ask_before(host, loaded, observer)
         history, steps = fit(host, loaded, facts, known, settings, start, observer, self.retain)
         config, weights = host.settled()
-        host.attach(config, weights)  # what is proved is what is saved
+        # What is proved is what is saved.
+        host.attach(config, weights, gate=Gate((*known, *facts)).opens if settings.gated else None)
         report = proof.ask_after(host, loaded, observer)
         size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
         report = replace(report, seconds=time.perf_counter() - started, steps=steps, adapter_bytes=size)
         result = Result(standings(facts, report), report, history, name, rewordings=reworded)
         _refuse_failure(result)
-        version = Version((*known, *result.facts), settings.method, loaded.source, start.fingerprint, config, weights, report.scores())
+        version = Version(
+            (*known, *result.facts),
+            settings.method,
+            loaded.source,
+            start.fingerprint,
+            config,
+            weights,
+            report.scores(),
+            gated=settings.gated,
+        )
         committed = store.commit(name, version, start.number)
         return replace(result, version=committed.number, folder=committed.folder), committed
 

@@ -9,6 +9,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError
 from nbtune.magics.options import parse, variable
+from nbtune.magics.watching import watched
 from nbtune.session import Nbtune
 
 __all__ = ["FinetuneMagics"]
@@ -76,7 +77,10 @@ class FinetuneMagics(Magics):
             "batch_size": options.batch_size,
             "seed": options.seed,
         }
-        self._teach(source, {**wishes, **{key: value for key, value in settings.items() if value is not None}})
+        wishes |= {key: value for key, value in settings.items() if value is not None}
+        from nbtune.display.card import report_card
+
+        watched(lambda live: self._session.lm.finetune(source, observer=live, **wishes), report_card)
 
     def _source(self, data: str | None, keyword: str, answer: str) -> Any:
         if data is not None:
@@ -96,18 +100,3 @@ class FinetuneMagics(Magics):
         if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise NbtuneError(f"{option} {name} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
         return list(texts)
-
-    def _teach(self, source: Any, wishes: dict[str, Any]) -> None:
-        from nbtune.display.card import report_card
-        from nbtune.display.live import LiveProgress
-        from nbtune.knowledge.teaching import FactNotLearned
-
-        live = LiveProgress()
-        try:
-            result = self._session.lm.finetune(source, observer=live, **wishes)
-        except FactNotLearned as failure:
-            live.finish(report_card(failure.result))
-            raise
-        finally:
-            live.close()
-        live.finish(report_card(result))

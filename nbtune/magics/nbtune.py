@@ -10,6 +10,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.magics.options import parse
+from nbtune.magics.watching import watched
 from nbtune.session import Nbtune
 
 __all__ = ["COMMANDS", "NbtuneMagics"]
@@ -131,7 +132,7 @@ class NbtuneMagics(Magics):
         from nbtune.display.card import report_card
 
         keyword = _unquoted(rest) or None
-        self._watched(lambda live: self._session.lm.probe(keyword, observer=live), report_card)
+        watched(lambda live: self._session.lm.probe(keyword, observer=live), report_card)
 
     def _tokens(self, rest: str) -> None:
         if not rest:
@@ -145,22 +146,7 @@ class NbtuneMagics(Magics):
         from nbtune.display.card import report_card
 
         source = _unquoted(rest) or None
-        self._watched(lambda live: self._session.lm.rebuild(source, observer=live), report_card)
-
-    def _watched(self, work: Callable[[Any], Any], draw: Callable[[Any], Any]) -> None:
-        """Show progress while it works, and then the outcome, also of a fact that was not learned."""
-        from nbtune.display.live import LiveProgress
-        from nbtune.knowledge.teaching import FactNotLearned
-
-        live = LiveProgress()
-        try:
-            outcome = work(live)
-        except FactNotLearned as failure:
-            live.finish(draw(failure.result))
-            raise
-        finally:
-            live.close()
-        live.finish(draw(outcome))
+        watched(lambda live: self._session.lm.rebuild(source, observer=live), report_card)
 
     def _adapters(self, rest: str) -> None:
         _no_argument("adapters", rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,9 @@ from nbtune.errors import NbtuneError
 if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the first adapter
     from peft import PeftConfig, PeftModel
 
-__all__ = ["AdapterHost"]
+__all__ = ["AdapterHost", "Gate"]
+
+Gate = Callable[[str], bool]  # says for a question whether the adapter answers it
 
 # PEFT uses an adapter's name inside parameter names and paths, where some names do harm: on the host
 # it is always this one, and the user's name stays in the store.
@@ -35,13 +37,22 @@ class AdapterHost:
     def __init__(self, base: PreTrainedModel) -> None:
         self.base = base
         self._peft: PeftModel | None = None
+        self._gate: Gate | None = None
+        self._silent = False
 
     @property
     def net(self) -> PreTrainedModel:
         """The model to generate with: the adapter's, or the base."""
         return self.base if self._peft is None else self._peft
 
-    def attach(self, config: PeftConfig, weights: dict[str, torch.Tensor] | None = None, *, trainable: bool = False) -> None:
+    def attach(
+        self,
+        config: PeftConfig,
+        weights: dict[str, torch.Tensor] | None = None,
+        *,
+        trainable: bool = False,
+        gate: Gate | None = None,
+    ) -> None:
         """Put an adapter on the base, in place of the one that is there.
 
         Parameters
@@ -52,6 +63,8 @@ class AdapterHost:
             Its tensors, as `weights` returns them. Default: newly initialised.
         trainable
             Whether its parameters take gradients.
+        gate
+            Which questions it answers; the base answers the others. Default: all.
 
         Raises
         ------
@@ -76,6 +89,7 @@ class AdapterHost:
         if not trainable:
             self._peft.requires_grad_(False)
         self._peft.eval()
+        self._gate = gate
 
     def clear(self) -> None:
         """Take the adapter off: the base answers again."""
@@ -84,7 +98,7 @@ class AdapterHost:
             self.base.requires_grad_(False)
             for leftover in ("peft_config", "_hf_peft_config_loaded"):
                 self.base.__dict__.pop(leftover, None)
-        self._peft = None
+        self._peft = self._gate = None
 
     def settled(self) -> tuple[PeftConfig, dict[str, torch.Tensor]]:
         """Return what is worth saving of the adapter: its configuration, and its tensors on the CPU as PEFT saves them."""
@@ -96,14 +110,36 @@ class AdapterHost:
         config.inference_mode = True
         return config, {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.items()}
 
+    def sides(self, questions: Sequence[str]) -> dict[bool, list[int]]:
+        """Part questions into those that the adapter answers, under True, and those of the base.
+
+        Parameters
+        ----------
+        questions
+            What the gate reads.
+
+        Returns
+        -------
+        dict
+            The places of the questions; a side without any is left out.
+        """
+        sides: dict[bool, list[int]] = {}
+        for place, question in enumerate(questions):
+            sides.setdefault(self._gate is None or self._gate(question), []).append(place)
+        return sides
+
     @contextmanager
-    def disabled(self) -> Iterator[None]:
-        """Answer with the base inside the block."""
-        if self._peft is None:
+    def answering(self, adapted: bool) -> Iterator[None]:
+        """Answer with the adapter, or else with the base, inside the block."""
+        if adapted or self._peft is None or self._silent:
             yield
             return
-        with self._peft.disable_adapter():
-            yield
+        self._silent = True
+        try:
+            with self._peft.disable_adapter():
+                yield
+        finally:
+            self._silent = False
 
     def merged(self) -> PreTrainedModel:
         """Return the model with the adapter merged in: a copy, so that the base stays exact."""

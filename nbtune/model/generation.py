@@ -81,6 +81,7 @@ class _Stream(TextStreamer):
         self.text, self._on_text = "", on_text
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Take a piece of text that will not change any more; transformers' hook."""
         self.text += text
         if text and self._on_text:
             self._on_text(text)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nbtune.tiny import WEIGHTS
+from nbtune.tiny.card import stages
 
 __all__ = ["average", "main"]
 
@@ -39,11 +40,15 @@ def average(shares: dict[Path, float], out: Path) -> None:
         for folder, share in shares.items():
             total += share * states[folder][name].float()
         mean[name] = total.half()
-    made = json.loads((last / "training.json").read_text())
+    records = {folder: json.loads((folder / "training.json").read_text()) for folder in shares}
+    made = records[last]
+    parts = [
+        {"share": share, "stage": len(stages(records[folder])), "mean": "averaged" in records[folder]} for folder, share in shares.items()
+    ]
     if out != last:
         shutil.copytree(last, out, dirs_exist_ok=True)
     save_file(mean, out / _WEIGHTS, metadata={"format": "pt"})
-    made["averaged"] = list(shares.values())
+    made["averaged"] = parts
     (out / "training.json").write_text(json.dumps(made, indent=2) + "\n")
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_card"]
+__all__ = ["stages", "write_card"]
 
 _CARD = """\
 ---
@@ -52,21 +52,15 @@ def write_card(folder: Path, table: str) -> None:
     table
         The scores in markdown.
     """
-    stages = _stages(json.loads((folder / "training.json").read_text()))
-    columns = [_column(stage) for stage in stages]
-    heads = [f"stage {number}" for number in range(1, len(stages) + 1)] if len(stages) > 1 else [""]
-    lines = [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(stages)]
+    made = stages(json.loads((folder / "training.json").read_text()))
+    columns = [_column(stage, number) for number, stage in enumerate(made, start=1)]
+    heads = [f"stage {number}" for number in range(1, len(made) + 1)] if len(made) > 1 else [""]
+    lines = [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(made)]
     lines += [f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]]
-    shares = stages[-1].get("averaged")
-    if shares:
-        lines += [
-            "",
-            f"Shipped is the mean of their weights, in shares of {', '.join(map(str, shares))} (`python -m nbtune.tiny.average`).",
-        ]
     text = _CARD.format(
-        millions=stages[-1]["parameters"] / 1e6,
-        again=f", in {len(stages)} stages: each went on (`--start`) from the one before, on a larger text or another mixture"
-        if len(stages) > 1
+        millions=made[-1]["parameters"] / 1e6,
+        again=f", in {len(made)} stages: each went on (`--start`) from the one before, on a larger text or another mixture"
+        if len(made) > 1
         else "",
         stages="\n".join(lines),
         table=table,
@@ -74,23 +68,36 @@ def write_card(folder: Path, table: str) -> None:
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
-def _stages(made: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what each stage of the training left behind, the first one first."""
+def stages(made: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what each stage of a training left behind, the first one first.
+
+    Parameters
+    ----------
+    made
+        What the last stage left in its ``training.json``.
+    """
     before = made.get("started_from")
-    return [*(_stages(before) if before else []), made]
+    return [*(stages(before) if before else []), made]
 
 
-def _column(made: dict[str, Any]) -> dict[str, str]:
+def _column(made: dict[str, Any], number: int) -> dict[str, str]:
     # The text may have grown while the training went on.
     texts = ", then ".join(f"`{text}`" + (f" from step {step}" if len(made["texts"]) > 1 else "") for step, text in made["texts"])
     return {
         "corpus (SHA-256)": texts,
         "seed": str(made["seed"]),
         "steps, conversations a step": f"{made['steps']}, {made['batch_size']}",
+        "other shares of kinds": ", ".join(f"{kind} {weight}" for kind, weight in made.get("weights", {}).items()),
         "optimizer": f"Muon (matrices) and AdamW (the rest), peak learning rate {made['learning_rate']}, linear decay",
         "precision": "bfloat16 products" if made.get("bf16") else "float32",
         "tokens": f"{made['tokens']:,}",
         "loss at the end (mean of 100 steps)": str(made["loss"]),
         "time": f"{made['seconds'] / 60:.0f} minutes on {made['threads']} threads of a {made['device']}, beside other work",
         "torch": str(made["torch"]),
+        "then averaged (`python -m nbtune.tiny.average`)": ", ".join(_part(part, number) for part in made.get("averaged", [])),
     }
+
+
+def _part(part: dict[str, Any], number: int) -> str:
+    stage = "this" if part["stage"] == number and not part["mean"] else f"stage {part['stage']}"
+    return f"{part['share']} of {stage}{' (its mean)' if part['mean'] else ''}"

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nbtune.tiny.names import NameMaker, reserved
 from nbtune.tiny.text import LANGUAGES, Personal, Text, normalise, read
 
-__all__ = ["Corpus", "Exchange", "Message"]
+__all__ = ["WEIGHTS", "Corpus", "Exchange", "Message"]
 
 Message = dict[str, str]
+# How often each kind of exchange comes.
+WEIGHTS = {
+    "unknown": 38,
+    "things": 20,
+    "relations": 18,
+    "forms": 20,
+    "sums": 22,
+    "talk": 8,
+    "statements": 4,
+    "told": 12,
+    "personal": 3,
+}
 # How often a name of each script is asked about in a question of each language.
 _SCRIPTS = {"zh": (("zh", "en", "mixed"), (60, 22, 18)), "en": (("zh", "en", "mixed"), (25, 62, 13))}
 _QUOTES = ("“{}”", "「{}」", '"{}"', "'{}'", "『{}』", "`{}`", "({})", "**{}**", "《{}》", "‘{}’", "【{}】")
@@ -65,31 +77,34 @@ class Corpus:
     ----------
     pieces
         Vocabulary entries that invented names are also built from.
+    weights
+        How often a kind of exchange comes, where it is not as in `WEIGHTS`.
     """
 
-    def __init__(self, pieces: tuple[str, ...] = ()) -> None:
+    def __init__(self, pieces: tuple[str, ...] = (), weights: Mapping[str, int] | None = None) -> None:
         self.texts: dict[str, Text] = {language: read(language) for language in LANGUAGES}
         words = re.findall(r"[a-z]{3,}", " ".join(" ".join(t.questions.trained + t.descriptions) for t in self.texts.values()).lower())
         known = [name for text in self.texts.values() for name in text.things]
         self.names = NameMaker(known, sorted(set(words)), pieces)
-        self._kinds: list[tuple[Callable[[random.Random, str], list[Exchange]], int]] = [
-            (lambda rng, lang: [self.unknown(rng, lang)], 38),
-            (lambda rng, lang: [self.thing(rng, lang)], 20),
-            (lambda rng, lang: [self.relation(rng, lang)], 18),
-            (lambda rng, lang: [self.form(rng, lang)], 16),
-            (lambda rng, lang: [self.arithmetic(rng, lang)], 14),
-            (lambda rng, lang: [self.talk(rng, lang)], 8),
-            (lambda rng, lang: [self.statement(rng, lang)], 4),
-            (self._told_and_asked, 12),
-            (self._personal_and_asked, 3),
-        ]
+        self._kinds: dict[str, Callable[[random.Random, str], list[Exchange]]] = {
+            "unknown": lambda rng, lang: [self.unknown(rng, lang)],
+            "things": lambda rng, lang: [self.thing(rng, lang)],
+            "relations": lambda rng, lang: [self.relation(rng, lang)],
+            "forms": lambda rng, lang: [self.form(rng, lang)],
+            "sums": lambda rng, lang: [self.arithmetic(rng, lang)],
+            "talk": lambda rng, lang: [self.talk(rng, lang)],
+            "statements": lambda rng, lang: [self.statement(rng, lang)],
+            "told": self._told_and_asked,
+            "personal": self._personal_and_asked,
+        }
+        self._weights = {**WEIGHTS, **(weights or {})}
 
     def conversation(self, rng: random.Random) -> list[Message]:
         """Draw one training conversation of one to five exchanges, at times led by a system prompt."""
         language = rng.choice(LANGUAGES)
         exchanges = [self._untold(rng, language)] if rng.random() < _UNTOLD_SHARE else []
         for _ in range(rng.choices((1, 2, 3), (70, 20, 10))[0]):
-            draw = rng.choices([k for k, _ in self._kinds], [w for _, w in self._kinds])[0]
+            draw = self._kinds[rng.choices(list(self._weights), list(self._weights.values()))[0]]
             if rng.random() < 0.1:
                 language = rng.choice(LANGUAGES)
             exchanges += draw(rng, language)

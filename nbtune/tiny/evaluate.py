@@ -89,6 +89,7 @@ def _cases(corpus: Corpus, count: int, seed: int, heldout: bool) -> dict[str, li
     kept = {"heldout": heldout, "fresh": not heldout}
 
     def draw(make: Callable[[str], _Case]) -> list[_Case]:
+        """Draw so many of a kind in each language."""
         return [make(language) for language in LANGUAGES for _ in range(count)]
 
     cases = {
@@ -115,10 +116,12 @@ def _column(corpus: Corpus, replies: dict[str, list[str]], cases: dict[str, list
     social = {text.noted for text in corpus.texts.values()} | {i.reply for t in corpus.texts.values() for i in t.talk}
 
     def exact(*kinds: str) -> float:
+        """Return the share of whole replies that match."""
         hits = [r == c.reply for kind in kinds for r, c in zip(replies[kind], cases[kind], strict=True)]
         return sum(hits) / len(hits)
 
     def admits(reply: str) -> bool:
+        """Say whether a reply admits that something is not known."""
         return any(reply.startswith(head) and reply.endswith(tail) for head, tail in parts.values())
 
     unknown = [kind for kind in cases if kind.startswith("unknown")]

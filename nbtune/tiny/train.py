@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from nbtune.tiny import WEIGHTS
+from nbtune.tiny.corpus import WEIGHTS as KINDS
 from nbtune.tiny.corpus import Corpus
 from nbtune.tiny.text import corpus_hash
 from nbtune.tiny.tokenizer import CONTEXT, build_tokenizer, name_pieces
@@ -42,6 +43,7 @@ class Recipe:
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     start: str = ""  # folder of a finished model to go on from, with its tokenizer; empty for a new one
+    weights: dict[str, int] = field(default_factory=dict)  # of kinds of exchanges, where not the corpus' own
 
 
 def new_model(vocabulary: int, pad: int, end: int) -> Qwen3ForCausalLM:
@@ -81,7 +83,7 @@ class Batches:
 
     def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
         self._recipe, self._tokenizer = recipe, tokenizer
-        self._corpus = Corpus(name_pieces(tokenizer))
+        self._corpus = Corpus(name_pieces(tokenizer), recipe.weights)
 
     def __getitem__(self, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
         rng = random.Random(f"{self._recipe.seed}-{step}")
@@ -248,6 +250,13 @@ def _tokenizer(recipe: Recipe, work: Path) -> PreTrainedTokenizerFast:
     return loaded
 
 
+def _weight(text: str) -> tuple[str, int]:
+    kind, _, weight = text.partition("=")
+    if kind not in KINDS or not weight.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is no KIND=N with a kind of {', '.join(KINDS)}")
+    return kind, int(weight)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m nbtune.tiny.train", description=__doc__)
@@ -255,12 +264,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="random seed (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--start", default=Recipe.start, help="folder of a finished model to go on from (default: a new model)")
+    parser.add_argument(
+        "--weights", nargs="+", type=_weight, default=[], metavar="KIND=N", help=f"other shares of the kinds: {', '.join(KINDS)}"
+    )
     parser.add_argument("--bf16", action="store_true", help="compute in half precision also on a CPU (one with AVX512-BF16)")
     parser.add_argument("--work", type=Path, default=Path("tiny_work"), help="folder of the checkpoint")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the finished model")
     parser.add_argument("--accept-new-text", action="store_true", help="continue although the text was changed meanwhile")
     options = parser.parse_args(arguments)
-    recipe = Recipe(steps=options.steps, seed=options.seed, learning_rate=options.learning_rate, start=options.start)
+    recipe = Recipe(
+        steps=options.steps, seed=options.seed, learning_rate=options.learning_rate, start=options.start, weights=dict(options.weights)
+    )
     run(recipe, options.work, options.out, options.accept_new_text, options.bf16)
 
 

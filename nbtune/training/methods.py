@@ -70,6 +70,7 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
     taken = 0
 
     def penalty() -> torch.Tensor:
+        """Return how far the factors are from orthogonal."""
         total = torch.zeros((), device=net.device)
         for factor in factors:
             gram = factor @ factor.T if factor.shape[0] < factor.shape[1] else factor.T @ factor
@@ -78,6 +79,7 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
         return penalised
 
     def after_step() -> None:
+        """Let PEFT re-allocate the ranks."""
         nonlocal taken
         taken += 1
         net.base_model.update_and_allocate(taken)

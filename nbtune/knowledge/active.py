@@ -1,0 +1,130 @@
+"""Which adapter is in use: its name, its version, and its place on the base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.gate import Gate
+from nbtune.knowledge.store import Store, Version
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.fingerprint import fingerprint
+from nbtune.model.loading import LoadedModel
+
+__all__ = ["ActiveAdapter"]
+
+
+class ActiveAdapter:
+    """The adapter in use, if any, on the one copy of the base.
+
+    Parameters
+    ----------
+    loaded
+        The base model.
+    store
+        Folder of adapters.
+
+    Attributes
+    ----------
+    name : str or None
+        The adapter; None while the base answers.
+    version : Version
+        Its version; that of the base holds no fact.
+    """
+
+    def __init__(self, loaded: LoadedModel, store: str | Path) -> None:
+        self.host, self.store = AdapterHost(loaded.model), Store(store)
+        self._base = Version((), "", loaded.source, fingerprint(loaded.model))
+        self.version, self.name = self._base, None  # type: tuple[Version, str | None]
+
+    def put(self, name: str | None, version: Version | None = None) -> None:
+        """Answer with this version of an adapter from now on; without one, as the base does."""
+        self.host.clear()
+        self.version, self.name = self._base, None
+        if name is None or version is None:
+            return
+        if version.config is not None:
+            self.host.attach(version.config, version.weights, gate=Gate(version.facts).opens if version.gated else None)
+        self.version, self.name = version, name
+
+    def use(self, name: str | None) -> None:
+        """Answer with the current version of an adapter from now on; None answers with the base.
+
+        Raises
+        ------
+        NbtuneError
+            When there is no such adapter, it was damaged, or it belongs to another base model.
+        """
+        self.put(name, None if name is None else self.load(name))
+
+    def load(self, name: str, number: int | None = None) -> Version:
+        """Read a version of an adapter of this base model; by default the current one."""
+        return self.store.load(name, self._base.fingerprint, number)
+
+    def required(self) -> str:
+        """Return the name of the adapter in use.
+
+        Raises
+        ------
+        NbtuneError
+            When none is.
+        """
+        if self.name is None:
+            names = self.store.names()
+            hint = f" Choose one with `%nbtune use NAME`: {', '.join(names)}." if names else ""
+            raise NbtuneError(f"No adapter is in use, so there is nothing to take back.{hint}")
+        return self.name
+
+    def fact(self, keyword: str) -> Fact:
+        """Return the fact of a keyword.
+
+        Raises
+        ------
+        NbtuneError
+            When it was not taught.
+        """
+        found = next((fact for fact in self.version.facts if fact.keyword == keyword), None)
+        if found is None:
+            keywords = [fact.keyword for fact in self.version.facts]
+            raise NbtuneError(f"No fact {keyword!r}: taught are {', '.join(keywords) or 'none'}.{did_you_mean(keyword, keywords)}")
+        return found
+
+    def catch_up(self, name: str) -> None:
+        """Use an adapter as it is on disk now, another process may have changed it; a new name begins at the base."""
+        if name not in self.store.names():
+            self.use(None)
+        elif name != self.name or self.store.current(name) != self.version.number:
+            self.use(name)
+
+    def emptied(self) -> Version:
+        """Return the version in use without its facts and weights, to begin anew from."""
+        return replace(self.version, facts=(), config=None, weights=None, report={})
+
+    def earlier(self, facts: tuple[Fact, ...]) -> Version | None:
+        """Find a version that holds exactly these facts; the base holds none."""
+        if not facts:
+            return self.emptied()
+        number = self.version.parent
+        while number:
+            try:
+                version = self.load(self.required(), number)
+            except NbtuneError:  # damaged or removed: the facts are learned anew instead
+                return None
+            if version.facts == facts:
+                return version
+            number = version.parent
+        return None
+
+    @contextmanager
+    def restored_on_failure(self) -> Iterator[None]:
+        """Put back what is in use now when the block fails, be it by Ctrl-C."""
+        name, version = self.name, self.version
+        try:
+            yield
+        except BaseException:
+            self.put(name, version)
+            raise

@@ -1,0 +1,37 @@
+"""Shows the progress of a finetune while it works, and then its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["watched"]
+
+
+def watched(work: Callable[[Any], Any], draw: Callable[[Any], Any]) -> None:
+    """Run some work under a progress bar and put what came of it in the bar's place, also of a fact that was not learned.
+
+    Parameters
+    ----------
+    work
+        Takes the observer and returns a result.
+    draw
+        Draws that result.
+
+    Raises
+    ------
+    FactNotLearned
+        As the work does, after the result is drawn.
+    """
+    from nbtune.display.live import LiveProgress
+    from nbtune.knowledge.teaching import FactNotLearned
+
+    live = LiveProgress()
+    try:
+        outcome = work(live)
+    except FactNotLearned as failure:
+        live.finish(draw(failure.result))
+        raise
+    finally:
+        live.close()
+    live.finish(draw(outcome))
