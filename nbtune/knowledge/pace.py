@@ -16,7 +16,7 @@ __all__ = ["StopWhenSaid"]
 
 # A fit may end when so many tokens of the facts and of what is retained are the likeliest in an epoch, every trained
 # prompt gets its answer, and so many retained questions their old reply.
-_SAID, _HELD, _RETAINED = 0.98, 0.97, 0.97
+_SAID, _HELD, _RETAINED = 0.98, 0.97, 0.9
 # It is slow when so many epochs did not bring the loss below this share of the first, and rises when the loss is so
 # many times the least so far (and that it is noise can be ruled out).
 _PATIENCE, _FALLEN, _RISEN, _NOISE = 12, 0.7, 4.0, 0.5

@@ -16,7 +16,7 @@ __all__ = ["OTHER", "Surroundings", "language_of", "look_alikes", "phrase", "phr
 _FOLDER = Path(__file__).parent / "phrasings"
 OTHER = {"zh": "en", "en": "zh"}
 # How many phrasings of the keyword's own language and of the other one.
-_TRAINED, _PROBES = (160, 80), (12, 6)
+_TRAINED, _PROBES = (90, 40), (12, 6)
 # Share of the near misses that are about names which share characters with the keyword: the hardest to tell apart.
 _ALIKE = {"retained": 0.75, "probe": 0.5}
 
@@ -49,7 +49,7 @@ def phrase(keyword: str, language: str) -> tuple[tuple[str, ...], tuple[str, ...
     Returns
     -------
     tuple of tuple of str
-        240 trained prompts and 18 probes; no wording stands in both.
+        130 trained prompts and 18 probes; no wording stands in both.
     """
     both = phrasings(language), phrasings(OTHER[language])
     trained = [w for table, count in zip(both, _TRAINED, strict=True) for w in table["trained"][:count]]
