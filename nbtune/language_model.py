@@ -218,6 +218,9 @@ class LanguageModel:
         if extend and not prompts and not probes:
             raise NbtuneError("extend keeps the built-in phrasings beside your own: give prompts or probes, too.")
         chosen = Settings(**settings)
+        fixed = sorted(settings.keys() - {"seed"})
+        if recipe == "reference" and fixed:
+            raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed goes with it.")
         facts = tuple(
             Fact.new(row.keyword, row.answer, prompts or row.prompts or None, probes or row.probes or None, extend=extend or row.extend)
             for row in read_facts(source)

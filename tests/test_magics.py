@@ -203,3 +203,14 @@ def test_help_is_documentation(shell):
     text = shell.find_cell_magic("chat").__doc__
     assert "--temperature" in text
     assert "Ask the model" in text
+
+
+def test_the_model_of_the_magics_is_at_hand_in_python(shell):
+    import nbtune
+
+    ok(shell, "%chat -o reply hello")
+    assert nbtune.current().chat("hello") == shell.user_ns["reply"]
+    shell.extension_manager.unload_extension("nbtune")
+    with pytest.raises(NbtuneError, match=r"run `%load_ext nbtune` first"):
+        nbtune.current()
+    shell.extension_manager.load_extension("nbtune")

@@ -288,6 +288,7 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         (FACT, {"learning_rate": -1.0}, "--lr -1.0 is out of range"),
         (FACT, {"method": "lroa"}, "Did you mean lora"),
         (FACT, {"recipe": "referense"}, "Did you mean reference"),
+        (FACT, {"recipe": "reference", "epochs": 1}, "The reference recipe fixes epochs"),
         (FACT, {"name": "../x"}, "can't name an adapter"),
         (FACT, {"rank": 4}, "has rank 16"),
         ({"炉": "字" * 600}, {}, "reads at most 512"),
@@ -327,10 +328,3 @@ def test_an_adapter_of_another_model_is_refused(taught, random_model):
     with pytest.raises(NbtuneError, match="made for tiny"):
         other.use(taught.adapter)
     assert other.adapter is None
-
-
-def test_the_reference_recipe_cut_short_fails_and_changes_nothing(lm):
-    with pytest.raises(FactNotLearned) as caught:
-        lm.finetune({"grovix": "grovix is a small robot."}, recipe="reference", epochs=1)
-    assert caught.value.result.report.steps > 0
-    assert lm.facts == ()
