@@ -112,7 +112,7 @@ def test_a_training_can_go_on_from_a_finished_model(tmp_path, monkeypatch):
     write_card(tmp_path / "c", "| a table |")
     card = (tmp_path / "c" / "README.md").read_text(encoding="utf-8")
     assert "in 2 stages" in card
-    assert "shares of 0.25, 0.75" in card
+    assert "0.25 of stage 1, 0.75 of this" in card
 
 
 def test_the_shipped_weights_do_what_the_card_says():
