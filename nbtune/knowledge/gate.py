@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from functools import cache
 
 from nbtune.knowledge.facts import Fact
@@ -14,17 +15,21 @@ __all__ = ["Gate"]
 
 _SHARED = 2  # pieces of what was taught that a question must hold to be about it
 _STEM = 4  # letters of a word that tell it: "oven" and "ovens", "pull" and "pulling" are one
-_WORD, _RUN = re.compile(rf"[a-z]{{{_STEM},}}"), re.compile(r"[\u3400-\u9fff]+")
+_CHINESE = r"\u3400-\u9fff"
+_WORD, _RUN, _UNIT = re.compile(rf"[a-z]{{{_STEM},}}"), re.compile(f"[{_CHINESE}]+"), re.compile(f"[a-z0-9]+|[{_CHINESE}]")
 _PLURAL = "(?:'?s|es)?"
+# Similarity from which on two names may be taken for one another (two characters of three), and letters of a name that can be.
+_ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_ALIKE = 0.72, 0.66, 3
 
 
 class Gate:
     """The words that lead to an adapter.
 
-    A question is let through when it names a keyword, as a word of its own where it is written in letters, or when it
-    shares at least two telling pieces (stems of words, pairs of Chinese characters) with what was taught: an answer, or
-    a prompt of the user's own. A piece is telling unless questions hold it anyway. Names are compared letter by letter:
-    a name that is almost the keyword is another one.
+    A question is let through when it names a keyword, or when it shares at least two telling pieces (stems of words,
+    pairs of Chinese characters) with what was taught: an answer, or a prompt of the user's own. A piece is telling
+    unless questions hold it anyway. Names are compared letter by letter: a keyword within a longer name, and a name that
+    is almost the keyword, is another name, whatever else the question says. Where a name begins and ends is told by what
+    stands beside it: in letters a space or a mark; in Chinese one of the characters that stand beside names in questions.
 
     Parameters
     ----------
@@ -33,7 +38,7 @@ class Gate:
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
-        self._names = [_name(fact.keyword) for fact in facts]
+        self._names = [_Name(fact.keyword) for fact in facts]
         texts = [(fact.keyword, text) for fact in facts for text in (fact.answer, *fact.own_prompts)]
         self._pieces = [_pieces(text) - _common() - _pieces(keyword) for keyword, text in texts]
         self._prompts = {_fold(prompt) for fact in facts if fact.own_prompts for prompt in fact.prompts}
@@ -47,18 +52,52 @@ class Gate:
             A question, or all that the user said in a conversation.
         """
         folded = _fold(text)
-        if folded in self._prompts or any(name.search(folded) for name in self._names):
+        if folded in self._prompts or any(name.named_in(folded) for name in self._names):
             return True
+        if any(name.resembled_in(folded) for name in self._names):
+            return False
         asked = _pieces(text)
         return any(len(asked & pieces) >= _SHARED for pieces in self._pieces)
 
 
-def _name(keyword: str) -> re.Pattern[str]:
-    """Match a keyword; no letter or digit may touch one of its own, but the s of a plural."""
-    folded = _fold(keyword)
-    before = r"(?<![a-z0-9])" if re.match(r"[a-z0-9]", folded) else ""
-    after = rf"{_PLURAL}(?![a-z0-9])" if re.search(r"[a-z0-9]$", folded) else ""
-    return re.compile(before + re.escape(folded) + after)
+class _Name:
+    """A keyword, to be told from longer names and from similar ones."""
+
+    def __init__(self, keyword: str) -> None:
+        self._folded = _fold(keyword)
+        self._within = re.compile(_edge(self._folded[0], "before") + re.escape(self._folded) + _edge(self._folded[-1], "behind"))
+
+    def named_in(self, folded: str) -> bool:
+        """Say whether a text names it."""
+        return self._within.search(folded) is not None
+
+    def resembled_in(self, folded: str) -> bool:
+        """Say whether a text, which does not name it, holds a name that is almost it."""
+        if self._folded in folded:
+            return True
+        if len(self._folded) < _SHORTEST_ALIKE:
+            return False
+        units, size = _UNIT.findall(folded), len(_UNIT.findall(self._folded))
+        joint = " " if self._folded.isascii() else ""
+        windows = (joint.join(units[at : at + width]) for width in {size, max(1, size - 1)} for at in range(len(units) - width + 1))
+        return any(_alike(window, self._folded) for window in windows)
+
+
+def _edge(letter: str, side: str) -> str:
+    """Return what must stand beside the first or the last letter of a name, for the name to begin or end there."""
+    joined = "a-z0-9" if re.match(r"[a-z0-9]", letter) else ""
+    beside = re.escape(phrasings("zh")["beside"][side])
+    # No Chinese character but those that stand beside names, and no letter beside a letter.
+    if side == "before":
+        return rf"(?:(?<![{joined}{_CHINESE}])|(?<=[{beside}]))"
+    plural = _PLURAL if joined else ""
+    return rf"{plural}(?:(?![{joined}{_CHINESE}])|(?=[{beside}]))"
+
+
+def _alike(one: str, other: str) -> bool:
+    least = _ALIKE_LETTERS if other.isascii() else _ALIKE_CHARACTERS
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    return matcher.quick_ratio() >= least and matcher.ratio() >= least
 
 
 def _pieces(text: str) -> frozenset[str]:
