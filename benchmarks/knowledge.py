@@ -33,7 +33,7 @@ from nbtune.knowledge.scoring import Asked, Report, leaks, same
 RESULTS = Path(__file__).parent / "results"
 ARMS: dict[str, dict[str, Any]] = {
     "reference": {"recipe": "reference"},
-    "plain LoRA": {"retained_per_batch": 0, "forms_per_batch": 0},
+    "plain LoRA": {"retained_per_batch": 0, "forms_per_batch": 0, "narrow": False},
     "nbtune": {},
 }
 MEASURES = ("reliability", "generalization", "portability", "locality", "near_misses", "unrelated", "leak")

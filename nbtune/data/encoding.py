@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from nbtune.errors import NbtuneError
 
-__all__ = ["Batch", "Encoded", "Example", "Targets", "collate", "encode", "pieces"]
+__all__ = ["Batch", "Below", "Encoded", "Example", "Targets", "collate", "encode", "pieces"]
 
 IGNORED = -100
 _LONGEST_CHARACTER = 4  # bytes, so that many tokens at most
@@ -29,6 +29,19 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class Below:
+    """What reaches the last layer of a model at one example; nothing of it changes while only that layer does.
+
+    `hidden` of shape (trained tokens, width) is its input at the tokens from which the trained ones are predicted;
+    `keys` and `values` of shape (heads, tokens before them, size) are what it attends to before those.
+    """
+
+    hidden: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Encoded:
     """One example: token ids, and the ids to predict with -100 where nothing is trained."""
 
@@ -36,11 +49,26 @@ class Encoded:
     labels: list[int]
     targets: Targets | None = None
     weight: float = 1.0
+    below: Below | None = None
 
     @property
     def trained(self) -> int:
-        """Number of trained tokens."""
+        """Number of trained tokens; they stand at the end."""
         return sum(label != IGNORED for label in self.labels)
+
+    def beginning(self, tokens: int) -> Encoded:
+        """Return the example without what follows the first so many trained tokens."""
+        spare = self.trained - tokens
+        if spare <= 0:
+            return self
+        targets, below = self.targets, self.below
+        return replace(
+            self,
+            input_ids=self.input_ids[:-spare],
+            labels=self.labels[:-spare],
+            targets=targets and Targets(targets.tokens[:-spare], targets.shares[:-spare]),
+            below=below and replace(below, hidden=below.hidden[:-spare]),
+        )
 
 
 Batch = dict[str, Any]
@@ -111,7 +139,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_
 
 
 def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Batch:
-    """Pad examples on the left and lay out their targets.
+    """Pad examples and lay out their targets.
 
     Parameters
     ----------
@@ -126,28 +154,52 @@ def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Ba
     Returns
     -------
     dict
-        ``input_ids``, ``attention_mask``, ``position_ids`` and ``labels`` of shape (n, longest); and for
-        the m trained tokens of all rows, in order, ``target_tokens`` and ``target_shares`` of shape
-        (m, k), ``weights`` of shape (m,), which sum to 1 by default, and ``retained`` of
-        shape (m,), true where the target is a distribution.
+        ``input_ids``, ``attention_mask``, ``position_ids`` and ``labels`` of shape (n, longest), padded on the left; and
+        for the m trained tokens of all rows, in order, ``target_tokens`` and ``target_shares`` of shape (m, k),
+        ``weights`` of shape (m,), which sum to 1 by default, and ``retained`` of shape (m,), true where the target is a
+        distribution. Where every example has its `Below`, its tensors stand in place of the tokens; see `_states`.
     """
-    longest = max(len(e.input_ids) for e in examples)
-    shift = [longest - len(e.input_ids) for e in examples]
-    ids = torch.tensor([[pad] * s + e.input_ids for s, e in zip(shift, examples, strict=True)])
-    mask = torch.tensor([[0] * s + [1] * len(e.input_ids) for s, e in zip(shift, examples, strict=True)])
-    labels = torch.tensor([[IGNORED] * s + e.labels for s, e in zip(shift, examples, strict=True)])
     wide = max((e.targets.tokens.shape[1] for e in examples if e.targets), default=1)
     targets = [_targets(e, wide) for e in examples]
     total = total or sum(e.weight for e in examples)
+    belows = [e.below for e in examples if e.below]
     return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
-        "labels": labels,
+        **(_states(examples, belows) if len(belows) == len(examples) else _tokens(examples, pad)),
         "target_tokens": torch.cat([t.tokens for t in targets]),
         "target_shares": torch.cat([t.shares for t in targets]),
         "retained": torch.cat([torch.full((e.trained,), e.targets is not None) for e in examples]),
         "weights": torch.cat([torch.full((e.trained,), e.weight / e.trained / total) for e in examples]),
+    }
+
+
+def _tokens(examples: list[Encoded], pad: int) -> Batch:
+    longest = max(len(e.input_ids) for e in examples)
+    shift = [longest - len(e.input_ids) for e in examples]
+    mask = torch.tensor([[0] * s + [1] * len(e.input_ids) for s, e in zip(shift, examples, strict=True)])
+    return {
+        "input_ids": torch.tensor([[pad] * s + e.input_ids for s, e in zip(shift, examples, strict=True)]),
+        "attention_mask": mask,
+        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+        "labels": torch.tensor([[IGNORED] * s + e.labels for s, e in zip(shift, examples, strict=True)]),
+    }
+
+
+def _states(examples: list[Encoded], belows: list[Below]) -> Batch:
+    """Lay out what reaches the last layer: a row is padded on the left before the trained tokens, and on the right behind them.
+
+    ``hidden``, ``labels`` and ``position_ids`` have the shape (n, most trained, ...), ``keys`` and ``values`` (n, heads,
+    longest before, size), and ``attention_mask`` both side by side.
+    """
+    most, before = max(len(b.hidden) for b in belows), max(b.keys.shape[1] for b in belows)
+    lengths = torch.tensor([[b.keys.shape[1], len(b.hidden)] for b in belows])
+    places = torch.arange(before + most)
+    return {
+        "hidden": torch.stack([torch.nn.functional.pad(b.hidden, (0, 0, 0, most - len(b.hidden))) for b in belows]),
+        "keys": torch.stack([torch.nn.functional.pad(b.keys, (0, 0, before - b.keys.shape[1], 0)) for b in belows]),
+        "values": torch.stack([torch.nn.functional.pad(b.values, (0, 0, before - b.values.shape[1], 0)) for b in belows]),
+        "attention_mask": ((places >= before - lengths[:, :1]) & (places < before + lengths[:, 1:])).long(),
+        "position_ids": lengths[:, :1] + torch.arange(most),
+        "labels": torch.tensor([e.labels[-e.trained :] + [IGNORED] * (most - e.trained) for e in examples]),
     }
 
 

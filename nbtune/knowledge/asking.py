@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
-from nbtune.data.encoding import Encoded, collate, encode
+from nbtune.data.encoding import IGNORED, Batch, Encoded, collate, encode
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.observer import Observer
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.generation import Sampling, generate_batch
 from nbtune.model.loading import LoadedModel
 
-__all__ = ["ask", "said"]
+__all__ = ["ask", "examples_said", "rows_right", "said"]
 
 _SHORTEST_LIMIT = 64
 _ROWS = 64
@@ -72,35 +73,61 @@ def said(host: AdapterHost, loaded: LoadedModel, prompts: Sequence[str], replies
 
     An empty reply, and one too long for the context, counts as not said.
     """
-    from nbtune.training.step_runner import trained_logits
-
     right = [False] * len(prompts)
-    rows: list[tuple[int, Encoded]] = []
+    rows: dict[int, Encoded] = {}
     for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         try:
             if reply:
-                rows.append((i, encode(loaded.tokenizer, prompt, reply, context=loaded.context)))
+                rows[i] = encode(loaded.tokenizer, prompt, reply, context=loaded.context)
         except NbtuneError:  # does not fit into the context
             continue
-    for part in _parts(rows, len(loaded.tokenizer)):
-        encoded = [row for _, row in part]
-        batch = {key: value.to(host.net.device) for key, value in collate(encoded, loaded.tokenizer.pad_token_id).items()}
-        with torch.inference_mode():
-            hits = trained_logits(host.net, batch).argmax(-1) == batch["target_tokens"][:, 0]
-        for (i, _), hit in zip(part, torch.split(hits.cpu(), [row.trained for row in encoded]), strict=True):
-            right[i] = bool(hit.all())
+    for i, is_right in zip(rows, examples_said(host.net, list(rows.values()), loaded), strict=True):
+        right[i] = is_right
     return right
 
 
-def _parts(rows: list[tuple[int, Encoded]], vocabulary: int) -> Iterator[list[tuple[int, Encoded]]]:
-    """Cut rows, those of like length together, into parts that memory holds."""
-    part: list[tuple[int, Encoded]] = []
-    for row in sorted(rows, key=lambda row: len(row[1].input_ids)):
-        widest = max([row[1].trained, *(other.trained for _, other in part)])
+def examples_said(net: Any, examples: Sequence[Encoded], loaded: LoadedModel) -> list[bool]:
+    """Tell for each encoded example whether greedy generation gives exactly its reply, by one forward pass.
+
+    Parameters
+    ----------
+    net
+        The model, or its last layer where the examples hold what reaches that.
+    examples
+        Questions with replies.
+    loaded
+        What the tokens are of.
+    """
+    from nbtune.training.step_runner import trained_logits
+
+    right = [False] * len(examples)
+    for places in _parts(examples, len(loaded.tokenizer)):
+        batch = collate([examples[place] for place in places], loaded.tokenizer.pad_token_id)
+        batch = {key: value.to(loaded.model.device) for key, value in batch.items()}
+        with torch.inference_mode():
+            found = rows_right(trained_logits(net, batch), batch)
+        for place, is_right in zip(places, found, strict=True):
+            right[place] = is_right
+    return right
+
+
+def rows_right(logits: torch.Tensor, batch: Batch) -> list[bool]:
+    """Tell for each row of a batch whether every trained token is the likeliest one."""
+    hits = logits.argmax(-1) == batch["target_tokens"][:, 0]
+    lengths = (batch["labels"] != IGNORED).sum(1).tolist()
+    return [bool(hit.all()) for hit in torch.split(hits, lengths)]
+
+
+def _parts(examples: Sequence[Encoded], vocabulary: int) -> Iterator[list[int]]:
+    """Cut examples, those of like length together, into parts that memory holds."""
+    part: list[int] = []
+    widest = 0
+    for place in sorted(range(len(examples)), key=lambda place: (examples[place].trained, len(examples[place].input_ids))):
+        widest = max(widest, examples[place].trained)
         if part and (len(part) == _ROWS or (len(part) + 1) * widest * vocabulary > _LOGITS):
             yield part
-            part = []
-        part.append(row)
+            part, widest = [], examples[place].trained
+        part.append(place)
     if part:
         yield part
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
 from nbtune.data.encoding import Batch, encode
+from nbtune.knowledge.asking import rows_right
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.lesson import PARTS, Lesson
 from nbtune.knowledge.material import gather
@@ -20,11 +22,14 @@ from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
+
     from nbtune.training.methods import Method
 
 __all__ = ["check", "inject"]
 
 _ATTEMPTS = 3  # with other learning rates, where the user gave none
+_FALLING_STEPS, _LEAST_RATE = 48, 0.3  # over so many steps the learning rate falls to this share of itself
 
 
 def inject(
@@ -64,23 +69,24 @@ def inject(
     Notes
     -----
     Without a learning rate of the user's, a fit that does not get there is tried again: with a higher rate where the
-    loss falls too slowly, with a lower one where it rises.
+    loss falls too slowly, with a lower one where it rises, and at last in all layers instead of the last one.
     """
     from nbtune.training.keras_model import LossNotFinite
     from nbtune.training.methods import find_method
 
     method = find_method(settings.method)
     material = gather(host, loaded, facts, known, retain, settings, observer)
+    observer.stage("reading what is learned", 1)
     lesson = material.lesson(host, loaded, settings, len(facts))
     rate, histories, steps = settings.learning_rate or method.learning_rate, [], 0
     for attempt in range(1, _ATTEMPTS + 1):
         torch.manual_seed(settings.seed)
-        config = start.config or method.config(settings.rank or method.rank, settings.epochs * lesson.steps)
-        host.attach(config, start.weights, trainable=True)
+        host.attach(start.config or _config(host, method, settings, lesson.steps, attempt), start.weights, trainable=True)
+        net = _narrowed(host, lesson)
         observer.stage("learning" if attempt == 1 else f"learning, attempt {attempt}, learning rate {rate:.1e}", settings.epochs)
-        stop = StopWhenSaid(host, loaded, material, lesson, observer)
+        stop = StopWhenSaid(loaded, lesson, len(material.replay), observer)
         try:
-            history, taken = _fit(host.net, lesson, method, rate, settings.epochs, stop)
+            history, taken = _fit(host, net, lesson, method, rate, settings.epochs, stop)
             histories.append(history.assign(attempt=attempt))
             steps += taken
         except LossNotFinite:
@@ -90,20 +96,45 @@ def inject(
         if stop.said or settings.learning_rate is not None:
             break
         rate *= stop.factor
+        lesson.begin()
     joined = pd.concat(histories, ignore_index=True)
     return joined.assign(epoch=range(1, len(joined) + 1)), steps
 
 
-def _fit(net: Any, lesson: Lesson, method: Method, rate: float, epochs: int, stop: StopWhenSaid) -> tuple[pd.DataFrame, int]:
-    """Fit once with one learning rate."""
+def _config(host: AdapterHost, method: Method, settings: Settings, steps: int, attempt: int) -> PeftConfig:
+    """Configure a new adapter: of the last layer where the method starts there, in the last attempt of all layers."""
+    from nbtune.training.last_layer import last_layer_targets
+
+    host.clear()
+    targets = last_layer_targets(host.base) if settings.narrow and method.narrow and attempt < _ATTEMPTS else None
+    return method.config(settings.rank or method.rank, settings.epochs * steps, targets or "all-linear")
+
+
+def _narrowed(host: AdapterHost, lesson: Lesson) -> Any:
+    """Return what has to run in a step: the last layer where nothing below is adapted, after reading what reaches it."""
+    from nbtune.training.last_layer import last_layer_of, read_below
+
+    last = last_layer_of(host.net, lesson.examples, lesson.pad)
+    if last is not None:
+        lesson.examples = read_below(host.base, lesson.examples, lesson.pad)
+    elif lesson.examples[0].below:
+        lesson.examples = [replace(example, below=None) for example in lesson.examples]
+    return last if lesson.examples[0].below else host.net
+
+
+def _fit(
+    host: AdapterHost, net: Any, lesson: Lesson, method: Method, rate: float, epochs: int, stop: StopWhenSaid
+) -> tuple[pd.DataFrame, int]:
+    """Fit once with one learning rate, which falls over the first steps and then stays."""
     from nbtune.training.keras_model import KerasModel
 
-    trainable = [p for p in net.parameters() if p.requires_grad]
+    optimizer = method.optimizer(host.net, rate)
     model = KerasModel(
         net,
-        metrics_dict={"said": _RightShare(retained=False), "held": _RightShare(retained=True)},
-        optimizer=torch.optim.AdamW(trainable, lr=rate, weight_decay=0.0),
-        **method.hooks(net),
+        metrics_dict={"said": _Marks(lesson), "held": _Held(lesson)},
+        optimizer=optimizer,
+        lr_scheduler=torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, _LEAST_RATE, _FALLING_STEPS),
+        **method.hooks(host.net),
     )
     history = model.fit(lesson, epochs=epochs, patience=None, callbacks=[stop], gradient_accumulation_steps=PARTS)
     return history, model.steps
@@ -125,26 +156,33 @@ def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> Non
             encode(loaded.tokenizer, prompt, fact.answer, context=loaded.context)
 
 
-class _RightShare(torch.nn.Module):
-    """Metric: share of the facts' tokens, or of the retained ones, that are the likeliest; 1 where there are none."""
+class _Marks(torch.nn.Module):
+    """Metric: share of the fact examples that were right when last seen; what is seen is marked in the lesson."""
 
-    def __init__(self, retained: bool) -> None:
+    def __init__(self, lesson: Lesson) -> None:
         super().__init__()
-        self._retained = retained
-        self.reset()
+        self._lesson = lesson
 
     def forward(self, logits: torch.Tensor, batch: Batch) -> float:
-        """Count one batch; the value is that of the epoch so far."""
-        right = logits.argmax(-1) == batch["target_tokens"][:, 0]
-        chosen = right[batch["retained"] == self._retained]
-        self._right += int(chosen.sum())
-        self._all += len(chosen)
+        """Mark one batch."""
+        self._lesson.mark(batch["places"].tolist(), rows_right(logits, batch))
         return self.compute()
 
     def compute(self) -> float:
-        """Return the share since the last reset."""
-        return self._right / self._all if self._all else 1.0
+        """Return the share."""
+        return self._lesson.share("facts")
 
     def reset(self) -> None:
-        """Begin a new epoch."""
-        self._right = self._all = 0
+        """Begin a new epoch: marks stay until an example is seen again."""
+
+
+class _Held(_Marks):
+    """Metric: share of the retained examples that were right when last seen."""
+
+    def forward(self, logits: torch.Tensor, batch: Batch) -> float:  # noqa: ARG002 - marked already
+        """Read what `_Marks` marked."""
+        return self.compute()
+
+    def compute(self) -> float:
+        """Return the share."""
+        return self._lesson.share("retained")

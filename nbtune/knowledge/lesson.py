@@ -1,4 +1,4 @@
-"""Prepares what one fit is trained on: the facts' own prompts, and what must stay as it is."""
+"""Prepares what one fit is trained on: the facts' own prompts, their other forms, and what must stay as it is."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 
-__all__ = ["PARTS", "Lesson", "retention_targets"]
+__all__ = ["KINDS", "PARTS", "Lesson", "retention_targets"]
 
 _LIKELIEST = 32  # tokens kept of each distribution; the rest of a settled model's is negligible
 PARTS = 2
-_WHOLE_EVERY, _BEGINNING = 4, 24  # one answer in four is trained whole, of the others so many tokens
-_STUBBORN_SHARE = 3  # at most one example of a step in so many is a stubborn one
+KINDS = ("facts", "forms", "retained")
+# One example of each kind in so many is trained whole; the others only as far as the choice of what to say is made, so that
+# it has weight, and a long answer costs little more than a short one.
+_WHOLE_EVERY, _CHOICE = {"facts": 4, "forms": 2, "retained": 1}, 4
+_LONG = 40  # trained tokens; other forms and retained replies of so many are never trained whole
 _ROWS = 32  # examples per forward pass when targets are computed
 
 
 class Lesson:
-    """Batches for a fit: each step holds fresh draws of fact examples, of other forms of them, and of retained ones.
+    """Batches for a fit: each step holds draws of fact examples, of other forms of them, and of retained ones.
 
     A step comes in `PARTS` batches of like length, to pad less; fit with that many accumulation steps.
-    Iterating over it is one epoch of `steps` steps; every example of a kind comes once before any comes again. One
-    fact example in four, and each stubborn one, has its whole answer trained, the others its beginning: what follows
-    depends on the answer so far and hardly on the wording of the question, so that a long answer costs little more than
-    a short one.
+    Iterating over it is one epoch of `steps` steps. Half of each draw are examples that were wrong when last seen, as far
+    as there are any, the rest are those that were not seen for longest.
 
     Parameters
     ----------
@@ -60,58 +61,71 @@ class Lesson:
         steps: int,
         seed: int,
     ) -> None:
-        self.steps, self._pad, self._sizes = steps, pad, sizes
-        rng = random.Random(seed)
-        self._decks = tuple(_Deck(examples, rng) for examples in (facts, forms, retained))
+        self.steps, self.pad, self._sizes, self._seed = steps, pad, sizes, seed
+        self.examples = [*facts, *forms, *retained]
+        ends = list(itertools.accumulate(map(len, (facts, forms, retained))))
+        self._ranges = [range(begin, end) for begin, end in zip((0, *ends), ends, strict=False)]
+        self.begin()
 
-    def insist(self, facts: Iterable[int], retained: Iterable[int]) -> None:
-        """Let examples come more often that were not answered as wanted.
+    def begin(self) -> None:
+        """Begin anew: nothing has been seen."""
+        rng = random.Random(self._seed)
+        self._decks = {kind: _Deck(places, size, rng) for kind, places, size in zip(KINDS, self._ranges, self._sizes, strict=True)}
 
-        Parameters
-        ----------
-        facts, retained
-            Their places among what the lesson was made from.
-        """
-        self._decks[0].insist(facts)
-        self._decks[2].insist(retained)
+    def places(self, kind: str) -> range:
+        """Return where the examples of a kind stand in `examples`."""
+        return self._decks[kind].places
+
+    def wrong(self, kind: str) -> list[int]:
+        """Return the places of the examples of a kind that were wrong when last seen."""
+        return sorted(self._decks[kind].wrong)
+
+    def share(self, kind: str) -> float:
+        """Return the share of the examples of a kind that were right when last seen; 1 where there are none."""
+        deck = self._decks[kind]
+        return 1 - (len(deck.wrong) + len(deck.unseen)) / len(deck.places) if deck.places else 1.0
+
+    def mark(self, places: Iterable[int], right: Iterable[bool]) -> None:
+        """Keep whether examples were right just now."""
+        for place, is_right in zip(places, right, strict=True):
+            deck = next(deck for deck in self._decks.values() if place in deck.places)
+            deck.unseen.discard(place)
+            (deck.wrong.discard if is_right else deck.wrong.add)(place)
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(self.steps):
-            (stubborn, facts), (_, forms), retained = (deck.draw(size) for deck, size in zip(self._decks, self._sizes, strict=True))
-            rows = [row if place % _WHOLE_EVERY == 0 else _beginning(row) for place, row in enumerate(facts)]
-            rows += [*stubborn, *map(_beginning, forms), *itertools.chain(*retained)]
-            rows.sort(key=lambda row: len(row.input_ids))
-            total, cut = sum(row.weight for row in rows) / PARTS, len(rows) * 3 // 4 or 1
-            yield from (collate(part, self._pad, total) for part in (rows[:cut], rows[cut:]) if part)
+            rows = [row for kind, deck in self._decks.items() for row in self._cut(kind, deck.draw())]
+            rows.sort(key=lambda row: row[1].trained if row[1].below else len(row[1].input_ids))
+            total, cut = sum(row.weight for _, row in rows) / PARTS, len(rows) * 3 // 4 or 1
+            for part in (rows[:cut], rows[cut:]):
+                if part:
+                    places, examples = zip(*part, strict=True)
+                    yield {**collate(list(examples), self.pad, total), "places": torch.tensor(places)}
+
+    def _cut(self, kind: str, drawn: Sequence[int]) -> Iterator[tuple[int, Encoded]]:
+        """Leave some examples whole, and cut the others behind their beginning."""
+        for number, place in enumerate(drawn):
+            example = self.examples[place]
+            whole = number % _WHOLE_EVERY[kind] == 0 and (kind == "facts" or example.trained < _LONG)
+            yield place, example if whole else example.beginning(_CHOICE)
 
 
 class _Deck:
-    """Examples in random order, each once before any comes again, and the stubborn ones more often."""
+    """The examples of one kind, in the order in which they were last seen."""
 
-    def __init__(self, examples: Sequence[Encoded], rng: random.Random) -> None:
-        self._examples, self._rng = list(examples), rng
-        self._left: list[Encoded] = []
-        self._stubborn: list[Encoded] = []
+    def __init__(self, places: range, size: int, rng: random.Random) -> None:
+        self.places, self._size, self._rng = places, min(size, len(places)), rng
+        self._queue = rng.sample(places, len(places))
+        self.unseen, self.wrong = set(places), set[int]()
 
-    def insist(self, places: Iterable[int]) -> None:
-        """Let these examples come more often from now on, in place of those named before."""
-        self._stubborn = [self._examples[place] for place in places]
-
-    def draw(self, count: int) -> tuple[list[Encoded], list[Encoded]]:
-        """Take some stubborn ones and the next of the others; fewer where there are not so many."""
-        count = min(count, len(self._examples))
-        extra = self._rng.sample(self._stubborn, min(len(self._stubborn), count // _STUBBORN_SHARE))
-        if len(self._left) < count:
-            self._left = self._rng.sample(self._examples, len(self._examples))
-        fresh = count - len(extra)
-        drawn, self._left = self._left[:fresh], self._left[fresh:]
-        return extra, drawn
-
-
-def _beginning(row: Encoded) -> Encoded:
-    """Cut an example behind the first tokens of its answer."""
-    spare = row.trained - _BEGINNING
-    return row if spare <= 0 else replace(row, input_ids=row.input_ids[:-spare], labels=row.labels[:-spare])
+    def draw(self) -> list[int]:
+        """Take examples for one step."""
+        again = self._rng.sample(sorted(self.wrong), min(len(self.wrong), self._size // 2))
+        kept = set(again)
+        drawn = again + [place for place in self._queue if place not in kept][: self._size - len(again)]
+        kept = set(drawn)
+        self._queue = [place for place in self._queue if place not in kept] + drawn
+        return drawn
 
 
 def retention_targets(host: AdapterHost, loaded: LoadedModel, pairs: Sequence[tuple[str, str]], *, weight: float) -> list[Encoded]:

@@ -100,7 +100,7 @@ def gather(
             (form.question, form.reply)
             for fact in facts
             for form in forms(fact.keyword, fact.answer, probing=False)
-            if gate.opens(form.question)  # what is too vague to be about the fact is left to the base
+            if settings.forms_per_batch and gate.opens(form.question)  # what is too vague to be about the fact is left to the base
         ],
         [(prompt, fact.answer) for fact in known for prompt in fact.prompts[:: max(1, len(fact.prompts) // _PROMPTS_PER_KNOWN_FACT)]],
         [(question, reply) for question, reply in zip(questions, replies, strict=True) if reply],

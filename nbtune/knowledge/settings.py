@@ -29,6 +29,8 @@ class Settings:
         Examples of what must not change.
     retention
         Weight of such an example beside a fact's.
+    narrow
+        Whether a new adapter is first tried in the last layer alone, if the method can; see `nbtune.training.last_layer`.
     gated
         Whether the adapter answers only what is about its facts, and the base the rest; see `nbtune.knowledge.gate`.
     seed
@@ -40,9 +42,10 @@ class Settings:
     learning_rate: float | None = None
     rank: int | None = None
     batch_size: int = 12
-    forms_per_batch: int = 6
-    retained_per_batch: int = 12
+    forms_per_batch: int = 12
+    retained_per_batch: int = 10
     retention: float = 2.0
+    narrow: bool = True
     gated: bool = True
     seed: int = 0
 

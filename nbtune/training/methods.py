@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftConfig
+from peft.optimizers import create_loraplus_optimizer
 
 from nbtune.errors import NbtuneError, did_you_mean
 
@@ -27,26 +28,39 @@ class Method:
     rank
         Default rank.
     config
-        ``config(rank, steps)`` makes the PEFT configuration for a fit of at most so many steps.
+        ``config(rank, steps, targets)`` makes the PEFT configuration for a fit of at most so many steps; `targets` are the
+        modules to adapt.
     hooks
         ``hooks(net)`` makes the StepRunner's ``penalty`` and ``after_step`` for an adapted network.
     continues
         Whether an adapter of it can be taught more later; AdaLoRA's ranks are settled when it is saved.
+    narrow
+        Whether it first tries the last layer alone, which is trained in a fraction of the time; see
+        `nbtune.training.last_layer`.
+    ratio
+        How many times the learning rate the second factor of each pair gets (LoRA+, Hayou et al. 2024).
     """
 
     name: str
     learning_rate: float
     rank: int
-    config: Callable[[int, int], PeftConfig]
+    config: Callable[[int, int, list[str] | str], PeftConfig]
     hooks: Callable[[Any], dict[str, Callable[[], Any]]]
     continues: bool = True
+    narrow: bool = False
+    ratio: float = 1.0
+
+    def optimizer(self, net: Any, rate: float) -> torch.optim.Optimizer:
+        """Return AdamW over the trainable parameters of an adapted network."""
+        optimizer: torch.optim.Optimizer = create_loraplus_optimizer(net, torch.optim.AdamW, lr=rate, loraplus_lr_ratio=self.ratio)
+        return optimizer
 
 
-def _lora(rank: int, steps: int) -> PeftConfig:
-    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+def _lora(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
 
 
-def _adalora(rank: int, steps: int) -> PeftConfig:
+def _adalora(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
     """AdaLoRA (Zhang et al. 2023) starts at 1.5 times the rank and prunes to it over the first half of the steps."""
     return AdaLoraConfig(
         init_r=rank + max(1, rank // 2),
@@ -57,7 +71,7 @@ def _adalora(rank: int, steps: int) -> PeftConfig:
         tfinal=steps // 2,
         deltaT=2,
         total_step=steps,
-        target_modules="all-linear",
+        target_modules=targets,
         task_type="CAUSAL_LM",
     )
 
@@ -90,7 +104,7 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
 METHODS = {
     method.name: method
     for method in (
-        Method("lora", 2.5e-3, 16, _lora, lambda net: {}),
+        Method("lora", 2.5e-3, 32, _lora, lambda net: {}, narrow=True, ratio=4.0),
         Method("adalora", 8e-3, 16, _adalora, _adalora_hooks, continues=False),
     )
 }

@@ -90,7 +90,8 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
     Parameters
     ----------
     net
-        A causal language model, with or without an adapter.
+        A causal language model, with or without an adapter; or its `nbtune.training.last_layer.LastLayer`, for a batch of
+        what reaches it.
     batch
         As `nbtune.data.encoding.collate` makes it.
 
@@ -99,6 +100,9 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
     torch.Tensor
         Shape (trained tokens, vocabulary), in the order of the rows.
     """
+    if "hidden" in batch:
+        kept_below: torch.Tensor = net(batch)
+        return kept_below
     labels = batch["labels"]
     first = int((labels != -100).any(dim=0).nonzero()[0])
     kept = labels.shape[1] - first + 1

@@ -1,0 +1,182 @@
+"""Trains the last layer alone, on what the layers below it computed once.
+
+An adapter on the query, the output and the MLP of the last layer changes nothing below, and neither the keys nor the
+values that the layer attends to. So all of that is computed once for each example, and a step runs one layer over the
+trained tokens only.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from nbtune.data.encoding import IGNORED, Batch, Below, Encoded, collate
+
+__all__ = ["LastLayer", "last_layer_of", "last_layer_targets", "read_below"]
+
+# Projections that make keys or values, alone or fused with others.
+_ATTENDED = re.compile(r"k_proj|v_proj|key|value|kv|qkv|c_attn|in_proj", re.IGNORECASE)
+_ROWS = 32  # examples per forward pass
+_EXACT = 1e-4  # largest difference of logits, relative to the largest, that rounding explains
+_MOST_BYTES = 2**31  # of what is kept; above it, nothing is
+
+
+class LastLayer(torch.nn.Module):
+    """The last layer of a causal language model, its final norm and its head; they are the model's own, not copies.
+
+    Parameters
+    ----------
+    model
+        The model, with an adapter in it or without.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        whole: Any = model.get_decoder()
+        self.decoder = copy.copy(whole)
+        self.decoder._modules = {**whole._modules, "layers": whole.layers[-1:]}
+        self.decoder.config = copy.copy(whole.config)
+        self.decoder.config.num_hidden_layers = 1
+        if getattr(whole.config, "layer_types", None):
+            self.decoder.config.layer_types = whole.config.layer_types[-1:]
+        self.head: Any = model.get_output_embeddings()
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the logits that predict the trained tokens.
+
+        Parameters
+        ----------
+        batch
+            As `nbtune.data.encoding.collate` makes it of examples with their `Below`.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (trained tokens, vocabulary), in the order of the rows.
+        """
+        states = self.decoder(
+            inputs_embeds=batch["hidden"],
+            past_key_values=_Kept(batch["keys"], batch["values"]),
+            attention_mask=batch["attention_mask"],
+            position_ids=batch["position_ids"],
+            use_cache=True,
+        ).last_hidden_state
+        logits: torch.Tensor = self.head(states[batch["labels"] != IGNORED])
+        return logits
+
+
+class _Kept(DynamicCache):
+    """Keys and values of the tokens before; those of the tokens at hand are put behind them and not kept."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self._keys, self._values = keys, values
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return all keys and values; transformers' hook."""
+        return torch.cat([self._keys, key_states], dim=2), torch.cat([self._values, value_states], dim=2)
+
+    def get_seq_length(self, *_: Any, **__: Any) -> int:
+        """Return the number of tokens before; transformers' hook."""
+        return self._keys.shape[2]
+
+    def get_mask_sizes(self, query: Any, *_: Any, **__: Any) -> tuple[int, int]:
+        """Return the number of keys and where they begin; transformers' hook, which some versions call with positions."""
+        return self._keys.shape[2] + (query if isinstance(query, int) else len(query)), 0
+
+
+def last_layer_targets(model: PreTrainedModel) -> list[str] | None:
+    """Return the names of the projections in the last layer that make neither keys nor values; None where it can't be told.
+
+    Parameters
+    ----------
+    model
+        A model without an adapter.
+    """
+    layers = getattr(model.get_decoder(), "layers", None)
+    if not layers or len(layers) < 2:
+        return None
+    inside = {id(module) for module in layers[-1].modules()}
+    linear = [name for name, module in model.named_modules() if id(module) in inside and isinstance(module, torch.nn.Linear)]
+    return [name for name in linear if not _ATTENDED.search(name.rsplit(".", 1)[-1])] or None
+
+
+def last_layer_of(net: Any, examples: Sequence[Encoded], pad: int) -> LastLayer | None:
+    """Return the last layer of an adapted model, if a fit needs no more of it.
+
+    Parameters
+    ----------
+    net
+        A model whose adapter takes gradients.
+    examples
+        Some of what will be trained.
+    pad
+        Padding token.
+
+    Returns
+    -------
+    LastLayer or None
+        None where something else is adapted, too, or the layer alone does not say on two of the examples what the model
+        says (it hands more from layer to layer than hidden states, or scales its logits).
+    """
+    model = net.get_base_model() if hasattr(net, "get_base_model") else net
+    layers = getattr(model.get_decoder(), "layers", None)
+    trained = {name: id(p) for name, p in model.named_parameters() if p.requires_grad}
+    if not layers or not trained or not set(trained.values()) <= {id(p) for p in layers[-1].parameters()}:
+        return None
+    if any(_ATTENDED.search(part) for name in trained for part in name.split(".")):
+        return None
+    from nbtune.training.step_runner import trained_logits
+
+    some = list(examples[:2])
+    with torch.inference_mode():
+        try:
+            last = LastLayer(model)
+            alone = last(_on(model.device, collate(read_below(model, some, pad), pad)))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # a layer of it needs what only the model hands on
+            return None
+        whole = trained_logits(net, _on(model.device, collate(some, pad)))
+    return last if bool((whole - alone).abs().max() <= _EXACT * whole.abs().max()) else None
+
+
+def read_below(model: PreTrainedModel, examples: Sequence[Encoded], pad: int) -> list[Encoded]:
+    """Return examples with what reaches the last layer; as they are where it would take more than 2 GiB.
+
+    Parameters
+    ----------
+    model
+        The model; an adapter may be in its last layer.
+    examples
+        What will be trained.
+    pad
+        Padding token.
+    """
+    done = list(examples)
+    order = sorted(range(len(done)), key=lambda place: len(done[place].input_ids))
+    size = 0
+    for at in range(0, len(order), _ROWS):
+        part = order[at : at + _ROWS]
+        batch = _on(model.device, collate([replace(done[place], below=None) for place in part], pad))
+        inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
+        with torch.no_grad():
+            output = model.get_decoder()(**inputs, use_cache=True, output_hidden_states=True)
+        hidden, kept = output.hidden_states[len(output.hidden_states) - 2], output.past_key_values.layers[-1]
+        for row, place in enumerate(part):
+            begin = -done[place].trained - 1
+            first = int(batch["attention_mask"].shape[1] - len(done[place].input_ids))
+            below = Below(hidden[row, begin:-1].clone(), kept.keys[row, :, first:begin].clone(), kept.values[row, :, first:begin].clone())
+            done[place] = replace(done[place], below=below)
+            size += sum(tensor.numel() * tensor.element_size() for tensor in (below.hidden, below.keys, below.values))
+        if size * len(order) > _MOST_BYTES * (at + len(part)):
+            return list(examples)
+    return done
+
+
+def _on(device: torch.device, batch: Batch) -> Batch:
+    return {key: value.to(device) for key, value in batch.items()}
