@@ -134,7 +134,7 @@ def test_checkpoints_hold_the_adapter_alone(parts, tmp_path):
     from peft import get_peft_model
 
     net, batches = parts
-    adapted = get_peft_model(net, METHODS["lora"].config(4, 1))
+    adapted = get_peft_model(net, METHODS["lora"].config(4, 1, "all-linear"))
     model = KerasModel(adapted, optimizer=optimizer_of(adapted))
     model.fit(batches, epochs=1, ckpt_path=tmp_path / "c.safetensors")
     saved = load_file(tmp_path / "c.safetensors")
@@ -195,7 +195,7 @@ def test_adalora_really_adapts_its_ranks(parts):
     from peft import get_peft_model
 
     net, batches = parts
-    adapted = get_peft_model(net, METHODS["adalora"].config(4, 40))
+    adapted = get_peft_model(net, METHODS["adalora"].config(4, 40, "all-linear"))
     model = KerasModel(adapted, optimizer=optimizer_of(adapted, 8e-3), **METHODS["adalora"].hooks(adapted))
     model.fit(batches, epochs=10)
     pattern = adapted.peft_config["default"].rank_pattern

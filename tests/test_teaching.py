@@ -290,7 +290,7 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         (FACT, {"recipe": "referense"}, "Did you mean reference"),
         (FACT, {"recipe": "reference", "epochs": 1}, "The reference recipe fixes epochs"),
         (FACT, {"name": "../x"}, "can't name an adapter"),
-        (FACT, {"rank": 4}, "has rank 16"),
+        (FACT, {"rank": 4}, "has rank 32"),
         ({"炉": "字" * 600}, {}, "reads at most 512"),
         ({"炉": ""}, {}, "is empty"),
         ({}, {}, "the data is empty"),

@@ -1,0 +1,101 @@
+"""The last layer alone, on what was computed below it once, is the model: same logits, same gradients, or it is not used."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig
+
+from nbtune.data.encoding import collate, encode
+from nbtune.knowledge.lesson import Lesson
+from nbtune.model.loading import load_model
+from nbtune.tiny import WEIGHTS
+from nbtune.training.last_layer import last_layer_of, last_layer_targets, read_below
+from nbtune.training.step_runner import target_loss, trained_logits
+
+PAIRS = [("what is 炉", "It is hot."), ("你知道grovix吗？请用一句话告诉我。", "grovix是一个会唱歌的小机器人。"), ("q", "a")]
+
+
+@pytest.fixture
+def base():
+    return AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    return [encode(tokenizer, prompt, answer, context=512) for prompt, answer in PAIRS]
+
+
+def adapted(model, targets, **options):
+    """Put an adapter on a model that already changes what it says."""
+    torch.manual_seed(0)
+    net = get_peft_model(model, LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False, **options))
+    return net.eval()
+
+
+def test_the_last_layer_alone_is_the_model_to_the_gradient(base, examples):
+    net = adapted(base, last_layer_targets(base))
+    last = last_layer_of(net, examples, 0)
+    batch, below = collate(examples, 0), collate(read_below(net.get_base_model(), examples, 0), 0)
+    found = []
+    for model, given in ((net, batch), (last, below)):
+        net.zero_grad()
+        logits = trained_logits(model, given)
+        loss = target_loss(logits, given)
+        loss.backward()
+        found.append((logits.detach(), loss.item(), [p.grad.clone() for p in net.parameters() if p.requires_grad]))
+    (logits, loss, gradients), (logits_alone, loss_alone, gradients_alone) = found
+    torch.testing.assert_close(logits_alone, logits, rtol=1e-4, atol=1e-4)
+    assert loss_alone == pytest.approx(loss, rel=1e-5)
+    for one, other in zip(gradients_alone, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_beginning_is_a_prefix_also_of_what_lies_below(base, examples):
+    whole = read_below(base, examples, 0)[1]
+    cut = whole.beginning(3)
+    assert cut.trained == 3
+    assert cut.input_ids == whole.input_ids[: len(cut.input_ids)]
+    torch.testing.assert_close(cut.below.hidden, whole.below.hidden[:3])
+    last = last_layer_of(adapted(base, last_layer_targets(base)), examples, 0)
+    whole_logits, cut_logits = (trained_logits(last, collate([row], 0)) for row in (whole, cut))
+    torch.testing.assert_close(cut_logits, whole_logits[:3], rtol=1e-4, atol=1e-4)
+
+
+def test_keys_and_values_are_not_adapted(base):
+    names = last_layer_targets(base)
+    assert {name.rsplit(".", 1)[-1] for name in names} == {"q_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert all(".5." in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("targets", "options"),
+    [("all-linear", {}), (["k_proj"], {"layers_to_transform": [5]}), (["q_proj", "v_proj"], {"layers_to_transform": [5]})],
+)
+def test_an_adapter_that_changes_more_is_not_trained_this_way(base, examples, targets, options):
+    assert last_layer_of(adapted(base, targets, **options), examples, 0) is None
+
+
+def test_a_model_that_does_more_than_its_layers_is_not_trained_this_way(random_model, examples):
+    """Gemma scales embeddings before the first layer and caps logits behind the last."""
+    folder = random_model(Gemma2Config, head_dim=16, query_pre_attn_scalar=16)
+    model = load_model(folder).model
+    assert last_layer_of(adapted(model, last_layer_targets(model)), examples, 0) is None
+
+
+def test_another_architecture_is(random_model, examples):
+    model = load_model(random_model(LlamaConfig)).model
+    assert last_layer_of(adapted(model, last_layer_targets(model)), examples, 0) is not None
+
+
+def test_what_was_wrong_comes_again_before_what_was_right(examples):
+    lesson = Lesson(examples * 4, examples, [], pad=0, sizes=(4, 1, 2), steps=3, seed=0)
+    seen = [set(batch["places"].tolist()) & set(lesson.places("facts")) for batch in lesson]
+    assert set.union(*seen) == set(lesson.places("facts")), "in three steps of four each of the twelve is seen"
+    assert lesson.share("facts") == 0
+    lesson.mark(lesson.places("facts"), [place != 7 for place in lesson.places("facts")])
+    assert lesson.wrong("facts") == [7]
+    assert lesson.share("facts") == pytest.approx(11 / 12)
+    lesson.steps = 1
+    for _ in range(3):
+        assert 7 in {place for batch in lesson for place in batch["places"].tolist()}
