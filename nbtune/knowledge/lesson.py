@@ -13,11 +13,11 @@ from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 
-__all__ = ["KINDS", "PARTS", "Lesson", "retention_targets"]
+__all__ = ["PARTS", "Lesson", "retention_targets"]
 
 _LIKELIEST = 32  # tokens kept of each distribution; the rest of a settled model's is negligible
 PARTS = 2
-KINDS = ("facts", "forms", "retained")
+_KINDS = ("facts", "forms", "retained")
 # One example of each kind in so many is trained whole; the others only as far as the choice of what to say is made, so that
 # it has weight, and a long answer costs little more than a short one.
 _WHOLE_EVERY, _CHOICE = {"facts": 4, "forms": 2, "retained": 1}, 4
@@ -71,7 +71,7 @@ class Lesson:
     def begin(self) -> None:
         """Begin anew: nothing has been seen."""
         rng = random.Random(self._seed)
-        self._decks = {kind: _Deck(places, size, rng) for kind, places, size in zip(KINDS, self._ranges, self._sizes, strict=True)}
+        self._decks = {kind: _Deck(places, size, rng) for kind, places, size in zip(_KINDS, self._ranges, self._sizes, strict=True)}
 
     def places(self, kind: str) -> range:
         """Return where the examples of a kind stand in `examples`."""
