@@ -21,8 +21,8 @@ _KINDS = ("facts", "forms", "retained")
 # One example of each kind in so many is trained whole; the others only as far as the choice of what to say is made, so that
 # it has weight, and a long answer costs little more than a short one.
 _WHOLE_EVERY, _CHOICE = {"facts": 4, "forms": 2, "retained": 1}, 4
-# Those of many trained tokens come whole less often; the whole answer in another form is learned with the fact.
-_LONG, _LONG_WHOLE_EVERY = 40, {"facts": 4, "forms": None, "retained": 2}
+# Those of many trained tokens come whole less often.
+_LONG, _LONG_WHOLE_EVERY = 40, {"facts": 4, "forms": 4, "retained": 2}
 _ROWS = 32  # examples per forward pass when targets are computed
 
 
@@ -108,7 +108,7 @@ class Lesson:
         for number, place in enumerate(drawn):
             example = self.examples[place]
             every = _WHOLE_EVERY[kind] if example.trained < _LONG else _LONG_WHOLE_EVERY[kind]
-            whole = every is not None and number % every == 0
+            whole = number % every == 0
             yield place, example if whole else example.beginning(_CHOICE)
 
 

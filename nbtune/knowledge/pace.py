@@ -15,6 +15,7 @@ __all__ = ["StopWhenSaid"]
 # A fit may end when so many of the fact examples were right when last seen, then every one of them is, so many of their other
 # forms, and so many of what is retained; what the adapter held before stays whole.
 _SAID, _FORMS, _RETAINED = 0.95, 0.9, 0.9
+_TRIES = 8  # so often may the other forms or what is retained fall short once every fact is said; then the proof has the word
 # It is slow when so many epochs did not bring the loss below this share of the first, and rises when the loss is so
 # many times the least so far (and that it is noise can be ruled out).
 _PATIENCE, _FALLEN, _RISEN, _NOISE = 12, 0.7, 4.0, 0.5
@@ -46,6 +47,7 @@ class StopWhenSaid:
     def __init__(self, loaded: LoadedModel, lesson: Lesson, replayed: int, observer: Observer) -> None:
         self._loaded, self._lesson, self._replayed, self._observer = loaded, lesson, replayed, observer
         self.said = self.rises = False
+        self._tries = 0
 
     @property
     def factor(self) -> float:
@@ -71,11 +73,9 @@ class StopWhenSaid:
             return False
         forms, held = (self._wrong(net, lesson.places(kind)) for kind in ("forms", "retained"))
         lost = sum(place >= len(lesson.examples) - self._replayed for place in held)
-        return (
-            not lost
-            and len(forms) <= (1 - _FORMS) * len(lesson.places("forms"))
-            and len(held) <= (1 - _RETAINED) * len(lesson.places("retained"))
-        )
+        few = len(forms) <= (1 - _FORMS) * len(lesson.places("forms")) and len(held) <= (1 - _RETAINED) * len(lesson.places("retained"))
+        self._tries += not lost
+        return not lost and (few or self._tries > _TRIES)
 
     def _wrong(self, net: Any, places: Sequence[int]) -> list[int]:
         """Return those of some places at which the reply is not the wanted one."""

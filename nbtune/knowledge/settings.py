@@ -42,7 +42,7 @@ class Settings:
     learning_rate: float | None = None
     rank: int | None = None
     batch_size: int = 12
-    forms_per_batch: int = 12
+    forms_per_batch: int = 16
     retained_per_batch: int = 10
     retention: float = 2.0
     narrow: bool = True
