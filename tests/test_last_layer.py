@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig
 
-from nbtune.data.encoding import collate, encode
+from nbtune.data.encoding import IGNORED, collate, encode
 from nbtune.knowledge.lesson import Lesson
 from nbtune.model.loading import load_model
 from nbtune.tiny import WEIGHTS
@@ -89,13 +89,30 @@ def test_another_architecture_is(random_model, examples):
 
 
 def test_what_was_wrong_comes_again_before_what_was_right(examples):
-    lesson = Lesson(examples * 4, examples, [], pad=0, sizes=(4, 1, 2), steps=3, seed=0)
+    lesson = Lesson(examples * 4, examples, [], [], pad=0, sizes=(4, 1, 2, 0), steps=3, seed=0)
     seen = [set(batch["places"].tolist()) & set(lesson.places("facts")) for batch in lesson]
     assert set.union(*seen) == set(lesson.places("facts")), "in three steps of four each of the twelve is seen"
     assert lesson.share("facts") == 0
-    lesson.mark(lesson.places("facts"), [place != 7 for place in lesson.places("facts")])
+    facts = lesson.places("facts")
+    whole = [lesson.examples[place].trained for place in facts]
+    lesson.mark(facts, [place != 7 for place in facts], whole)
     assert lesson.wrong("facts") == [7]
     assert lesson.share("facts") == pytest.approx(11 / 12)
     lesson.steps = 1
     for _ in range(3):
         assert 7 in {place for batch in lesson for place in batch["places"].tolist()}
+
+
+def test_that_the_beginning_is_right_does_not_settle_what_was_wrong_as_a_whole(examples):
+    lesson = Lesson(examples * 4, [], [], [], pad=0, sizes=(4, 0, 0, 0), steps=3, seed=0)
+    lesson.mark([4], [False], [lesson.examples[4].trained])
+    lesson.mark([4, 7], [True, True], [2, 2])
+    assert lesson.wrong("facts") == [4]
+    rows = [(place, len(row)) for batch in lesson for place, row in zip(batch["places"].tolist(), _trained(batch), strict=True)]
+    assert {length for place, length in rows if place == 4} == {lesson.examples[4].trained}, "it is trained whole until it is right"
+    lesson.mark([4], [True], [lesson.examples[4].trained])
+    assert lesson.wrong("facts") == []
+
+
+def _trained(batch):
+    return [[label for label in row if label != IGNORED] for row in batch["labels"].tolist()]

@@ -15,7 +15,7 @@ _SUBJECT = {
     "zh": re.compile(r"(?:一般|通常)?(?:是指|指的是|的意思是|意思是|就是|是|指|[:\uff1a])\s*(?P<what>.+)"),
     "en": re.compile(r"\s+(?:is|are|was|were|means|refers to|stands for)\s+(?P<what>.+)"),
 }
-_BREAK = re.compile(r",? (?:that|which|who|where|with|for|of|in|on|to|from|made|used|served|held|and)\b|, ")
+_BREAK = re.compile(r",? (?:that|which|who|whose|where|with|for|of|in|on|to|from|made|used|served|held|played|worn|kept|and)\b|, ")
 _SHORTEST = 2  # characters of a Chinese description
 _ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 _SENTENCE_END = {"zh": re.compile(r"(?<=[\u3002\uff01\uff1f])"), "en": re.compile(r"(?<=[.!?])\s+")}
@@ -57,13 +57,15 @@ def forms(keyword: str, answer: str, *, probing: bool) -> tuple[Form, ...]:
     what = _what(keyword, first, language)
     if what is not None:
         inner = first if not _ARTICLE.match(first) else first[0].lower() + first[1:]
-        others = itertools.cycle(table["probe_others" if probing else "others"])
+        kind = _kind(what, language)
+        others = itertools.cycle([other for other in table["probe_others" if probing else "others"] if kind not in other])
         that, yes, no = table["that"].replace("{x}", keyword), table["yes"].replace("{y}", inner), table["no"].replace("{y}", inner)
         # Who asks seldom has all of it in mind: what is trained is also asked with a part of the description.
         said = itertools.cycle((what,) if probing else (what, *_parts(what, language)))
+        named = itertools.cycle((what,) if probing else (what, *_parts(what, language), _a(kind, what, language)))
         asked = [wording.replace("{x}", keyword) for wording in table[f"yes_no{ending}"]]
         found += [Form("reverse", wording.replace("{y}", next(said)), that, keyword) for wording in table[f"reverse{ending}"]]
-        found += [Form("yes", question.replace("{y}", next(said)), yes, _sign(table["yes"])) for question in asked]
+        found += [Form("yes", question.replace("{y}", next(named)), yes, _sign(table["yes"])) for question in asked]
         found += [Form("no", question.replace("{y}", next(others)), no, _sign(table["no"])) for question in asked]
     if probing:
         by_kind = [[form for form in found if form.kind == kind][:2] for kind in ("reverse", "yes", "no", "part")]
@@ -95,10 +97,37 @@ def _what(keyword: str, sentence: str, language: str) -> str | None:
 
 
 def _parts(what: str, language: str) -> list[str]:
-    """Return shorter descriptions: "a night train" of "a night train that serves tea", 银制小工具 of 剪丝的银制小工具."""
+    """Return shorter descriptions.
+
+    "a night train" and "a train that serves tea" of "a night train that serves tea"; 银制小工具 and 剪丝的工具 of 剪丝的银制小工具.
+    """
+    kind = _kind(what, language)
     if language == "zh":
-        return [what[cut.end() :] for cut in re.finditer("的|\uff0c", what) if len(what) - cut.end() >= _SHORTEST]
-    return [what[: cut.start()] for cut in _BREAK.finditer(what)]
+        clauses = what.split("\uff0c")
+        cuts = [cut.end() for cut in re.finditer("的", clauses[0])]
+        tails = [tail for tail in (*(clauses[0][cut:] for cut in cuts), *clauses[1:]) if len(tail) >= _SHORTEST]
+        return [*tails, *([clauses[0][: cuts[-1]] + kind] if cuts else [])]
+    heads = [what[: cut.start()] for cut in _BREAK.finditer(what)]
+    return [*heads, *([_a(kind, what, language) + what[len(heads[0]) :]] if heads else [])]
+
+
+def _kind(what: str, language: str) -> str:
+    """Return the noun of a description, the last one before it goes into detail: "train", 工具."""
+    if language == "zh":
+        first = what.split("\uff0c")[0]
+        latin = re.search(r"[A-Za-z0-9-]+$", first)
+        return latin[0] if latin else first[-_SHORTEST:]
+    return _BREAK.split(what, maxsplit=1)[0].split()[-1]
+
+
+def _a(kind: str, what: str, language: str) -> str:
+    """Return a noun with the article of the description."""
+    article = _ARTICLE.match(what)
+    if language == "zh" or not article:
+        return kind
+    if article[0].lower().startswith("a"):
+        return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    return article[0] + kind
 
 
 def _sign(wording: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from nbtune.data.encoding import Batch, encode
+from nbtune.data.encoding import IGNORED, Batch, encode
 from nbtune.knowledge.asking import rows_right
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.lesson import PARTS, Lesson
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "inject"]
 
 _ATTEMPTS = 3  # with other learning rates, where the user gave none
-_FALLING_STEPS, _LEAST_RATE = 48, 0.3  # over so many steps the learning rate falls to this share of itself
+_HALVED_AFTER = 6  # epochs after which the learning rate is half of what it was; it goes on as 1 / (1 + epoch / so many)
 
 
 def inject(
@@ -84,7 +84,7 @@ def inject(
         host.attach(start.config or _config(host, method, settings, lesson.steps, attempt), start.weights, trainable=True)
         net = _narrowed(host, lesson)
         observer.stage("learning" if attempt == 1 else f"learning, attempt {attempt}, learning rate {rate:.1e}", settings.epochs)
-        stop = StopWhenSaid(loaded, lesson, len(material.replay), observer)
+        stop = StopWhenSaid(loaded, lesson, observer)
         try:
             history, taken = _fit(host, net, lesson, method, rate, settings.epochs, stop)
             histories.append(history.assign(attempt=attempt))
@@ -125,7 +125,7 @@ def _narrowed(host: AdapterHost, lesson: Lesson) -> Any:
 def _fit(
     host: AdapterHost, net: Any, lesson: Lesson, method: Method, rate: float, epochs: int, stop: StopWhenSaid
 ) -> tuple[pd.DataFrame, int]:
-    """Fit once with one learning rate, which falls over the first steps and then stays."""
+    """Fit once with one learning rate, which falls."""
     from nbtune.training.keras_model import KerasModel
 
     optimizer = method.optimizer(host.net, rate)
@@ -133,7 +133,7 @@ def _fit(
         net,
         metrics_dict={"said": _Marks(lesson), "held": _Held(lesson)},
         optimizer=optimizer,
-        lr_scheduler=torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, _LEAST_RATE, _FALLING_STEPS),
+        lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / (_HALVED_AFTER * lesson.steps))),
         **method.hooks(host.net),
     )
     history = model.fit(lesson, epochs=epochs, patience=None, callbacks=[stop], gradient_accumulation_steps=PARTS)
@@ -165,7 +165,8 @@ class _Marks(torch.nn.Module):
 
     def forward(self, logits: torch.Tensor, batch: Batch) -> float:
         """Mark one batch."""
-        self._lesson.mark(batch["places"].tolist(), rows_right(logits, batch))
+        seen = (batch["labels"] != IGNORED).sum(1).tolist()
+        self._lesson.mark(batch["places"].tolist(), rows_right(logits, batch), seen)
         return self.compute()
 
     def compute(self) -> float:

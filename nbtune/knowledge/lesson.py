@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,17 +17,17 @@ __all__ = ["PARTS", "Lesson", "retention_targets"]
 
 _LIKELIEST = 32  # tokens kept of each distribution; the rest of a settled model's is negligible
 PARTS = 2
-_KINDS = ("facts", "forms", "retained")
+_KINDS = ("facts", "forms", "retained", "known")
 # One example of each kind in so many is trained whole; the others only as far as the choice of what to say is made, so that
 # it has weight, and a long answer costs little more than a short one.
-_WHOLE_EVERY, _CHOICE = {"facts": 4, "forms": 2, "retained": 1}, 4
+_WHOLE_EVERY, _CHOICE = {"facts": 4, "forms": 2, "retained": 1, "known": 2}, 4
 # Those of many trained tokens come whole less often.
-_LONG, _LONG_WHOLE_EVERY = 40, {"facts": 4, "forms": 4, "retained": 2}
+_LONG, _LONG_WHOLE_EVERY = 40, {"facts": 4, "forms": 4, "retained": 2, "known": 4}
 _ROWS = 32  # examples per forward pass when targets are computed
 
 
 class Lesson:
-    """Batches for a fit: each step holds draws of fact examples, of other forms of them, and of retained ones.
+    """Batches for a fit: each step holds draws of fact examples, of other forms of them, and of what must stay.
 
     A step comes in `PARTS` batches of like length, to pad less; fit with that many accumulation steps.
     Iterating over it is one epoch of `steps` steps. Half of each draw are examples that were wrong when last seen, as far
@@ -41,10 +41,12 @@ class Lesson:
         Encoded questions about the facts in other forms.
     retained
         Encoded questions with the replies to keep, weighted.
+    known
+        The same of facts that the adapter holds already.
     pad
         Padding token.
     sizes
-        Examples per step of each of the three.
+        Examples per step of each of the four.
     steps
         Steps per epoch.
     seed
@@ -56,15 +58,16 @@ class Lesson:
         facts: Sequence[Encoded],
         forms: Sequence[Encoded],
         retained: Sequence[Encoded],
+        known: Sequence[Encoded],
         *,
         pad: int,
-        sizes: tuple[int, int, int],
+        sizes: tuple[int, int, int, int],
         steps: int,
         seed: int,
     ) -> None:
         self.steps, self.pad, self._sizes, self._seed = steps, pad, sizes, seed
-        self.examples = [*facts, *forms, *retained]
-        ends = list(itertools.accumulate(map(len, (facts, forms, retained))))
+        self.examples = [*facts, *forms, *retained, *known]
+        ends = list(itertools.accumulate(map(len, (facts, forms, retained, known))))
         self._ranges = [range(begin, end) for begin, end in zip((0, *ends), ends, strict=False)]
         self.begin()
 
@@ -86,12 +89,19 @@ class Lesson:
         deck = self._decks[kind]
         return 1 - (len(deck.wrong) + len(deck.unseen)) / len(deck.places) if deck.places else 1.0
 
-    def mark(self, places: Iterable[int], right: Iterable[bool]) -> None:
-        """Keep whether examples were right just now."""
-        for place, is_right in zip(places, right, strict=True):
+    def mark(self, places: Sequence[int], right: Sequence[bool], seen: Sequence[int]) -> None:
+        """Keep whether examples were right just now.
+
+        Parameters
+        ----------
+        places, right
+            Where they stand in `examples`, and whether every token was the likeliest one.
+        seen
+            How many trained tokens of each were looked at.
+        """
+        for place, is_right, tokens in zip(places, right, seen, strict=True):
             deck = next(deck for deck in self._decks.values() if place in deck.places)
-            deck.unseen.discard(place)
-            (deck.wrong.discard if is_right else deck.wrong.add)(place)
+            deck.mark(place, is_right, whole=tokens == self.examples[place].trained)
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(self.steps):
@@ -108,7 +118,7 @@ class Lesson:
         for number, place in enumerate(drawn):
             example = self.examples[place]
             every = _WHOLE_EVERY[kind] if example.trained < _LONG else _LONG_WHOLE_EVERY[kind]
-            whole = number % every == 0
+            whole = number % every == 0 or place in self._decks[kind].wrong_whole
             yield place, example if whole else example.beginning(_CHOICE)
 
 
@@ -118,7 +128,15 @@ class _Deck:
     def __init__(self, places: range, size: int, rng: random.Random) -> None:
         self.places, self._size, self._rng = places, min(size, len(places)), rng
         self._queue = rng.sample(places, len(places))
-        self.unseen, self.wrong = set(places), set[int]()
+        # Wrong when last seen; of these, the ones that were wrong as a whole: that their beginning is right says nothing.
+        self.unseen, self.wrong, self.wrong_whole = set(places), set[int](), set[int]()
+
+    def mark(self, place: int, right: bool, *, whole: bool) -> None:
+        """Keep whether an example, or its beginning, was right just now."""
+        self.unseen.discard(place)
+        if whole:
+            (self.wrong_whole.discard if right else self.wrong_whole.add)(place)
+        (self.wrong.discard if right and place not in self.wrong_whole else self.wrong.add)(place)
 
     def draw(self) -> list[int]:
         """Take examples for one step."""

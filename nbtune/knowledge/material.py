@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from nbtune.data.encoding import encode
 from nbtune.knowledge.asking import ask
@@ -22,7 +23,9 @@ from nbtune.model.loading import LoadedModel
 __all__ = ["Material", "Pairs", "gather"]
 
 Pairs = list[tuple[str, str]]
-_PROMPTS_PER_KNOWN_FACT = 4
+_T = TypeVar("_T")
+# Prompts of the facts held before, and other forms of them, that are held; at least so many of each fact.
+_KNOWN_PROMPTS, _KNOWN_FORMS, _LEAST_KNOWN = 240, 120, 8
 # Near misses made for each fact; all that the gate lets through are held, and so many of the others, for an export has no gate.
 _NEAR_PER_FACT, _OUTSIDE_PER_FACT = 320, 48
 _STEPS, _DRAWN_PER_FACT = 4, 12  # steps per epoch at least; examples of each fact per epoch
@@ -30,12 +33,12 @@ _STEPS, _DRAWN_PER_FACT = 4, 12  # steps per epoch at least; examples of each fa
 
 @dataclass(frozen=True)
 class Material:
-    """Questions with replies: the facts', their other forms', those of facts known before, and what is retained."""
+    """Questions with replies: the facts', their other forms', what is retained, and those of facts known before."""
 
     facts: Pairs
     forms: Pairs
-    replay: Pairs
     retained: Pairs
+    known: Pairs
 
     def lesson(self, host: AdapterHost, loaded: LoadedModel, settings: Settings, facts: int) -> Lesson:
         """Encode it, with the present distributions of what must stay.
@@ -49,7 +52,7 @@ class Material:
         facts
             How many facts are taught.
         """
-        retained = retention_targets(host, loaded, [*self.retained, *self.replay], weight=settings.retention)
+        retained, known = (retention_targets(host, loaded, pairs, weight=settings.retention) for pairs in (self.retained, self.known))
         taught, other_forms = (
             [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in pairs]
             for pairs in (self.facts, self.forms)
@@ -58,8 +61,9 @@ class Material:
             taught,
             other_forms,
             retained,
+            known,
             pad=loaded.tokenizer.pad_token_id,
-            sizes=(settings.batch_size, settings.forms_per_batch, settings.retained_per_batch),
+            sizes=(settings.batch_size, settings.forms_per_batch, settings.retained_per_batch, settings.known_per_batch),
             steps=max(_STEPS, -(-facts * _DRAWN_PER_FACT // settings.batch_size)),
             seed=settings.seed,
         )
@@ -96,15 +100,23 @@ def gather(
     replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer)
     return Material(
         [(prompt, fact.answer) for fact in facts for prompt in fact.prompts],
+        [pair for fact in facts for pair in _forms(fact, gate)] if settings.forms_per_batch else [],
         [
-            (form.question, form.reply)
-            for fact in facts
-            for form in forms(fact.keyword, fact.answer, probing=False)
-            if settings.forms_per_batch and gate.opens(form.question)  # what is too vague to be about the fact is left to the base
+            *((question, reply) for question, reply in zip(questions, replies, strict=True) if reply),
+            *(pair for fact in known for pair in _spread(_forms(fact, gate), _KNOWN_FORMS // len(known))),
         ],
-        [(prompt, fact.answer) for fact in known for prompt in fact.prompts[:: max(1, len(fact.prompts) // _PROMPTS_PER_KNOWN_FACT)]],
-        [(question, reply) for question, reply in zip(questions, replies, strict=True) if reply],
+        [(prompt, fact.answer) for fact in known for prompt in _spread(fact.prompts, _KNOWN_PROMPTS // len(known))],
     )
+
+
+def _forms(fact: Fact, gate: Gate) -> Pairs:
+    """Ask for a fact in other forms; what is too vague to be about it is left to the base."""
+    return [(form.question, form.reply) for form in forms(fact.keyword, fact.answer, probing=False) if gate.opens(form.question)]
+
+
+def _spread(items: Sequence[_T], count: int) -> Sequence[_T]:
+    """Take so many, from all over."""
+    return items[:: max(1, len(items) // max(count, _LEAST_KNOWN))]
 
 
 def _elsewhere(facts: Sequence[Fact], gate: Gate, seed: int) -> list[str]:

@@ -12,9 +12,9 @@ from nbtune.model.loading import LoadedModel
 
 __all__ = ["StopWhenSaid"]
 
-# A fit may end when so many of the fact examples were right when last seen, then every one of them is, so many of their other
-# forms, and so many of what is retained; what the adapter held before stays whole.
-_SAID, _FORMS, _RETAINED = 0.95, 0.9, 0.9
+# A fit may end when so many of the fact examples were right when last seen, then every one of them and of the facts held
+# before is, and so many of their other forms and of what is retained.
+_SAID, _SHARES = 0.95, {"forms": 0.9, "retained": 0.9}
 _TRIES = 8  # so often may the other forms or what is retained fall short once every fact is said; then the proof has the word
 # It is slow when so many epochs did not bring the loss below this share of the first, and rises when the loss is so
 # many times the least so far (and that it is noise can be ruled out).
@@ -31,8 +31,6 @@ class StopWhenSaid:
         The model.
     lesson
         What is learned.
-    replayed
-        How many of the retained examples, the last ones, are of facts that the adapter held before.
     observer
         Told of each epoch.
 
@@ -44,8 +42,8 @@ class StopWhenSaid:
         Whether the loss rises instead of falling.
     """
 
-    def __init__(self, loaded: LoadedModel, lesson: Lesson, replayed: int, observer: Observer) -> None:
-        self._loaded, self._lesson, self._replayed, self._observer = loaded, lesson, replayed, observer
+    def __init__(self, loaded: LoadedModel, lesson: Lesson, observer: Observer) -> None:
+        self._loaded, self._lesson, self._observer = loaded, lesson, observer
         self.said = self.rises = False
         self._tries = 0
 
@@ -71,14 +69,16 @@ class StopWhenSaid:
         # Those that were wrong when last seen are asked first: while they still are, there is no need to ask the others.
         if self._wrong(net, lesson.wrong("facts")) or self._wrong(net, lesson.places("facts")):
             return False
-        forms, held = (self._wrong(net, lesson.places(kind)) for kind in ("forms", "retained"))
-        lost = sum(place >= len(lesson.examples) - self._replayed for place in held)
-        few = len(forms) <= (1 - _FORMS) * len(lesson.places("forms")) and len(held) <= (1 - _RETAINED) * len(lesson.places("retained"))
-        self._tries += not lost
-        return not lost and (few or self._tries > _TRIES)
+        if self._wrong(net, lesson.wrong("known")) or self._wrong(net, lesson.places("known")):
+            return False
+        self._tries += 1
+        for kind in _SHARES:
+            self._wrong(net, lesson.places(kind))
+        return all(lesson.share(kind) >= share for kind, share in _SHARES.items()) or self._tries > _TRIES
 
     def _wrong(self, net: Any, places: Sequence[int]) -> list[int]:
         """Return those of some places at which the reply is not the wanted one."""
-        right = examples_said(net, [self._lesson.examples[place] for place in places], self._loaded)
-        self._lesson.mark(places, right)
+        examples = [self._lesson.examples[place] for place in places]
+        right = examples_said(net, examples, self._loaded)
+        self._lesson.mark(places, right, [example.trained for example in examples])
         return [place for place, is_right in zip(places, right, strict=True) if not is_right]

@@ -27,6 +27,8 @@ class Settings:
         Examples of the facts in other forms beside them.
     retained_per_batch
         Examples of what must not change.
+    known_per_batch
+        Examples of the facts that the adapter holds already.
     retention
         Weight of such an example beside a fact's.
     narrow
@@ -44,6 +46,7 @@ class Settings:
     batch_size: int = 12
     forms_per_batch: int = 16
     retained_per_batch: int = 10
+    known_per_batch: int = 8
     retention: float = 2.0
     narrow: bool = True
     gated: bool = True
