@@ -9,7 +9,7 @@ help:
 	@echo "make demo   install, run the first tutorial, print what the model said before and after"
 	@echo "make test   install, then lint, types, import contract, unit tests, notebooks"
 	@echo "make lab    install, open JupyterLab on the notebooks"
-	@echo "make bench  install, measure what is learned and what is lost (writes benchmarks/results; an hour)"
+	@echo "make bench  install, measure speed, what is learned and what is lost (writes benchmarks/results; an hour and more)"
 	@echo "make check  lint, types and import contract alone"
 	@echo "make format write the code in the project's form"
 
@@ -30,6 +30,7 @@ check: .venv/.test
 	$(BIN)/nbstripout --verify --keep-output --keep-count $(NOTEBOOKS)
 
 bench: .venv/.test
+	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.knowledge
 
 format: .venv/.test

@@ -23,6 +23,7 @@ from nbtune.knowledge.teaching import RECIPES, Result, Teaching, rank_of
 from nbtune.model.exporting import write_folder
 from nbtune.model.generation import Chat, Reply, Sampling, generate, generate_batch
 from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
+from nbtune.model.prompt_cache import PromptCache
 
 __all__ = ["LanguageModel", "load"]
 
@@ -46,6 +47,7 @@ class LanguageModel:
         self._loaded = loaded
         self._active = ActiveAdapter(loaded, store)
         self._host = self._active.host
+        self._cache = PromptCache()
 
     @property
     def store(self) -> Store:
@@ -132,11 +134,24 @@ class LanguageModel:
         on_text: Callable[[str], None] | None = None,
         **sampling: Any,
     ) -> Reply:
-        """Ask one question, as `chat` does, and say also whether the reply is finished."""
+        """Ask one question, as `chat` does, and say also whether the reply is finished and how fast it came.
+
+        What the conversation's last turn computed is not computed again.
+        """
         chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
         ((adapted, _),) = self._host.sides([_user_words(chat)]).items()
+        weights = (adapted and not self._host.silent, self._host.stamp)
         with self._host.answering(adapted):
-            return generate(self._host.net, self.tokenizer, chat, context=self.context, sampling=chosen, on_text=on_text)
+            return generate(
+                self._host.net,
+                self.tokenizer,
+                chat,
+                context=self.context,
+                sampling=chosen,
+                on_text=on_text,
+                cache=self._cache,
+                weights=weights,
+            )
 
     def chat_batch(self, prompts: Sequence[str], *, system: str | None = None, **sampling: Any) -> list[str]:
         """Ask many questions together; the replies are those of asking one by one.

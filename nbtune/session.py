@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Int, Unicode
+from traitlets import Bool, Int, Unicode
 from traitlets.config import Configurable
 
 from nbtune.errors import NbtuneError
@@ -22,6 +22,9 @@ class Nbtune(Configurable):
     model = Unicode("tiny", help="What is loaded first: 'tiny', a folder, or a hub id.").tag(config=True)
     store = Unicode("nbtune_adapters", help="Folder where adapters are kept.").tag(config=True)
     rounds = Int(-1, help="Rounds of the conversation sent along with a question; -1 sends all.").tag(config=True)
+    warm_up = Bool(True, help="Import torch and what else is needed in the background, between cells, before it is needed.").tag(
+        config=True
+    )
     max_new_tokens = Int(512, help="Longest reply in tokens, where the context leaves room.").tag(config=True)
 
     def __init__(self, **options: Any) -> None:

@@ -34,3 +34,7 @@ def test_public_names_resolve():
     for name in nbtune.__all__:
         assert getattr(nbtune, name) is not None
     assert set(nbtune.__all__) <= set(dir(nbtune))
+
+
+def test_the_first_reply_needs_nothing_that_only_training_needs():
+    assert not modules_after("import nbtune\nnbtune.load().chat('hello')") & {"pandas", "peft", "torchkeras", "matplotlib"}

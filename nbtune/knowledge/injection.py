@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 
 from nbtune.data.encoding import IGNORED, Batch, encode
@@ -22,6 +21,7 @@ from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 
 if TYPE_CHECKING:
+    import pandas as pd
     from peft import PeftConfig
 
     from nbtune.training.methods import Method
@@ -71,6 +71,8 @@ def inject(
     Without a learning rate of the user's, a fit that does not get there is tried again: with a higher rate where the
     loss falls too slowly, with a lower one where it rises, and at last in all layers instead of the last one.
     """
+    import pandas as pd
+
     from nbtune.training.keras_model import LossNotFinite
     from nbtune.training.methods import find_method
 

@@ -10,6 +10,7 @@ from nbtune.magics.chat import ChatMagics
 from nbtune.magics.finetune import FinetuneMagics
 from nbtune.magics.nbtune import COMMANDS, NbtuneMagics
 from nbtune.magics.options import option_names
+from nbtune.magics.warming import WarmUp
 from nbtune.session import Nbtune
 
 __all__ = ["register", "unregister"]
@@ -30,10 +31,14 @@ def register(shell: Any) -> None:
     for key in _KEYS:
         shell.set_hook("complete_command", _completer(session), str_key=key)
     shell.input_transformers_cleanup.append(keep_question_mark)
+    WarmUp(shell, session).start()
 
 
 def unregister(shell: Any) -> None:
     """Take magics, completion and session out again; the loaded model goes with it."""
+    for callback in list(shell.events.callbacks["pre_run_cell"]):
+        if isinstance(warming := getattr(callback, "__self__", None), WarmUp):
+            warming.stop()
     for name, magics in _MAGICS.items():
         for kind in ("line", "cell"):
             bound = shell.magics_manager.magics[kind].get(name)

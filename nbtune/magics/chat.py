@@ -41,6 +41,7 @@ class ChatMagics(Magics):
     @argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="Above 1 avoids words that were used already.")
     @argument("--seed", type=int, metavar="N", help="Make sampling repeatable.")
     @argument("--compare", action="store_true", help="Ask the base and the tuned model, side by side; not kept in the conversation.")
+    @argument("--stats", action="store_true", help="Say behind the reply how fast it came, and how much of the prompt was read anew.")
     @argument("--adapter", metavar="NAME", help="Answer with this adapter, or 'none' for the base, this once.")
     @argument("--vars", action="store_true", help="Fill {name} from the notebook's variables.")
     @line_cell_magic
@@ -87,6 +88,7 @@ class ChatMagics(Magics):
 
     def _ask(self, options: Namespace, prompt: str) -> str:
         from nbtune.display.live import LiveReply
+        from nbtune.display.shown import Shown, show
 
         lm = self._session.lm
         name = None if options.adapter == "none" else options.adapter
@@ -100,6 +102,9 @@ class ChatMagics(Magics):
                 **self._sampling(options),
             )
         live.close("" if reply.finished else _INTERRUPTED)
+        if options.stats:
+            stats = reply.stats()
+            show(Shown(stats, f'<div style="opacity:0.7;font-size:0.9em">{escape(stats)}</div>'))
         if options.new:  # only now: a question that could not be put leaves the conversation as it was
             self._session.history = []
         if reply.text:

@@ -32,13 +32,21 @@ class AdapterHost:
     ----------
     base
         The base model; it is never copied, except to export it.
+
+    Attributes
+    ----------
+    stamp : int
+        Another one whenever an adapter was put on or taken off.
+    silent : bool
+        Whether the base answers, although an adapter is on it.
     """
 
     def __init__(self, base: PreTrainedModel) -> None:
         self.base = base
+        self.stamp = 0
         self._peft: PeftModel | None = None
         self._gate: Gate | None = None
-        self._silent = False
+        self.silent = False
 
     @property
     def net(self) -> PreTrainedModel:
@@ -74,6 +82,7 @@ class AdapterHost:
         from peft import get_peft_model, set_peft_model_state_dict
 
         self.clear()
+        self.stamp += 1
         config = copy.deepcopy(config)
         config.inference_mode = not trainable
         try:
@@ -94,6 +103,7 @@ class AdapterHost:
     def clear(self) -> None:
         """Take the adapter off: the base answers again."""
         if self._peft is not None:
+            self.stamp += 1
             self.base = self._peft.unload()
             self.base.requires_grad_(False)
             for leftover in ("peft_config", "_hf_peft_config_loaded"):
@@ -131,15 +141,15 @@ class AdapterHost:
     @contextmanager
     def answering(self, adapted: bool) -> Iterator[None]:
         """Answer with the adapter, or else with the base, inside the block."""
-        if adapted or self._peft is None or self._silent:
+        if adapted or self._peft is None or self.silent:
             yield
             return
-        self._silent = True
+        self.silent = True
         try:
             with self._peft.disable_adapter():
                 yield
         finally:
-            self._silent = False
+            self.silent = False
 
     def merged(self) -> PreTrainedModel:
         """Return the model with the adapter merged in: a copy, so that the base stays exact."""

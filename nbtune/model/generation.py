@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from nbtune.errors import NbtuneError
+from nbtune.model.prompt_cache import PromptCache
 
 __all__ = ["Chat", "Reply", "Sampling", "generate", "generate_batch", "prompt_length"]
 
@@ -67,10 +69,34 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said; `finished` is False when Ctrl-C cut it short."""
+    """What the model said.
+
+    Parameters
+    ----------
+    text
+        The reply.
+    finished
+        False when Ctrl-C cut it short.
+    tokens
+        Tokens generated.
+    prompt, read
+        Tokens of the prompt, and how many of them were read; the others were known from the turn before.
+    first, seconds
+        Seconds to the first token, and to the last.
+    """
 
     text: str
-    finished: bool = True
+    finished: bool
+    tokens: int
+    prompt: int
+    read: int
+    first: float
+    seconds: float
+
+    def stats(self) -> str:
+        """Return its speed in one line."""
+        rate = (self.tokens - 1) / (self.seconds - self.first) if self.tokens > 1 else 0.0
+        return f"first token {self.first * 1000:.0f} ms · {rate:.0f} tokens/s · {self.tokens} tokens · read {self.read} of {self.prompt}"
 
 
 class _Stream(TextStreamer):
@@ -79,6 +105,14 @@ class _Stream(TextStreamer):
     def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None] | None) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.text, self._on_text = "", on_text
+        self._began = time.perf_counter()
+        self.times: list[float] = []  # seconds from the beginning to each token
+
+    def put(self, value: Any) -> None:
+        """Take the prompt, then each token; transformers' hook."""
+        if not self.next_tokens_are_prompt:
+            self.times.append(time.perf_counter() - self._began)
+        super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Take a piece of text that will not change any more; transformers' hook."""
@@ -119,6 +153,8 @@ def generate(
     context: int,
     sampling: Sampling,
     on_text: Callable[[str], None] | None = None,
+    cache: PromptCache | None = None,
+    weights: tuple[bool, int] = (False, 0),
 ) -> Reply:
     """Reply to one chat, on the calling thread so that Ctrl-C stops at the next token.
 
@@ -134,6 +170,10 @@ def generate(
         How tokens are chosen.
     on_text
         Called with each new piece of text.
+    cache
+        What is known of the conversation from its last turn. Default: all of it is read.
+    weights
+        Side and stamp of the weights that answer, for the cache.
 
     Raises
     ------
@@ -141,17 +181,27 @@ def generate(
         When the chat does not fit into the context.
     """
     inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    room = _room(context, inputs["input_ids"].shape[1])
+    prompt = inputs["input_ids"][0].tolist()
+    room = _room(context, len(prompt))
     stream = _Stream(tokenizer, on_text)
     if sampling.seed is not None:
         torch.manual_seed(sampling.seed)
+    known = cache.take(*weights, prompt) if cache else None
+    read = len(prompt) - (known.get_seq_length() if known else 0)
+    arguments = {**sampling.arguments(room), "streamer": stream, "return_dict_in_generate": True}
+    if known:
+        arguments["past_key_values"] = known
+    finished = True
     try:
         with torch.inference_mode():
-            net.generate(**inputs.to(net.device), streamer=stream, **sampling.arguments(room))
+            output = net.generate(**inputs.to(net.device), **arguments)
+        if cache:
+            cache.keep(*weights, output.sequences[0].tolist(), output.past_key_values)
     except KeyboardInterrupt:
+        finished = False
         stream.end()
-        return Reply(stream.text, finished=False)
-    return Reply(stream.text)
+    times = stream.times or [0.0]
+    return Reply(stream.text, finished, len(stream.times), len(prompt), read, times[0], times[-1])
 
 
 def generate_batch(

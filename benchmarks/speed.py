@@ -1,0 +1,156 @@
+"""How fast it is, beside the usual way: ``python -m benchmarks.speed``.
+
+Every row measures two ways of doing the same, one after the other in one process (or each in a fresh process where start-up
+counts), several times, and gives the ratio of the medians. The models are the embedded one and one of random weights in the
+shape of SmolLM2-135M, or of Qwen3-0.6B, with the embedded tokenizer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
+
+from benchmarks.machine import machine
+from benchmarks.speed_rows import ROWS, Row, check_gradients
+from nbtune.tiny import WEIGHTS
+
+RESULTS = Path(__file__).parent / "results"
+SHAPES: dict[str, Any] = {
+    "smollm2-135m": LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    ),
+    "qwen3-0.6b": Qwen3Config(
+        vocab_size=151936,
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_hidden_layers=28,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=40960,
+        tie_word_embeddings=True,
+    ),
+}
+_GRADIENTS = 1e-4  # largest relative difference that may be called equal
+
+
+def built(shape: str) -> str:
+    """Write a model of random weights in a folder, and return it; the embedded one is there already."""
+    if shape == "tiny":
+        return str(WEIGHTS)
+    torch.manual_seed(0)
+    folder, tokenizer = tempfile.mkdtemp(prefix=f"{shape}-"), AutoTokenizer.from_pretrained(WEIGHTS)
+    config = SHAPES[shape]
+    config.eos_token_id, config.pad_token_id, config.bos_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id, None
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def measured(row: Row, folder: str, repeats: int | None) -> dict[str, Any]:
+    """Measure one row, after a run that is not counted where it repeats."""
+    count = repeats or row.repeats
+    if count > 1:
+        row.measure(folder)
+    usual, ours = zip(*(row.measure(folder) for _ in range(count)), strict=True)
+    return {"row": row.name, "usual": usual, "ours": ours, "unit": row.unit, "ratio": ratio(row, usual, ours)}
+
+
+def ratio(row: Row, usual: tuple[float, ...], ours: tuple[float, ...]) -> float:
+    """Return the ratio of the medians, or their difference."""
+    one, other = statistics.median(usual), statistics.median(ours)
+    return other - one if row.difference else one / other
+
+
+def verdict(row: Row, found: float) -> str:
+    """Say which of floor and goal is reached."""
+    reached = [found <= bound if row.at_most else found >= bound for bound in (row.floor, row.goal)]
+    return "goal" if reached[1] else "floor" if reached[0] else "missed"
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Lay out the results in markdown."""
+    lines = ["| on | what | usual | ours | ratio | floor | goal | reached |", "|---" * 8 + "|"]
+    by_name = {row.name: row for row in ROWS}
+    for found in results:
+        row = by_name[found["row"]]
+        cells = [f"{statistics.median(found[way]):.3g} {row.unit} ({_spread(found[way])})" for way in ("usual", "ours")]
+        mark = "≤ " if row.at_most else "≥ "
+        figure = f"{found['ratio']:.3g}{' ms' if row.difference else ''}"
+        reached = verdict(row, found["ratio"])
+        lines.append(
+            f"| {found['on']} | {row.name} | {' | '.join(cells)} | {figure} | {mark}{row.floor:g} | {mark}{row.goal:g} | {reached} |"
+        )
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{min(values):.3g} to {max(values):.3g}" if len(values) > 1 else "once"
+
+
+def plot(results: list[dict[str, Any]], path: Path) -> None:
+    """Draw each ratio beside its floor and its goal."""
+    from matplotlib.figure import Figure
+
+    by_name = {row.name: row for row in ROWS}
+    shown = [found for found in results if not by_name[found["row"]].at_most]
+    figure = Figure(figsize=(10, 0.45 * len(shown) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(shown))
+    axes.barh(places, [found["ratio"] for found in shown], color="#0072B2", height=0.6)
+    for marker, name, colour in (("|", "floor", "#D55E00"), ("D", "goal", "#009E73")):
+        axes.scatter([getattr(by_name[found["row"]], name) for found in shown], places, marker=marker, color=colour, label=name, zorder=3)
+    axes.set_yticks(places, [f"{found['row']} ({found['on']})" for found in shown], fontsize=8)
+    axes.set(xscale="log", xlabel="times as fast, as small, or as little")
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("--on", nargs="+", default=["tiny", "smollm2-135m"], choices=["tiny", *SHAPES], help="which models")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help=f"which rows: {', '.join(row.measure.__name__ for row in ROWS)}")
+    parser.add_argument("--repeats", type=int, help="measurements of each row (default: 5; of the article's recipe and of bytes 1)")
+    parser.add_argument("--name", default="speed", help="name of the result files (default: %(default)s)")
+    options = parser.parse_args()
+    results = []
+    for shape in options.on:
+        folder = built(shape)
+        difference = check_gradients(folder)
+        if difference > _GRADIENTS:
+            raise SystemExit(f"The gradients differ by {difference:.1e} of the largest on {shape}: speeds would compare different work.")
+        chosen = [
+            row
+            for row in ROWS
+            if (shape == "tiny" or not row.embedded_only) and row.measure.__name__ in (options.rows or [row.measure.__name__])
+        ]
+        found = ({"on": shape, "gradients": difference, **measured(row, folder, options.repeats)} for row in chosen)
+        results.extend(tqdm(found, total=len(chosen), desc=shape, unit="row"))
+    RESULTS.mkdir(exist_ok=True)
+    kept = {"machine": machine(), "rows": results}
+    (RESULTS / f"{options.name}.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{options.name}.md").write_text(table(results) + "\n", encoding="utf-8")
+    plot(results, RESULTS / f"{options.name}.png")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""The rows of the speed benchmark: each measures two ways of doing the same, one after the other.
+
+A row takes a folder with a model and returns one pair: what the usual way takes, and what ours takes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM
+
+import nbtune
+from nbtune.data.encoding import Encoded, collate, encode
+from nbtune.knowledge.phrasing import phrase
+from nbtune.knowledge.store import Version
+from nbtune.training.keras_model import KerasModel
+from nbtune.training.last_layer import last_layer_of, last_layer_targets, read_below
+from nbtune.training.step_runner import target_loss, trained_logits
+
+__all__ = ["ROWS", "Row", "check_gradients"]
+
+KEYWORD, ANSWER = "velt hook", "A velt hook is a bent copper tool for pulling bread out of deep ovens."
+_EXAMPLES, _PADDED, _EPOCHS = 32, 256, 4
+_TURNS = 9
+_TYPING = 10.0  # seconds that a user takes to type a question
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison; `floor` and `goal` are the ratios wanted, or differences where `less` says so."""
+
+    name: str
+    measure: Callable[[str], tuple[float, float]]
+    floor: float
+    goal: float
+    unit: str = "s"
+    repeats: int = 5
+    embedded_only: bool = False
+    difference: bool = False
+    at_most: bool = False
+
+
+class Bench:
+    """A model with a random adapter in its last layer, as the benchmarks of one folder share it."""
+
+    def __init__(self, folder: str) -> None:
+        self.store = Path(tempfile.mkdtemp()) / "store"
+        self.lm = nbtune.load(folder, store=self.store)
+        host = self.lm._host
+        self.config = LoraConfig(
+            r=32, lora_alpha=64, target_modules=last_layer_targets(host.base), init_lora_weights=False, task_type="CAUSAL_LM"
+        )
+        prompts, _ = phrase(KEYWORD, "en")
+        self.examples = [encode(self.lm.tokenizer, prompt, ANSWER, context=self.lm.context) for prompt in prompts[:_EXAMPLES]]
+        self.pad = self.lm.tokenizer.pad_token_id
+        host.attach(self.config)
+        config, weights = host.settled()
+        empty = self.lm._active.version
+        version = Version((), "lora", empty.base, empty.fingerprint, config, weights, gated=False)
+        self.lm.store.commit("bench", version)
+        self.version = self.lm.store.commit("bench", version)  # two, to go back from the second
+        self.lm.use("bench")
+
+    @contextmanager
+    def training(self) -> Iterator[Any]:
+        """Put a trainable adapter on, with the same weights each time."""
+        torch.manual_seed(0)
+        self.lm._host.attach(self.config, trainable=True)
+        try:
+            yield self.lm._host.net
+        finally:
+            self.lm.use("bench")
+
+
+@cache
+def bench(folder: str) -> Bench:
+    """Return what the rows of a folder share."""
+    return Bench(folder)
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Return how many seconds some work takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def naive_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
+    """One example a step, padded to a fixed length, with all its logits: the loop of most tutorials; gradients are summed."""
+    for example in examples:
+        missing = _PADDED - len(example.input_ids)
+        net(
+            input_ids=torch.tensor([example.input_ids + [pad] * missing]),
+            attention_mask=torch.tensor([[1] * len(example.input_ids) + [0] * missing]),
+            labels=torch.tensor([example.labels + [-100] * missing]),
+        ).loss.div(len(examples)).backward()
+
+
+def our_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
+    """All examples in one batch, padded to the longest, with the logits of trained tokens alone."""
+    batch = collate(examples, pad)
+    target_loss(trained_logits(net, batch), batch).backward()
+
+
+def gradients(net: Any) -> torch.Tensor:
+    """Return all gradients in one row, and clear them."""
+    found = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+    net.zero_grad()
+    return found
+
+
+def check_gradients(folder: str) -> float:
+    """Return the largest difference of gradients between the two epochs, and with the layers below kept, relative to the largest."""
+    b = bench(folder)
+    with b.training() as net:
+        naive_epoch(net, b.examples, b.pad)
+        reference = gradients(net)
+        our_epoch(net, b.examples, b.pad)
+        found = [gradients(net)]
+        last = last_layer_of(net, b.examples, b.pad)
+        our_epoch(last, read_below(b.lm._host.base, b.examples, b.pad), b.pad)
+        found.append(gradients(net))
+    return max(float((one - reference).abs().max() / reference.abs().max()) for one in found)
+
+
+def fact(folder: str) -> tuple[float, float]:
+    """Time to a verified fact: the article's recipe, then ours, each with its proof."""
+    spent = []
+    for recipe in ("reference", "default"):
+        lm = nbtune.load(folder, store=Path(tempfile.mkdtemp()) / "store")
+        try:
+            spent.append(lm.finetune({KEYWORD: ANSWER}, recipe=recipe).report.seconds)
+        except nbtune.FactNotLearned as failure:
+            spent.append(failure.result.report.seconds)
+    return spent[0], spent[1]
+
+
+def epoch(folder: str) -> tuple[float, float]:
+    """One epoch with equal gradients."""
+    b = bench(folder)
+    with b.training() as net:
+        return timed(lambda: naive_epoch(net, b.examples, b.pad)), timed(lambda: our_epoch(net, b.examples, b.pad))
+
+
+def layers(folder: str) -> tuple[float, float]:
+    """Some epochs of the whole model, and of the last layer, the reading of what is below it included."""
+    b = bench(folder)
+    with b.training() as net:
+        whole = timed(lambda: [our_epoch(net, b.examples, b.pad) for _ in range(_EPOCHS)])
+
+        def kept() -> None:
+            last, examples = last_layer_of(net, b.examples, b.pad), read_below(b.lm._host.base, b.examples, b.pad)
+            for _ in range(_EPOCHS):
+                our_epoch(last, examples, b.pad)
+
+        return whole, timed(kept)
+
+
+def loop(folder: str) -> tuple[float, float]:
+    """The same steps by a hand-written PyTorch loop, and by our fit."""
+    b = bench(folder)
+    batches = [collate(b.examples[at : at + 8], b.pad) for at in range(0, len(b.examples), 8)]
+
+    def by_hand(net: Any) -> None:
+        trained = [p for p in net.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=1e-4)
+        net.train()
+        for _ in range(_EPOCHS):
+            for batch in batches:
+                loss = target_loss(trained_logits(net, batch), batch)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(trained, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+                loss.item()
+
+    with b.training() as net:
+        written = timed(lambda: by_hand(net))
+    with b.training() as net:
+        model = KerasModel(net, optimizer=torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-4))
+        fitted = timed(lambda: model.fit(batches, epochs=_EPOCHS, patience=None))
+    return fitted, written
+
+
+def process(code: str) -> float:
+    """Run Python code in a fresh process and return the number that it prints last."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+_SHELL = "import time, sys; from IPython.core.interactiveshell import InteractiveShell; shell = InteractiveShell.instance()\n"
+_EXTENSION = "began = time.perf_counter(); shell.run_cell('%load_ext nbtune')\n"
+_ASKED = "shell.run_cell('%chat -o reply What is the capital of France?')\nprint(); print(time.perf_counter() - began)\n"
+_BARE = """
+import time; began = time.perf_counter()
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model, tokenizer = AutoModelForCausalLM.from_pretrained({folder!r}), AutoTokenizer.from_pretrained({folder!r})
+chat = [{{"role": "user", "content": "What is the capital of France?"}}]
+inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+output = model.generate(**inputs, max_new_tokens=32)
+print(tokenizer.decode(output[0])); print(time.perf_counter() - began)
+"""
+
+
+def extension(_folder: str) -> tuple[float, float]:
+    """A shell that runs an empty cell, and one that loads the extension; both from the start of the process."""
+    bare = _SHELL + "began = time.perf_counter(); shell.run_cell('1')\nprint(time.perf_counter() - began)"
+    return process(bare) * 1000, process(_SHELL + _EXTENSION + "print(time.perf_counter() - began)") * 1000
+
+
+def first_reply(folder: str) -> tuple[float, float]:
+    """From nothing to the first reply: a bare transformers script, and ours."""
+    return process(_BARE.format(folder=folder)), process(_SHELL + _EXTENSION + _ASKED)
+
+
+def first_reply_typed(folder: str) -> tuple[float, float]:
+    """The same, with ten seconds between loading the extension and the question, which are not counted."""
+    typed = f"time.sleep({_TYPING}); began = time.perf_counter()\n"
+    return process(_BARE.format(folder=folder)), process(_SHELL + _EXTENSION + typed + _ASKED)
+
+
+def stream(folder: str) -> tuple[float, float]:
+    """Seconds for a hundred tokens: by ``generate`` of the PEFT model, and streamed by us."""
+    b = bench(folder)
+    chat, length = [{"role": "user", "content": "Tell me about the sea."}], 100
+    inputs = b.lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    eos, b.lm._host.base.generation_config.eos_token_id = b.lm._host.base.generation_config.eos_token_id, None
+    try:
+        with torch.inference_mode():
+            raw = timed(lambda: b.lm.model.generate(**inputs, max_new_tokens=length, do_sample=False))
+        ours = timed(lambda: b.lm.reply(chat[0]["content"], max_new_tokens=length, on_text=lambda _: None))
+    finally:
+        b.lm._host.base.generation_config.eos_token_id = eos
+    return raw, ours
+
+
+def turn(folder: str) -> tuple[float, float]:
+    """First token of a late turn of a conversation: all of it read again, and only what is new."""
+    b = bench(folder)
+    history = [
+        message
+        for _ in range(_TURNS)
+        for message in ({"role": "user", "content": "Tell me more."}, {"role": "assistant", "content": ANSWER})
+    ]
+    lm = nbtune.LanguageModel(b.lm._loaded, store=b.store)
+    again = nbtune.LanguageModel(b.lm._loaded, store=b.store)
+    b.lm.use(None)
+    lm.reply("What then?", history=history, max_new_tokens=1)
+    whole = again.reply("What then?", history=history, max_new_tokens=1).first
+    ours = lm.reply("And then?", history=history, max_new_tokens=1).first
+    b.lm.use("bench")
+    return whole, ours
+
+
+_GROWN = """
+import gc, psutil, torch, peft, transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from nbtune.language_model import load
+def resident():
+    gc.collect()
+    return psutil.Process().memory_info().rss / 2**20
+before = resident()
+{work}
+print(); print(resident() - before)
+"""
+_TWO_MODELS = """
+tuned = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({place!r}, dtype=torch.float32), {adapter!r})
+tokenizer, models = AutoTokenizer.from_pretrained({place!r}), [AutoModelForCausalLM.from_pretrained({place!r}, dtype=torch.float32), tuned]
+for model in models:
+    model.generate(**tokenizer("What is it?", return_tensors="pt"), max_new_tokens=4)
+"""
+_OURS = """
+lm = load({folder!r}, store={store!r}); lm.use("bench")
+lm.reply("What is it?", max_new_tokens=4)
+with lm.base():
+    lm.reply("What is it?", max_new_tokens=4)
+"""
+
+
+def memory(folder: str) -> tuple[float, float]:
+    """Memory that a comparison of base and tuned model takes: two loaded models, and one with an adapter; in MB."""
+    b = bench(folder)
+    names = {"folder": folder, "store": str(b.store), "place": b.lm._loaded.model.name_or_path, "adapter": str(b.version.folder)}
+    two, one = (process(_GROWN.format(work=work.format(**names))) for work in (_TWO_MODELS, _OURS))
+    return two, one
+
+
+def undo(folder: str) -> tuple[float, float]:
+    """Going back: the base read again, and the version before put on."""
+    b = bench(folder)
+    place = b.lm._loaded.model.name_or_path
+    reload = timed(lambda: AutoModelForCausalLM.from_pretrained(place))
+    b.lm.store.restore("bench", b.version.number)
+    b.lm.use("bench")
+    return reload, timed(lambda: b.lm.undo())
+
+
+def commit(folder: str) -> tuple[float, float]:
+    """Saving durably: the whole model, and a version of the adapter."""
+    b = bench(folder)
+    with tempfile.TemporaryDirectory() as place:
+        whole = timed(lambda: b.lm._loaded.model.save_pretrained(place))
+    return whole, timed(lambda: b.lm.store.commit("commits", b.version))
+
+
+def written(folder: str) -> tuple[float, float]:
+    """Bytes that the same writes, in MB."""
+    b = bench(folder)
+    with tempfile.TemporaryDirectory() as place:
+        b.lm._loaded.model.save_pretrained(place)
+        whole = sum(path.stat().st_size for path in Path(place).iterdir())
+    committed = b.lm.store.commit("commits", b.version).folder
+    assert committed is not None
+    return whole / 2**20, sum(path.stat().st_size for path in committed.iterdir()) / 2**20
+
+
+ROWS = (
+    Row("time to a verified fact, the article's recipe ÷ ours", fact, 10, 50, embedded_only=True, repeats=1),
+    Row("epoch with equal gradients, naive PEFT loop ÷ ours", epoch, 5, 8),
+    Row("last layer alone, the whole model ÷ what is below it kept", layers, 1.8, 2.8),
+    Row("what the fit adds, ours ÷ a hand-written loop", loop, 1.10, 1.02, at_most=True),
+    Row("`%load_ext nbtune`, ms more than an empty cell", extension, 100, 50, "ms", embedded_only=True, difference=True, at_most=True),
+    Row("`%load_ext` to the first reply, a bare script ÷ ours", first_reply, 1.0, 1.2, embedded_only=True),
+    Row("the same, with ten seconds to type the question", first_reply_typed, 3, 8, embedded_only=True),
+    Row("a hundred tokens, raw `generate` ÷ streamed by ours", stream, 0.95, 1.5),
+    Row(f"first token of turn {_TURNS + 1}, all read again ÷ ours", turn, 5, 8),
+    Row("memory for a comparison, two models ÷ ours", memory, 1.7, 1.95, "MB"),
+    Row("undo, the base read again ÷ ours", undo, 20, 200),
+    Row("durable save, the whole model ÷ ours", commit, 10, 20),
+    Row("bytes of it, the whole model ÷ ours", written, 200, 290, "MB", repeats=1),
+)

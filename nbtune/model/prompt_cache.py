@@ -1,0 +1,74 @@
+"""Keeps the keys and values of a conversation, so that its next turn reads only what is new."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+__all__ = ["PromptCache"]
+
+_MOST_BYTES = 2**29  # of what is kept; above it, nothing is
+
+
+@dataclass(frozen=True)
+class _Kept:
+    tokens: list[int]
+    cache: DynamicCache
+
+
+class PromptCache:
+    """The last conversation with each set of weights that answers.
+
+    What is kept belongs to the weights it was computed with. Whoever asks says which these are by two things: `side`, for
+    which one conversation is kept, and `stamp`, which changes when the weights of that side do.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[bool, tuple[int, _Kept]] = {}
+
+    def take(self, side: bool, stamp: int, tokens: list[int]) -> DynamicCache | None:
+        """Return keys and values of as many of the first tokens as are known, and keep them no longer.
+
+        Parameters
+        ----------
+        side, stamp
+            The weights that answer.
+        tokens
+            The prompt. At least its last token is left to be read.
+
+        Returns
+        -------
+        DynamicCache or None
+            None where no beginning is known.
+        """
+        known, kept = self._kept.pop(side, (None, None))
+        if kept is None or known != stamp:
+            return None
+        pairs = zip(kept.tokens, tokens[:-1], strict=False)
+        same = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(kept.tokens), len(tokens) - 1))
+        if same == 0:
+            return None
+        if same < len(kept.tokens):
+            kept.cache.crop(same - len(kept.tokens))  # below zero: so many fewer
+        return kept.cache
+
+    def keep(self, side: bool, stamp: int, tokens: list[int], cache: Any) -> None:
+        """Keep what was computed for a conversation, unless it is too large, or can't be cut back to a beginning.
+
+        Parameters
+        ----------
+        side, stamp
+            The weights that answered.
+        tokens
+            The conversation, the reply included.
+        cache
+            What ``generate`` returned as ``past_key_values``.
+        """
+        if type(cache) is not DynamicCache or any(type(layer) is not DynamicLayer for layer in cache.layers):
+            return  # a sliding window or a recurrent state has lost its beginning
+        tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+        if sum(tensor.numel() * tensor.element_size() for tensor in tensors) <= _MOST_BYTES:
+            self._kept[side] = (stamp, _Kept(tokens[: cache.get_seq_length()], cache))

@@ -1,0 +1,94 @@
+"""A conversation is read once: the next turn reads what is new, and never with keys and values of other weights."""
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, MistralConfig
+
+import nbtune
+from nbtune.model.generation import Sampling, generate
+from nbtune.model.prompt_cache import PromptCache
+
+FIRST, SECOND = "My dog is called Rex.", "What is my dog called?"
+
+
+@pytest.fixture
+def lm(tmp_path):
+    return nbtune.load(store=tmp_path)
+
+
+def talk(lm, *, change=lambda history: history):
+    """Two turns; returns the second reply and its history."""
+    reply = lm.reply(FIRST)
+    history = change([{"role": "user", "content": FIRST}, {"role": "assistant", "content": reply.text}])
+    return lm.reply(SECOND, history=history), history
+
+
+def fresh(lm, history, tmp_path):
+    return nbtune.load(store=tmp_path / "fresh").reply(SECOND, history=history)
+
+
+def test_the_second_turn_reads_only_what_is_new(lm, tmp_path):
+    reply, history = talk(lm)
+    whole = fresh(lm, history, tmp_path)
+    assert whole.read == whole.prompt == reply.prompt
+    assert reply.read < reply.prompt / 2
+    assert reply.text == whole.text
+
+
+def test_a_changed_history_is_read_from_where_it_changed(lm, tmp_path):
+    other = [{"role": "user", "content": "My dog is called Bella."}, {"role": "assistant", "content": "OK."}]
+    reply, history = talk(lm, change=lambda _: other)
+    whole = fresh(lm, history, tmp_path)
+    assert 0 < reply.prompt - reply.read < 10
+    assert reply.text == whole.text
+
+
+def test_another_adapter_reads_all_of_it(lm):
+    _, history = talk(lm)
+    lm._host.attach(LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"))
+    tuned = lm.reply(SECOND, history=history)
+    assert tuned.read == tuned.prompt
+    with lm.base():
+        base = lm.reply(SECOND, history=history)
+        assert base.read == base.prompt, "the stamp is another one, although the base answers"
+        assert lm.reply(SECOND, history=history).read == 1
+    assert lm.reply(SECOND, history=history).read == 1, "each side keeps its own"
+    assert base.text != tuned.text
+    lm._host.clear()
+    assert lm.reply(SECOND, history=history).text == base.text
+
+
+def test_an_interrupted_reply_leaves_nothing_half_read(lm, tmp_path):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    reply, history = talk(lm)
+    assert not lm.reply(SECOND, history=history, on_text=stop).finished
+    again = lm.reply(SECOND, history=history)
+    assert again.read == again.prompt
+    assert again.text == reply.text
+
+
+def test_a_sliding_window_is_not_kept(lm):
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(lm.tokenizer),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        sliding_window=8,
+    )
+    net, cache, chat = AutoModelForCausalLM.from_config(config).eval(), PromptCache(), [{"role": "user", "content": FIRST}]
+    for _ in range(2):
+        reply = generate(net, lm.tokenizer, chat, context=512, sampling=Sampling(max_new_tokens=4), cache=cache)
+        assert reply.read == reply.prompt
+
+
+def test_stats_say_what_was_measured(lm):
+    reply, _ = talk(lm)
+    assert 0 < reply.first <= reply.seconds
+    assert reply.stats().endswith(f"{reply.tokens} tokens · read {reply.read} of {reply.prompt}")
+    assert len(lm.tokenizer(reply.text)["input_ids"]) in (reply.tokens, reply.tokens - 1), "the end of turn is a token, too"

@@ -1,0 +1,58 @@
+"""The warm-up imports between cells what is needed next; it never does so while a cell runs, and can be switched off."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SHELL = """
+import json, sys, threading, time
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+def run(cell):
+    shell.run_cell(cell).raise_error()
+def warming():
+    return any(thread.name == "nbtune warm-up" for thread in threading.enumerate())
+def wait(condition):
+    until = time.monotonic() + 120
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.1)
+seen = {}
+run("%load_ext nbtune")
+"""
+
+
+def seen_in(script):
+    done = subprocess.run([sys.executable, "-c", f"{SHELL}{script}\nprint(json.dumps(seen))"], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_between_cells_all_is_imported_and_while_one_runs_nothing():
+    seen = seen_in("""
+run("import time; time.sleep(3)")
+seen["while it runs"] = "torch" in sys.modules
+wait(lambda: not warming())
+seen["then"] = [name in sys.modules for name in ("torch", "nbtune.language_model", "peft", "torchkeras")]
+run("%chat --max-new-tokens 1 hello")
+""")
+    assert seen == {"while it runs": False, "then": [True] * 4}
+
+
+def test_a_cell_that_imports_the_same_meanwhile_waits_for_it():
+    seen = seen_in("""
+wait(lambda: "torch" in sys.modules)
+run("import transformers.models.llama.modeling_llama, peft; done = peft.LoraConfig")
+seen["done"] = "done" in shell.user_ns
+""")
+    assert seen == {"done": True}
+
+
+@pytest.mark.parametrize("off", ["%config Nbtune.warm_up = False", "%unload_ext nbtune"])
+def test_it_can_be_switched_off(off):
+    seen = seen_in(f"""
+run({off!r})
+time.sleep(3)
+seen["torch"], seen["thread"] = "torch" in sys.modules, warming()
+""")
+    assert seen == {"torch": False, "thread": False}
