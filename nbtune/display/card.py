@@ -134,7 +134,7 @@ def _curve(history: pd.DataFrame | None) -> str:
         if column in history:
             right.plot(history["epoch"], history[column], color=colour, linestyle=style, label=label)
     right.set_ylim(0, 1.05)
-    right.set_ylabel("share of tokens")
+    right.set_ylabel("share of examples")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
