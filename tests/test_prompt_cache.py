@@ -46,8 +46,10 @@ def test_a_changed_history_is_read_from_where_it_changed(lm, tmp_path):
 
 def test_another_adapter_reads_all_of_it(lm):
     _, history = talk(lm)
-    lm._host.attach(LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"))
-    tuned = lm.reply(SECOND, history=history)
+    torch.manual_seed(0)
+    # Strong enough that what it says is not what the base says.
+    lm._host.attach(LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"))
+    tuned = lm.reply(SECOND, history=history, max_new_tokens=16)
     assert tuned.read == tuned.prompt
     with lm.base():
         base = lm.reply(SECOND, history=history)
