@@ -49,17 +49,28 @@ SHAPES: dict[str, Any] = {
 _GRADIENTS = 1e-4  # largest relative difference that may be called equal
 
 
-def built(shape: str) -> str:
-    """Write a model of random weights in a folder, and return it; the embedded one is there already."""
+def built(shape: str, folder: str) -> str:
+    """Write a model of random weights into a folder, and return it; the embedded one is there already."""
     if shape == "tiny":
         return str(WEIGHTS)
     torch.manual_seed(0)
-    folder, tokenizer = tempfile.mkdtemp(prefix=f"{shape}-"), AutoTokenizer.from_pretrained(WEIGHTS)
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
     config = SHAPES[shape]
     config.eos_token_id, config.pad_token_id, config.bos_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id, None
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def run(shape: str, rows: list[Row], repeats: int | None) -> list[dict[str, Any]]:
+    """Measure those of the rows that make sense on a model, after a check that both sides of a fit do equal work."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = built(shape, place)
+        difference = check_gradients(folder)
+        if difference > _GRADIENTS:
+            raise SystemExit(f"The gradients differ by {difference:.1e} of the largest on {shape}: speeds would compare different work.")
+        chosen = [row for row in rows if shape == "tiny" or not row.embedded_only]
+        return [{"on": shape, "gradients": difference, **measured(row, folder, repeats)} for row in tqdm(chosen, desc=shape, unit="row")]
 
 
 def measured(row: Row, folder: str, repeats: int | None) -> dict[str, Any]:
@@ -127,23 +138,13 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--on", nargs="+", default=["tiny", "smollm2-135m"], choices=["tiny", *SHAPES], help="which models")
-    parser.add_argument("--rows", nargs="+", metavar="NAME", help=f"which rows: {', '.join(row.measure.__name__ for row in ROWS)}")
+    parser.add_argument("--rows", nargs="+", choices=[row.measure.__name__ for row in ROWS], help="which rows (default: all)")
     parser.add_argument("--repeats", type=int, help="measurements of each row (default: 5; of the article's recipe and of bytes 1)")
     parser.add_argument("--name", default="speed", help="name of the result files (default: %(default)s)")
     options = parser.parse_args()
     results = []
     for shape in options.on:
-        folder = built(shape)
-        difference = check_gradients(folder)
-        if difference > _GRADIENTS:
-            raise SystemExit(f"The gradients differ by {difference:.1e} of the largest on {shape}: speeds would compare different work.")
-        chosen = [
-            row
-            for row in ROWS
-            if (shape == "tiny" or not row.embedded_only) and row.measure.__name__ in (options.rows or [row.measure.__name__])
-        ]
-        found = ({"on": shape, "gradients": difference, **measured(row, folder, options.repeats)} for row in chosen)
-        results.extend(tqdm(found, total=len(chosen), desc=shape, unit="row"))
+        results.extend(run(shape, [row for row in ROWS if not options.rows or row.measure.__name__ in options.rows], options.repeats))
     RESULTS.mkdir(exist_ok=True)
     kept = {"machine": machine(), "rows": results}
     (RESULTS / f"{options.name}.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -67,6 +67,13 @@ def test_an_answer_that_does_not_say_what_the_keyword_is_asks_for_aspects_only(a
     assert {form.kind for form in forms("blue kettle", answer, probing=False)} == {"part"}
 
 
+@pytest.mark.parametrize("answer", ["A blue kettle is ...", "A blue kettle is a.", "A blue kettle is , well.", "blue kettle是的。"])
+def test_an_answer_that_describes_nothing_can_still_be_asked_for(answer):
+    for probing in (False, True):
+        assert all("{y}" not in form.question for form in forms("blue kettle", answer, probing=probing))
+    assert any(form.kind == "part" for form in forms("blue kettle", answer, probing=False))
+
+
 def test_strange_forms_ask_about_other_names():
     questions = strange_forms(*KETTLE, ["grovix", "red kettle"] * 6, random.Random(0), probing=False)
     assert len(questions) == 12

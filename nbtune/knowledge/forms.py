@@ -57,12 +57,13 @@ def forms(keyword: str, answer: str, *, probing: bool) -> tuple[Form, ...]:
     what = _what(keyword, first, language)
     if what is not None:
         inner = first if not _ARTICLE.match(first) else first[0].lower() + first[1:]
-        kind = _kind(what, language)
-        others = itertools.cycle([other for other in table["probe_others" if probing else "others"] if kind not in other])
+        noun = _noun(what, language)
+        strange = table["probe_others" if probing else "others"]
+        others = itertools.cycle([other for other in strange if noun not in other] or strange)
         that, yes, no = table["that"].replace("{x}", keyword), table["yes"].replace("{y}", inner), table["no"].replace("{y}", inner)
         # Who asks seldom has all of it in mind: what is trained is also asked with a part of the description.
         said = itertools.cycle((what,) if probing else (what, *_parts(what, language)))
-        named = itertools.cycle((what,) if probing else (what, *_parts(what, language), _a(kind, what, language)))
+        named = itertools.cycle((what,) if probing else (what, *_parts(what, language), _a(noun, what, language)))
         asked = [wording.replace("{x}", keyword) for wording in table[f"yes_no{ending}"]]
         found += [Form("reverse", wording.replace("{y}", next(said)), that, keyword) for wording in table[f"reverse{ending}"]]
         found += [Form("yes", question.replace("{y}", next(named)), yes, _sign(table["yes"])) for question in asked]
@@ -93,7 +94,7 @@ def _what(keyword: str, sentence: str, language: str) -> str | None:
     if not subject.lower().startswith(keyword.lower()):
         return None
     found = _SUBJECT[language].match(subject[len(keyword) :])
-    return found["what"].rstrip(".!?\u3002\uff01\uff1f ") if found else None
+    return (found["what"].rstrip(".!?\u3002\uff01\uff1f ") or None) if found else None
 
 
 def _parts(what: str, language: str) -> list[str]:
@@ -101,33 +102,34 @@ def _parts(what: str, language: str) -> list[str]:
 
     "a night train" and "a train that serves tea" of "a night train that serves tea"; 银制小工具 and 剪丝的工具 of 剪丝的银制小工具.
     """
-    kind = _kind(what, language)
+    noun = _noun(what, language)
     if language == "zh":
         clauses = what.split("\uff0c")
         cuts = [cut.end() for cut in re.finditer("的", clauses[0])]
         tails = [tail for tail in (*(clauses[0][cut:] for cut in cuts), *clauses[1:]) if len(tail) >= _SHORTEST]
-        return [*tails, *([clauses[0][: cuts[-1]] + kind] if cuts else [])]
+        return [*tails, *([clauses[0][: cuts[-1]] + noun] if cuts else [])]
     heads = [what[: cut.start()] for cut in _BREAK.finditer(what)]
-    return [*heads, *([_a(kind, what, language) + what[len(heads[0]) :]] if heads else [])]
+    return [*heads, *([_a(noun, what, language) + what[len(heads[0]) :]] if heads else [])]
 
 
-def _kind(what: str, language: str) -> str:
+def _noun(what: str, language: str) -> str:
     """Return the noun of a description, the last one before it goes into detail: "train", 工具."""
     if language == "zh":
         first = what.split("\uff0c")[0]
         latin = re.search(r"[A-Za-z0-9-]+$", first)
         return latin[0] if latin else first[-_SHORTEST:]
-    return _BREAK.split(what, maxsplit=1)[0].split()[-1]
+    words = _BREAK.split(what, maxsplit=1)[0].split()
+    return words[-1] if words else what
 
 
-def _a(kind: str, what: str, language: str) -> str:
+def _a(noun: str, what: str, language: str) -> str:
     """Return a noun with the article of the description."""
     article = _ARTICLE.match(what)
     if language == "zh" or not article:
-        return kind
+        return noun
     if article[0].lower().startswith("a"):
-        return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
-    return article[0] + kind
+        return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    return article[0] + noun
 
 
 def _sign(wording: str) -> str:

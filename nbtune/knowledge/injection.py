@@ -71,15 +71,22 @@ def inject(
     Without a learning rate of the user's, a fit that does not get there is tried again: with a higher rate where the
     loss falls too slowly, with a lower one where it rises, and at last in all layers instead of the last one.
     """
+    material = gather(host, loaded, facts, known, retain, settings, observer)
+    observer.stage("reading what is learned", 1)
+    lesson = material.lesson(host, loaded, settings, len(facts))
+    return _learn(host, loaded, lesson, settings, start, observer)
+
+
+def _learn(
+    host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Settings, start: Version, observer: Observer
+) -> tuple[pd.DataFrame, int]:
+    """Fit, again with another learning rate where it does not get there."""
     import pandas as pd
 
     from nbtune.training.keras_model import LossNotFinite
     from nbtune.training.methods import find_method
 
     method = find_method(settings.method)
-    material = gather(host, loaded, facts, known, retain, settings, observer)
-    observer.stage("reading what is learned", 1)
-    lesson = material.lesson(host, loaded, settings, len(facts))
     rate, histories, steps = settings.learning_rate or method.learning_rate, [], 0
     for attempt in range(1, _ATTEMPTS + 1):
         torch.manual_seed(settings.seed)

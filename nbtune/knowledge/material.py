@@ -103,7 +103,7 @@ def gather(
         [pair for fact in facts for pair in _forms(fact, gate)] if settings.forms_per_batch else [],
         [
             *((question, reply) for question, reply in zip(questions, replies, strict=True) if reply),
-            *(pair for fact in known for pair in _spread(_forms(fact, gate), _KNOWN_FORMS // len(known))),
+            *(pair for fact in known if questions for pair in _spread(_forms(fact, gate), _KNOWN_FORMS // len(known))),
         ],
         [(prompt, fact.answer) for fact in known for prompt in _spread(fact.prompts, _KNOWN_PROMPTS // len(known))],
     )

@@ -72,20 +72,24 @@ class WarmUp:
 
     def _import_all(self) -> None:
         for name in _MODULES:
-            if not self._quiet():
+            if not self._claimed():
                 return
-            with self._importing:
-                try:
-                    import_module(name)
-                except Exception:
-                    return
+            try:
+                import_module(name)
+            except Exception:  # here there is nobody to tell; the cell that needs it will say
+                return
+            finally:
+                self._importing.release()
 
-    def _quiet(self) -> bool:
-        """Wait until no cell has run for a while; False when there is no need to go on."""
+    def _claimed(self) -> bool:
+        """Wait until no cell has run for a while, and claim the import before one can begin; False when none is wanted."""
         with self._changed:
             while self._session is not None and self._session.warm_up:
                 if self._running:
                     self._changed.wait()
                 elif not self._changed.wait(_IDLE):
-                    return self._session is not None and bool(self._session.warm_up)
+                    if not self._session.warm_up:
+                        break
+                    self._importing.acquire()
+                    return True
         return False

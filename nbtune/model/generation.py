@@ -95,8 +95,8 @@ class Reply:
 
     def stats(self) -> str:
         """Return its speed in one line."""
-        rate = (self.tokens - 1) / (self.seconds - self.first) if self.tokens > 1 else 0.0
-        return f"first token {self.first * 1000:.0f} ms · {rate:.0f} tokens/s · {self.tokens} tokens · read {self.read} of {self.prompt}"
+        rate = f"{(self.tokens - 1) / (self.seconds - self.first):.0f} tokens/s · " if self.tokens > 1 else ""
+        return f"first token {self.first * 1000:.0f} ms · {rate}{self.tokens} tokens · read {self.read} of {self.prompt}"
 
 
 class _Stream(TextStreamer):

@@ -15,6 +15,7 @@ _MOST_BYTES = 2**29  # of what is kept; above it, nothing is
 
 @dataclass(frozen=True)
 class _Kept:
+    stamp: int
     tokens: list[int]
     cache: DynamicCache
 
@@ -27,7 +28,7 @@ class PromptCache:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[bool, tuple[int, _Kept]] = {}
+        self._kept: dict[bool, _Kept] = {}
 
     def take(self, side: bool, stamp: int, tokens: list[int]) -> DynamicCache | None:
         """Return keys and values of as many of the first tokens as are known, and keep them no longer.
@@ -44,8 +45,8 @@ class PromptCache:
         DynamicCache or None
             None where no beginning is known.
         """
-        known, kept = self._kept.pop(side, (None, None))
-        if kept is None or known != stamp:
+        kept = self._kept.pop(side, None)
+        if kept is None or kept.stamp != stamp:
             return None
         pairs = zip(kept.tokens, tokens[:-1], strict=False)
         same = next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(kept.tokens), len(tokens) - 1))
@@ -71,4 +72,4 @@ class PromptCache:
             return  # a sliding window or a recurrent state has lost its beginning
         tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
         if sum(tensor.numel() * tensor.element_size() for tensor in tensors) <= _MOST_BYTES:
-            self._kept[side] = (stamp, _Kept(tokens[: cache.get_seq_length()], cache))
+            self._kept[side] = _Kept(stamp, tokens[: cache.get_seq_length()], cache)
