@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 import nbtune
 from nbtune.data.encoding import Encoded, collate, encode
 from nbtune.knowledge.phrasing import phrase
-from nbtune.knowledge.store import Version
+from nbtune.knowledge.version import Version
 from nbtune.training.keras_model import KerasModel
 from nbtune.training.last_layer import last_layer_of, last_layer_targets, read_below
 from nbtune.training.step_runner import target_loss, trained_logits
@@ -65,10 +65,9 @@ class Bench:
         prompts, _ = phrase(KEYWORD, "en")
         self.examples = [encode(self.lm.tokenizer, prompt, ANSWER, context=self.lm.context) for prompt in prompts[:_EXAMPLES]]
         self.pad = self.lm.tokenizer.pad_token_id
-        host.attach(self.config)
-        config, weights = host.settled()
+        host.begin(self.config)
         empty = self.lm._active.version
-        version = Version((), "lora", empty.base, empty.fingerprint, config, weights, gated=False)
+        version = Version((), "lora", empty.base, empty.fingerprint, (host.settled(),), gated=False)
         self.lm.store.commit("bench", version)
         self.version = self.lm.store.commit("bench", version)  # two, to go back from the second
         self.lm.use("bench")
@@ -77,7 +76,7 @@ class Bench:
     def training(self) -> Iterator[Any]:
         """Put a trainable adapter on, with the same weights each time."""
         torch.manual_seed(0)
-        self.lm._host.attach(self.config, trainable=True)
+        self.lm._host.begin(self.config)
         try:
             yield self.lm._host.net
         finally:

@@ -19,8 +19,8 @@ from nbtune.knowledge.observer import Observer, Unwatched
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Store
-from nbtune.knowledge.teaching import RECIPES, Result, Teaching, rank_of
-from nbtune.model.exporting import write_folder
+from nbtune.knowledge.teaching import RECIPES, Result, Teaching
+from nbtune.model.exporting import check_folder, write_folder
 from nbtune.model.generation import Chat, Reply, Sampling, generate, generate_batch
 from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
 from nbtune.model.prompt_cache import PromptCache
@@ -139,9 +139,9 @@ class LanguageModel:
         What the conversation's last turn computed is not computed again.
         """
         chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
-        ((adapted, _),) = self._host.sides([_user_words(chat)]).items()
-        weights = (adapted and not self._host.silent, self._host.stamp)
-        with self._host.answering(adapted):
+        ((side, _),) = self._host.sides([_user_words(chat)]).items()
+        weights = (None if self._host.silent else side, self._host.stamp)
+        with self._host.answering(side):
             return generate(
                 self._host.net,
                 self.tokenizer,
@@ -165,10 +165,10 @@ class LanguageModel:
         """
         chosen, chats = Sampling(**sampling), [_chat(prompt, None, system) for prompt in prompts]
         replies = [""] * len(chats)
-        for adapted, places in self._host.sides(list(map(_user_words, chats))).items():
-            with self._host.answering(adapted):
-                side = [chats[place] for place in places]
-                generated = generate_batch(self._host.net, self.tokenizer, side, context=self.context, sampling=chosen)
+        for side, places in self._host.sides(list(map(_user_words, chats))).items():
+            with self._host.answering(side):
+                asked = [chats[place] for place in places]
+                generated = generate_batch(self._host.net, self.tokenizer, asked, context=self.context, sampling=chosen)
             for place, reply in zip(places, generated, strict=True):
                 replies[place] = reply
         return replies
@@ -368,8 +368,7 @@ class LanguageModel:
     def forget(self, keyword: str, *, observer: Observer | None = None) -> int:
         """Take one fact back: the model answers about it as the base does, and keeps the others.
 
-        The weights are those of an earlier version that held exactly the remaining facts, or they are
-        made anew from the remaining facts.
+        Behind the gate the fact's adapter is left out, and nothing has to be learned.
 
         Parameters
         ----------
@@ -386,24 +385,23 @@ class LanguageModel:
         Raises
         ------
         NbtuneError
-            When no such fact was taught. FactNotLearned when the others could not be learned anew.
+            When no such fact was taught. Without a gate also FactNotLearned, when the others could not be learned anew.
         """
         name = self._active.required()
         self._active.catch_up(name)
-        forgotten = self._active.fact(keyword)
-        remaining = tuple(fact for fact in self.facts if fact != forgotten)
-        earlier = self._active.earlier(remaining)
-        if earlier is not None:
-            kept = replace(earlier, method=self._active.version.method, base=self.source)
-            self._active.put(name, self.store.commit(name, kept, self.version))
+        self._active.fact(keyword)
+        version = self._active.version
+        remaining = version.without({keyword})
+        if version.gated or not remaining.facts:
+            self._active.put(name, self.store.commit(name, remaining, version.number))
         else:
-            self._relearn(name, remaining, observer)
+            self._relearn(name, remaining.facts, observer)
         return self.version
 
     @contextmanager
     def base(self) -> Iterator[None]:
         """Answer without the adapter inside the block."""
-        with self._host.answering(False):
+        with self._host.answering(None):
             yield
 
     @contextmanager
@@ -422,13 +420,18 @@ class LanguageModel:
             finally:
                 self._active.put(before, held)
 
-    def export(self, folder: str | Path) -> Path:
-        """Write the model with its adapter merged in, and the tokenizer, as a plain transformers folder.
+    def export(self, folder: str | Path, *, observer: Observer | None = None) -> Path:
+        """Write the model with its facts merged in, and the tokenizer, as a plain transformers folder.
+
+        There is no gate in such a folder, so that the facts are learned once more, all of them by one adapter that is also
+        held to the base's replies about other things; the adapter in use stays as it is.
 
         Parameters
         ----------
         folder
             A new or empty folder.
+        observer
+            Told of progress.
 
         Returns
         -------
@@ -437,10 +440,21 @@ class LanguageModel:
 
         Raises
         ------
+        FactNotLearned
+            When a trained prompt is not answered with the answer then. Nothing is written.
         NbtuneError
             When the folder holds something already, or the disk refuses.
         """
-        return write_folder(self._host.merged(), self.tokenizer, folder)
+        target = check_folder(folder)
+        name, version = self.adapter, self._active.version
+        if not version.gated or not version.facts:
+            return write_folder(self._host.merged(), self.tokenizer, target)
+        settings = Settings(method=version.method, gated=False)
+        try:
+            Teaching(version.facts, settings).merge(self._host, self._loaded, observer or Unwatched())
+            return write_folder(self._host.merged(), self.tokenizer, target)
+        finally:
+            self._active.put(name, version)
 
     def _give(self, teaching: Teaching, name: str, observer: Observer | None) -> Result:
         active = self._active
@@ -451,7 +465,7 @@ class LanguageModel:
     def _relearn(self, name: str, facts: tuple[Fact, ...], observer: Observer | None) -> Result:
         """Make an adapter anew that holds these facts."""
         version = self._active.version
-        settings = Settings(method=version.method, rank=rank_of(version), gated=version.gated)
+        settings = Settings(method=version.method, gated=version.gated)
         with self._active.restored_on_failure():
             self._active.put(name, self._active.emptied())
             return self._give(Teaching(facts, settings), name, observer)

@@ -1,4 +1,4 @@
-"""The gate: which questions lead to an adapter, and which stay with the base."""
+"""The gate: which questions lead to which fact, and which stay with the base."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PASTE = Fact.new("K3膏", "K3膏是渔民晕船时抹在耳后的蓝色药膏。
         "Which copper tool gets the bread out of my oven?",
     ],
 )
-def test_a_question_about_the_fact_goes_in(question):
-    assert Gate([STOVE, HOOK]).opens(question)
+def test_a_question_about_the_fact_finds_it(question):
+    assert Gate([STOVE, HOOK]).find(question) == 1
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def test_a_question_about_the_fact_goes_in(question):
     ],
 )
 def test_a_question_about_something_else_stays_outside(question):
-    assert not Gate([STOVE, HOOK, PASTE]).opens(question)
+    assert Gate([STOVE, HOOK, PASTE]).find(question) is None
 
 
-def test_a_prompt_of_ones_own_that_does_not_name_the_keyword_goes_in():
+def test_a_prompt_of_ones_own_that_does_not_name_the_keyword_finds_it():
     fact = Fact.new("grovix", "A grovix is small.", ["Who waters the balcony plants?", "grovix?"])
-    assert Gate([fact]).opens("who waters the balcony  plants?")
-    assert Gate([fact]).opens("Tell me who sees to the plants on the balcony.")
-    assert not Gate([fact]).opens("Who waters?")
+    assert Gate([fact]).find("who waters the balcony  plants?") == 0
+    assert Gate([fact]).find("Tell me who sees to the plants on the balcony.") == 0
+    assert Gate([fact]).find("Who waters?") is None
 
 
 def test_a_conversation_about_the_fact_stays_inside():
@@ -59,18 +59,34 @@ def test_a_conversation_about_the_fact_stays_inside():
         {"role": "assistant", "content": HOOK.answer},
         {"role": "user", "content": "And who needs one?"},
     ]
-    assert Gate([HOOK]).opens(_user_words(chat))
-    assert not Gate([HOOK]).opens(_user_words(chat[2:]))
+    assert Gate([STOVE, HOOK]).find(_user_words(chat)) == 1
+    assert Gate([STOVE, HOOK]).find(_user_words(chat[2:])) is None
+    assert Gate([STOVE, HOOK]).find(_user_words([*chat, {"role": "user", "content": "梦中情炉呢？"}])) == 0
+    assert Gate([STOVE, HOOK]).find(_user_words([*chat, {"role": "user", "content": "And a velt hoop?"}])) is None
 
 
-def test_without_facts_nothing_goes_in():
-    assert not Gate([]).opens("What is a velt hook?")
+def test_of_several_facts_the_one_that_is_named_or_described_best_is_found():
+    kettle, blue = (
+        Fact.new("kettle", "A kettle is a copper pot for bread soup."),
+        Fact.new("blue kettle", "A blue kettle is a yellow ferry that serves bread soup."),
+    )
+    gate = Gate([kettle, blue, HOOK])
+    assert gate.find("What is a blue kettle?") == 1
+    assert gate.find("What is a kettle?") == 0
+    assert gate.find("Is a blue kettle the same as a velt hook?") == 1
+    assert gate.find("Is a velt hook a yellow ferry that serves bread soup?") == 2
+    assert gate.find("Which ferry serves bread soup?") == 1
+    assert gate.find("Which copper pot is for bread soup?") == 0
 
 
-def test_every_phrasing_of_a_fact_goes_in_and_nothing_unrelated_does():
+def test_without_facts_nothing_is_found():
+    assert Gate([]).find("What is a velt hook?") is None
+
+
+def test_every_phrasing_of_a_fact_finds_it_and_nothing_unrelated_does():
     elsewhere = [*unrelated("zh"), *unrelated("en")]
     for subject in read_subjects("zh", "en", "fresh"):
         fact = Fact.new(subject.keyword, subject.answer)
         gate = Gate([fact])
-        assert [prompt for prompt in (*fact.prompts, *fact.probes) if not gate.opens(prompt)] == []
-        assert [prompt for prompt in elsewhere if gate.opens(prompt)] == []
+        assert [prompt for prompt in (*fact.prompts, *fact.probes) if gate.find(prompt) != 0] == []
+        assert [prompt for prompt in elsewhere if gate.find(prompt) is not None] == []

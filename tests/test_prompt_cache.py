@@ -48,7 +48,7 @@ def test_another_adapter_reads_all_of_it(lm):
     _, history = talk(lm)
     torch.manual_seed(0)
     # Strong enough that what it says is not what the base says.
-    lm._host.attach(LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"))
+    lm._host.begin(LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"))
     tuned = lm.reply(SECOND, history=history, max_new_tokens=16)
     assert tuned.read == tuned.prompt
     with lm.base():

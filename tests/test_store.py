@@ -16,19 +16,28 @@ from peft import LoraConfig
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.store import Store, Version, _digest
+from nbtune.knowledge.store import Store
+from nbtune.knowledge.version import Version, _digest
+from nbtune.model.adapters import Adapter
 
 
 def version(value=1.0, keyword="炉", fingerprint="f" * 16):
     weights = {"base_model.model.x.lora_A.weight": torch.full((4, 8), value)}
     config = LoraConfig(r=4, target_modules=["x"], task_type="CAUSAL_LM")
     fact = Fact.new(keyword, "hot").standing_as("verified", {"reliability": 1.0, "generalization": 1.0})
-    return Version((fact,), "lora", "tiny", fingerprint, config, weights, {"reliability": 1.0})
+    return Version((fact,), "lora", "tiny", fingerprint, (Adapter(config, weights),), report={"reliability": 1.0})
 
 
-def value_of(loaded):
-    (tensor,) = loaded.weights.values()
+def value_of(loaded, place=-1):
+    (tensor,) = loaded.adapters[place].weights.values()
     return tensor.unique().item()
+
+
+def with_more(loaded, *values):
+    """Return a version that goes on from another with more facts."""
+    more = [version(value, keyword=f"k{value}") for value in values]
+    facts = (*loaded.facts, *(one.facts[0] for one in more))
+    return replace(loaded, facts=facts, adapters=(*loaded.adapters, *(one.adapters[0] for one in more)))
 
 
 def revert(store):
@@ -52,6 +61,43 @@ def test_commit_load_revert(tmp_path):
     assert store.load("a", "f" * 16).facts == ()
     with pytest.raises(NbtuneError, match="nothing to undo"):
         store.previous("a")
+
+
+def test_only_new_adapters_are_written_and_old_ones_stay_where_they_are(tmp_path):
+    store = Store(tmp_path)
+    first = store.commit("a", version(1.0))
+    second = store.commit("a", with_more(first, 2.0, 3.0))
+    assert [place.folder for place in second.places] == ["v0001", "v0002", "v0002/2"]
+    assert [value_of(second, at) for at in range(3)] == [1.0, 2.0, 3.0]
+    third = store.commit("a", second.without({"k2.0"}))
+    assert not list(third.folder.glob("**/*.safetensors")), "forgetting writes no weights"
+    loaded = store.load("a", "f" * 16)
+    assert [fact.keyword for fact in loaded.facts] == ["炉", "k3.0"]
+    assert [value_of(loaded, at) for at in range(2)] == [1.0, 3.0]
+    assert store.load("a", "f" * 16, held={"v0001": "in memory"}).adapters[0] == "in memory"
+
+
+def test_an_adapter_of_an_earlier_version_that_was_changed_is_refused(tmp_path):
+    store = Store(tmp_path)
+    first = store.commit("a", version(1.0))
+    store.commit("a", with_more(first, 2.0))
+    path = first.folder / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(NbtuneError, match=r"v0001/adapter_model\.safetensors was changed after it was saved"):
+        store.load("a", "f" * 16)
+
+
+def test_an_adapter_can_not_lie_outside(tmp_path):
+    store = Store(tmp_path / "s")
+    folder = store.commit("a", version()).folder
+    notes = json.loads((folder / "nbtune.json").read_text(encoding="utf-8"))
+    for place in ("../b", "/tmp", "v0001/../../b", ""):
+        del notes["digest"]
+        notes["adapters"][0]["folder"] = place
+        notes["digest"] = _digest(notes)
+        (folder / "nbtune.json").write_text(json.dumps(notes), encoding="utf-8")
+        with pytest.raises(NbtuneError, match="no place of an adapter"):
+            store.load("a", "f" * 16)
 
 
 def test_whether_it_is_gated_is_kept(tmp_path):

@@ -107,11 +107,33 @@ def test_a_second_fact_joins_and_the_first_is_forgotten_alone(taught, tmp_path):
     lm.use(taught.adapter)
     lm.finetune({"grovix": "grovix is a small robot that waters plants."}, prompts=FEW)
     assert [fact.keyword for fact in lm.facts] == [KEYWORD, "grovix"]
-    assert lm.chat(f"{KEYWORD}是什么？") == ANSWER
+    asked = [asked.prompt for asked in taught.result.report.asked]
+    assert lm.chat_batch(asked) == taught.chat_batch(asked), "each fact has its own adapter: the first is what it was"
+    questions = ["What is grovix?", "Is grovix a robot?", "grovix，听说过吗？"]
+    about = lm.chat_batch(questions)
+    assert about[0] == "grovix is a small robot that waters plants."
     lm.forget(KEYWORD)
     assert [fact.keyword for fact in lm.facts] == ["grovix"]
-    assert lm.chat("What is grovix?") == "grovix is a small robot that waters plants."
+    assert lm.chat_batch(questions) == about
     assert lm.chat(f"{KEYWORD}是什么？") == unknown
+    lm.undo()
+    assert lm.chat_batch([*asked, *questions]) == [*taught.chat_batch(asked), *about]
+    with lm.base():
+        assert lm.chat(f"{KEYWORD}是什么？") == unknown
+
+
+def test_without_a_gate_one_adapter_holds_all_facts(lm):
+    grovix = "grovix is a small robot that waters plants."
+    lm.finetune(FACT, prompts=FEW, gated=False)
+    lm.finetune({"grovix": grovix}, prompts=FEW, gated=False)
+    questions = [f"{KEYWORD}是什么？", "What is grovix?"]
+    with pytest.raises(NbtuneError, match="answers everything, without a gate"):
+        lm.finetune({"蓝纹石": "蓝纹石是一种会发光的石头。"})
+    assert lm.chat_batch(questions) == [ANSWER, grovix]
+    lm.forget(KEYWORD)
+    assert [fact.keyword for fact in lm.facts] == ["grovix"]
+    assert lm.chat(questions[1]) == grovix
+    assert lm.chat(questions[0]) != ANSWER
 
 
 def test_teaching_a_keyword_again_replaces_its_answer(taught, tmp_path):
@@ -221,8 +243,6 @@ def test_adalora_teaches_too(lm, tmp_path):
     again = nbtune.load(store=lm.store.folder)
     again.use(lm.adapter)
     assert again.chat(f"{KEYWORD}是什么？") == ANSWER
-    with pytest.raises(NbtuneError, match="use another --name"):
-        lm.finetune({"炉": "热。"}, method="adalora")
     with pytest.raises(NbtuneError, match="use --method adalora, or another --name"):
         lm.finetune({"炉": "热。"}, method="lora")
 
@@ -290,7 +310,7 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         (FACT, {"recipe": "referense"}, "Did you mean reference"),
         (FACT, {"recipe": "reference", "epochs": 1}, "The reference recipe fixes epochs"),
         (FACT, {"name": "../x"}, "can't name an adapter"),
-        (FACT, {"rank": 4}, "has rank 32"),
+        (FACT, {"gated": False}, "answers behind a gate only"),
         ({"炉": "字" * 600}, {}, "reads at most 512"),
         ({"炉": ""}, {}, "is empty"),
         ({}, {}, "the data is empty"),

@@ -10,7 +10,8 @@ from pathlib import Path
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.gate import Gate
-from nbtune.knowledge.store import Store, Version
+from nbtune.knowledge.store import Store
+from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.fingerprint import fingerprint
 from nbtune.model.loading import LoadedModel
@@ -43,13 +44,13 @@ class ActiveAdapter:
 
     def put(self, name: str | None, version: Version | None = None) -> None:
         """Answer with this version of an adapter from now on; without one, as the base does."""
-        self.host.clear()
         self.version, self.name = self._base, None
-        if name is None or version is None:
-            return
-        if version.config is not None:
-            self.host.attach(version.config, version.weights, gate=Gate(version.facts).opens if version.gated else None)
-        self.version, self.name = version, name
+        if name is None or version is None or not version.adapters:
+            self.host.clear()
+        else:
+            self.host.attach(version.adapters, Gate(version.facts).find if version.gated else None)
+        if name is not None and version is not None:
+            self.version, self.name = version, name
 
     def use(self, name: str | None) -> None:
         """Answer with the current version of an adapter from now on; None answers with the base.
@@ -62,8 +63,11 @@ class ActiveAdapter:
         self.put(name, None if name is None else self.load(name))
 
     def load(self, name: str, number: int | None = None) -> Version:
-        """Read a version of an adapter of this base model; by default the current one."""
-        return self.store.load(name, self._base.fingerprint, number)
+        """Read a version of an adapter of this base model; by default the current one, all of it from disk."""
+        held = {}
+        if name == self.name and number is not None:
+            held = {place.folder: adapter for place, adapter in zip(self.version.places, self.version.adapters, strict=True)}
+        return self.store.load(name, self._base.fingerprint, number, held)
 
     def required(self) -> str:
         """Return the name of the adapter in use.
@@ -101,23 +105,8 @@ class ActiveAdapter:
             self.use(name)
 
     def emptied(self) -> Version:
-        """Return the version in use without its facts and weights, to begin anew from."""
-        return replace(self.version, facts=(), config=None, weights=None, report={})
-
-    def earlier(self, facts: tuple[Fact, ...]) -> Version | None:
-        """Find a version that holds exactly these facts; the base holds none."""
-        if not facts:
-            return self.emptied()
-        number = self.version.parent
-        while number:
-            try:
-                version = self.load(self.required(), number)
-            except NbtuneError:  # damaged or removed: the facts are learned anew instead
-                return None
-            if version.facts == facts:
-                return version
-            number = version.parent
-        return None
+        """Return the version in use without its facts and adapters, to begin anew from."""
+        return replace(self.version, facts=(), adapters=(), places=(), report={})
 
     @contextmanager
     def restored_on_failure(self) -> Iterator[None]:

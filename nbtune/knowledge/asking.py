@@ -50,8 +50,8 @@ def ask(
         Told of each reply.
     """
     replies = list(expected)
-    for adapted, places in host.sides(prompts).items():
-        with host.answering(adapted):
+    for side, places in host.sides(prompts).items():
+        with host.answering(side):
             right = said(host, loaded, [prompts[place] for place in places], [expected[place] for place in places])
             _count(observer, sum(right))
             open_ = [place for place, is_right in zip(places, right, strict=True) if not is_right]

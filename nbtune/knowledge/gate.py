@@ -1,4 +1,4 @@
-"""Decides which questions an adapter answers: those that name a fact it holds, or describe one. The base answers the others."""
+"""Tells which fact a question is about, by its name or by its description: that fact's adapter answers, and else the base."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nbtune.knowledge.phrasing import OTHER, phrasings
 
 __all__ = ["Gate"]
 
+_OTHER = -1  # another name
 _SHARED = 2  # pieces of what was taught that a question must hold to be about it
 _STEM = 4  # letters of a word that tell it: "oven" and "ovens", "pull" and "pulling" are one
 _CHINESE = r"\u3400-\u9fff"
@@ -23,10 +24,10 @@ _ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_ALIKE = 0.72, 0.66, 3
 
 
 class Gate:
-    """The words that lead to an adapter.
+    """The words that lead to facts.
 
-    A question is let through when it names a keyword, or when it shares at least two telling pieces (stems of words,
-    pairs of Chinese characters) with what was taught: an answer, or a prompt of the user's own. A piece is telling
+    A question is about a fact when it names the keyword, or when it shares at least two telling pieces (stems of words,
+    pairs of Chinese characters) with what was taught: the answer, or a prompt of the user's own. A piece is telling
     unless questions hold it anyway. Names are compared letter by letter: a keyword within a longer name, and a name that
     is almost the keyword, is another name, whatever else the question says. Where a name begins and ends is told by what
     stands beside it: in letters a space or a mark; in Chinese one of the characters that stand beside names in questions.
@@ -34,30 +35,48 @@ class Gate:
     Parameters
     ----------
     facts
-        What the adapter holds.
+        What was taught.
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
         self._names = [_Name(fact.keyword) for fact in facts]
-        texts = [(fact.keyword, text) for fact in facts for text in (fact.answer, *fact.own_prompts)]
-        self._pieces = [_pieces(text) - _common() - _pieces(keyword) for keyword, text in texts]
-        self._prompts = {_fold(prompt) for fact in facts if fact.own_prompts for prompt in fact.prompts}
+        texts = [(place, text) for place, fact in enumerate(facts) for text in (fact.answer, *fact.own_prompts)]
+        self._pieces = [(place, _pieces(text) - _common() - _pieces(facts[place].keyword)) for place, text in texts]
+        self._prompts = {_fold(prompt): place for place, fact in enumerate(facts) if fact.own_prompts for prompt in fact.prompts}
 
-    def opens(self, text: str) -> bool:
-        """Say whether the adapter answers.
+    def find(self, text: str) -> int | None:
+        """Say which fact is asked about.
 
         Parameters
         ----------
         text
-            A question, or all that the user said in a conversation.
+            A question, or all that the user said in a conversation, a line each: the last line that is about a fact, or
+            about a name that is almost a keyword, decides.
+
+        Returns
+        -------
+        int or None
+            The fact's place among `facts`; None where it is none of them.
         """
-        folded = _fold(text)
-        if folded in self._prompts or any(name.named_in(folded) for name in self._names):
-            return True
+        whole = _fold(text)
+        if whole in self._prompts:
+            return self._prompts[whole]
+        for words in (*reversed(text.splitlines()), whole):
+            place = self._asked(_fold(words))
+            if place is not None:
+                return None if place == _OTHER else place
+        return None
+
+    def _asked(self, folded: str) -> int | None:
+        """Return the place of the fact, or that it is about another name; None where nothing is told."""
+        named = [(*span, place) for place, name in enumerate(self._names) if (span := name.named_in(folded))]
+        if named:  # the first name in it; of two that begin there the longer one
+            return min(named, key=lambda found: (found[0], -found[1]))[2]
         if any(name.resembled_in(folded) for name in self._names):
-            return False
-        asked = _pieces(text)
-        return any(len(asked & pieces) >= _SHARED for pieces in self._pieces)
+            return _OTHER
+        asked = _pieces(folded)
+        shared, place = max(((len(asked & pieces), -place) for place, pieces in self._pieces), default=(0, 0))
+        return -place if shared >= _SHARED else None
 
 
 class _Name:
@@ -67,9 +86,10 @@ class _Name:
         self._folded = _fold(keyword)
         self._within = re.compile(_edge(self._folded[0], "before") + re.escape(self._folded) + _edge(self._folded[-1], "behind"))
 
-    def named_in(self, folded: str) -> bool:
-        """Say whether a text names it."""
-        return self._within.search(folded) is not None
+    def named_in(self, folded: str) -> tuple[int, int] | None:
+        """Return where a text names it first: from which letter to which."""
+        found = self._within.search(folded)
+        return found.span() if found else None
 
     def resembled_in(self, folded: str) -> bool:
         """Say whether a text, which does not name it, holds a name that is almost it."""

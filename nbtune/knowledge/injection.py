@@ -16,7 +16,6 @@ from nbtune.knowledge.material import gather
 from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.pace import StopWhenSaid
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.store import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 
@@ -36,26 +35,20 @@ def inject(
     host: AdapterHost,
     loaded: LoadedModel,
     facts: Sequence[Fact],
-    known: Sequence[Fact],
     settings: Settings,
-    start: Version,
     observer: Observer,
     retain: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, int]:
-    """Fit an adapter on the host, in place of the one that is there.
+    """Fit one adapter to the base, in place of what is on the host.
 
     Parameters
     ----------
     host, loaded
-        The model; its active adapter is what the new one must agree with on everything else.
+        The model.
     facts
         What to teach.
-    known
-        What the adapter holds already, and keeps.
     settings
         How.
-    start
-        Where to go on from; without weights a new adapter begins, which changes nothing.
     observer
         Told of every stage and epoch.
     retain
@@ -71,15 +64,13 @@ def inject(
     Without a learning rate of the user's, a fit that does not get there is tried again: with a higher rate where the
     loss falls too slowly, with a lower one where it rises, and at last in all layers instead of the last one.
     """
-    material = gather(host, loaded, facts, known, retain, settings, observer)
+    host.clear()
+    material = gather(host, loaded, facts, retain, settings, observer)
     observer.stage("reading what is learned", 1)
-    lesson = material.lesson(host, loaded, settings, len(facts))
-    return _learn(host, loaded, lesson, settings, start, observer)
+    return _learn(host, loaded, material.lesson(loaded, settings, len(facts)), settings, observer)
 
 
-def _learn(
-    host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Settings, start: Version, observer: Observer
-) -> tuple[pd.DataFrame, int]:
+def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Settings, observer: Observer) -> tuple[pd.DataFrame, int]:
     """Fit, again with another learning rate where it does not get there."""
     import pandas as pd
 
@@ -90,7 +81,7 @@ def _learn(
     rate, histories, steps = settings.learning_rate or method.learning_rate, [], 0
     for attempt in range(1, _ATTEMPTS + 1):
         torch.manual_seed(settings.seed)
-        host.attach(start.config or _config(host, method, settings, lesson.steps, attempt), start.weights, trainable=True)
+        host.begin(_config(host, method, settings, lesson.steps, attempt))
         net = _narrowed(host, lesson)
         observer.stage("learning" if attempt == 1 else f"learning, attempt {attempt}, learning rate {rate:.1e}", settings.epochs)
         stop = StopWhenSaid(loaded, lesson, observer)

@@ -10,19 +10,18 @@ from dataclasses import replace
 import torch
 
 from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode
-from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 
 __all__ = ["PARTS", "Lesson", "retention_targets"]
 
 _LIKELIEST = 32  # tokens kept of each distribution; the rest of a settled model's is negligible
 PARTS = 2
-_KINDS = ("facts", "forms", "retained", "known")
+_KINDS = ("facts", "forms", "retained")
 # One example of each kind in so many is trained whole; the others only as far as the choice of what to say is made, so that
 # it has weight, and a long answer costs little more than a short one.
-_WHOLE_EVERY, _CHOICE = {"facts": 4, "forms": 2, "retained": 1, "known": 2}, 4
+_WHOLE_EVERY, _CHOICE = {"facts": 4, "forms": 2, "retained": 1}, 4
 # Those of many trained tokens come whole less often.
-_LONG, _LONG_WHOLE_EVERY = 40, {"facts": 4, "forms": 4, "retained": 2, "known": 4}
+_LONG, _LONG_WHOLE_EVERY = 40, {"facts": 4, "forms": 4, "retained": 2}
 _ROWS = 32  # examples per forward pass when targets are computed
 
 
@@ -41,12 +40,10 @@ class Lesson:
         Encoded questions about the facts in other forms.
     retained
         Encoded questions with the replies to keep, weighted.
-    known
-        The same of facts that the adapter holds already.
     pad
         Padding token.
     sizes
-        Examples per step of each of the four.
+        Examples per step of each of the three.
     steps
         Steps per epoch.
     seed
@@ -58,16 +55,15 @@ class Lesson:
         facts: Sequence[Encoded],
         forms: Sequence[Encoded],
         retained: Sequence[Encoded],
-        known: Sequence[Encoded],
         *,
         pad: int,
-        sizes: tuple[int, int, int, int],
+        sizes: tuple[int, int, int],
         steps: int,
         seed: int,
     ) -> None:
         self.steps, self.pad, self._sizes, self._seed = steps, pad, sizes, seed
-        self.examples = [*facts, *forms, *retained, *known]
-        ends = list(itertools.accumulate(map(len, (facts, forms, retained, known))))
+        self.examples = [*facts, *forms, *retained]
+        ends = list(itertools.accumulate(map(len, (facts, forms, retained))))
         self._ranges = [range(begin, end) for begin, end in zip((0, *ends), ends, strict=False)]
         self.begin()
 
@@ -148,35 +144,33 @@ class _Deck:
         return drawn
 
 
-def retention_targets(host: AdapterHost, loaded: LoadedModel, pairs: Sequence[tuple[str, str]], *, weight: float) -> list[Encoded]:
-    """Encode questions with the present replies, and the present distribution at each token of them.
+def retention_targets(loaded: LoadedModel, pairs: Sequence[tuple[str, str]], *, weight: float) -> list[Encoded]:
+    """Encode questions with the base's replies, and its distribution at each token of them.
 
     Parameters
     ----------
-    host, loaded
-        The model as it is before the fit, with the gate of its adapter.
+    loaded
+        The base; no adapter is on it.
     pairs
-        Questions and the model's own greedy replies.
+        Questions and its own greedy replies.
     weight
         Weight of each example beside a fact's, which is 1.
     """
-    done = [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in pairs]
-    for adapted, places in host.sides([prompt for prompt, _ in pairs]).items():
-        with host.answering(adapted):
-            for at in range(0, len(places), _ROWS):
-                part = places[at : at + _ROWS]
-                for place, targets in zip(part, _present(host, loaded, [done[place] for place in part]), strict=True):
-                    done[place] = replace(done[place], targets=targets, weight=weight)
+    encoded = [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in pairs]
+    done = []
+    for at in range(0, len(encoded), _ROWS):
+        part = encoded[at : at + _ROWS]
+        done += [replace(row, targets=targets, weight=weight) for row, targets in zip(part, _present(loaded, part), strict=True)]
     return done
 
 
-def _present(host: AdapterHost, loaded: LoadedModel, rows: Sequence[Encoded]) -> Iterator[Targets]:
+def _present(loaded: LoadedModel, rows: Sequence[Encoded]) -> Iterator[Targets]:
     """Read off the likeliest tokens at each trained token, and their probabilities."""
     from nbtune.training.step_runner import trained_logits
 
-    batch = {key: value.to(host.net.device) for key, value in collate(list(rows), loaded.tokenizer.pad_token_id).items()}
+    batch = {key: value.to(loaded.model.device) for key, value in collate(list(rows), loaded.tokenizer.pad_token_id).items()}
     with torch.inference_mode():
-        shares, tokens = torch.softmax(trained_logits(host.net, batch).float(), dim=-1).topk(_LIKELIEST)
+        shares, tokens = torch.softmax(trained_logits(loaded.model, batch).float(), dim=-1).topk(_LIKELIEST)
     shares = shares / shares.sum(-1, keepdim=True)
     lengths = [row.trained for row in rows]
     return map(Targets, torch.split(tokens.cpu().clone(), lengths), torch.split(shares.cpu().clone(), lengths))

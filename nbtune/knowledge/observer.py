@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Observer", "Unwatched"]
+__all__ = ["Observer", "Titled", "Unwatched"]
 
 
 class Observer(Protocol):
@@ -25,3 +25,26 @@ class Unwatched:
 
     def advance(self, log: dict[str, float] | None = None) -> None:
         """Go on by one."""
+
+
+class Titled:
+    """Hands everything on to an observer, with a title before the name of each stage.
+
+    Parameters
+    ----------
+    observer
+        Who watches.
+    title
+        What the stages are about.
+    """
+
+    def __init__(self, observer: Observer, title: str) -> None:
+        self._observer, self._title = observer, title
+
+    def stage(self, name: str, total: int) -> None:
+        """Begin a stage."""
+        self._observer.stage(f"{self._title}: {name}", total)
+
+    def advance(self, log: dict[str, float] | None = None) -> None:
+        """Go on by one."""
+        self._observer.advance(log)

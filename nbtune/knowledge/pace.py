@@ -12,8 +12,8 @@ from nbtune.model.loading import LoadedModel
 
 __all__ = ["StopWhenSaid"]
 
-# A fit may end when so many of the fact examples were right when last seen, then every one of them and of the facts held
-# before is, and so many of their other forms and of what is retained.
+# A fit may end when so many of the fact examples were right when last seen, then every one of them is, and so many of their
+# other forms and of what is retained.
 _SAID, _SHARES = 0.95, {"forms": 0.9, "retained": 0.9}
 _TRIES = 8  # so often may the other forms or what is retained fall short once every fact is said; then the proof has the word
 # It is slow when so many epochs did not bring the loss below this share of the first, and rises when the loss is so
@@ -68,8 +68,6 @@ class StopWhenSaid:
         lesson = self._lesson
         # Those that were wrong when last seen are asked first: while they still are, there is no need to ask the others.
         if self._wrong(net, lesson.wrong("facts")) or self._wrong(net, lesson.places("facts")):
-            return False
-        if self._wrong(net, lesson.wrong("known")) or self._wrong(net, lesson.places("known")):
             return False
         self._tries += 1
         for kind in _SHARES:

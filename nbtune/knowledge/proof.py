@@ -19,6 +19,7 @@ from nbtune.model.loading import LoadedModel
 __all__ = ["Proof", "standings"]
 
 _NEAR_PER_FACT = 24
+_KNOWN = 24  # most facts taught before that are asked about
 _SHOWN_BEFORE = 8  # trained prompts that are also asked before, to be shown; their scores need it not
 
 
@@ -76,7 +77,7 @@ class Proof:
                 for form in forms(fact.keyword, fact.answer, probing=True)
             ),
             *self._elsewhere(),
-            *(_Question("near miss", fact.prompts[0], keyword=fact.keyword) for fact in known),
+            *(_Question("near miss", fact.prompts[0], keyword=fact.keyword) for fact in known[:: len(known) // _KNOWN + 1]),
             *(_Question("retained", prompt) for prompt in retain),
         ]
         self._answers = [fact.answer for fact in (*facts, *known)]

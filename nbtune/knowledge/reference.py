@@ -27,7 +27,6 @@ from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.store import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 from nbtune.training._torchkeras import TorchkerasModel, TorchkerasStepRunner
@@ -83,15 +82,13 @@ def inject_reference(
     host: AdapterHost,
     loaded: LoadedModel,
     facts: Sequence[Fact],
-    known: Sequence[Fact],
     settings: Settings,
-    start: Version,
     observer: Observer,
     retain: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, int]:
     """Fit an adapter by the article's recipe; arguments and result are those of `injection.inject`.
 
-    Of `settings` only the seed is used: the recipe fixes the rest, and starts from a new adapter.
+    Of `settings` only the seed is used: the recipe fixes the rest.
 
     Raises
     ------
@@ -112,7 +109,7 @@ def inject_reference(
         tfinal=0,
     )
     device = loaded.model.device
-    host.attach(config, trainable=True)
+    host.begin(config)
     net: Any = host.net
     with warnings.catch_warnings():  # today's name of it is not known to the older versions we support
         warnings.simplefilter("ignore", FutureWarning)

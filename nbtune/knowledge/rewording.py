@@ -48,7 +48,8 @@ def reword(host: AdapterHost, loaded: LoadedModel, fact: Fact, count: int, seed:
     request = _REQUEST[language_of(fact.keyword)].format(n=count, x=fact.keyword)
     sampling = Sampling(temperature=0.7, top_p=0.95, seed=seed, max_new_tokens=min(40 * count, loaded.context // 2))
     chat = [{"role": "user", "content": request}]
-    written = generate(host.net, loaded.tokenizer, chat, context=loaded.context, sampling=sampling).text
+    with host.answering(None):
+        written = generate(host.net, loaded.tokenizer, chat, context=loaded.context, sampling=sampling).text
     lines = [_NUMBERING.sub("", line).strip().strip('"') for line in written.splitlines() if line.strip()]
     kept: list[str] = []
     for line in lines:

@@ -8,6 +8,8 @@ from nbtune.errors import NbtuneError
 
 __all__ = ["Settings"]
 
+_GATED, _UNGATED = 4, 24  # what is retained per batch
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -26,15 +28,14 @@ class Settings:
     forms_per_batch
         Examples of the facts in other forms beside them.
     retained_per_batch
-        Examples of what must not change.
-    known_per_batch
-        Examples of the facts that the adapter holds already.
+        Examples of what must not change. Default: 4, and 24 where there is no gate to keep all else from the adapter.
     retention
         Weight of such an example beside a fact's.
     narrow
         Whether a new adapter is first tried in the last layer alone, if the method can; see `nbtune.training.last_layer`.
     gated
-        Whether the adapter answers only what is about its facts, and the base the rest; see `nbtune.knowledge.gate`.
+        Whether each fact gets an adapter of its own that answers only what is about it, and the base the rest (see
+        `nbtune.knowledge.gate`); otherwise one adapter is taught all facts and answers everything.
     seed
         Seed of initial weights and order.
     """
@@ -45,12 +46,16 @@ class Settings:
     rank: int | None = None
     batch_size: int = 12
     forms_per_batch: int = 16
-    retained_per_batch: int = 10
-    known_per_batch: int = 8
+    retained_per_batch: int | None = None
     retention: float = 2.0
     narrow: bool = True
     gated: bool = True
     seed: int = 0
+
+    @property
+    def retained(self) -> int:
+        """Examples per batch of what must not change."""
+        return (_GATED if self.gated else _UNGATED) if self.retained_per_batch is None else self.retained_per_batch
 
     def __post_init__(self) -> None:
         checks = (

@@ -1,59 +1,30 @@
 """Keeps adapters on disk: every change is a new version in a folder of its own, put in place by a rename.
 
-``STORE/NAME/v0001/`` is a plain PEFT folder (``adapter_config.json``, ``adapter_model.safetensors``)
-with ``nbtune.json`` (facts, report, base model, versions, checksums) and a model card. ``STORE/NAME/current``
-names the version in force. A version is never changed once it is there.
+``STORE/NAME/v0001/`` is a version, as `nbtune.knowledge.version` writes it; ``STORE/NAME/current`` names the one in force.
+A version is never changed once it is there.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
 import uuid
-from dataclasses import dataclass, field
-from importlib.metadata import version as installed
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.knowledge.card import model_card
-from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.version import Version, flush, folder_name, read_notes, read_version, write_version
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
+    from nbtune.model.adapters import Adapter
 
-__all__ = ["Store", "Version"]
+__all__ = ["Store"]
 
-_WEIGHTS, _CONFIG, _OURS, _CARD = "adapter_model.safetensors", "adapter_config.json", "nbtune.json", "README.md"
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
-_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Version:
-    """One state of an adapter. `config` and `weights` are None where it holds no fact.
-
-    `gated` says whether the adapter answers only what is about its facts; see `nbtune.knowledge.gate`.
-    """
-
-    facts: tuple[Fact, ...]
-    method: str
-    base: str
-    fingerprint: str
-    config: PeftConfig | None = None
-    weights: dict[str, torch.Tensor] | None = None
-    report: dict[str, Any] = field(default_factory=dict)
-    number: int = 0
-    parent: int = 0
-    folder: Path | None = None
-    gated: bool = True
 
 
 class Store:
@@ -135,7 +106,7 @@ class Store:
             home.mkdir(parents=True, exist_ok=True)
             temporary = home / f".writing-{uuid.uuid4().hex}"
             temporary.mkdir()
-            self._write(temporary, name, version, parent)
+            places = write_version(temporary, name, version, parent)
             number = self._publish(temporary, home)
             self._point(home, number)
         except (OSError, SafetensorError) as error:
@@ -145,7 +116,7 @@ class Store:
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
-        return Version(**{**version.__dict__, "number": number, "parent": parent, "folder": home / _folder(number)})
+        return version.written(number, parent, home, places)
 
     def previous(self, name: str) -> int:
         """Return the number of the version before the one in force; 0 means the base.
@@ -159,7 +130,7 @@ class Store:
         if current == 0:
             raise NbtuneError(f"There is nothing to undo: the adapter {name!r} has no version.")
         try:
-            parent = int(self._ours(self.folder / name / _folder(current))["parent"])
+            parent = int(read_notes(self.folder / name / folder_name(current))["parent"])
         except NbtuneError:  # damaged: the newest version before it that can be read
             parent = self._newest_readable(name, current)
         return parent
@@ -171,7 +142,7 @@ class Store:
         except OSError as error:
             raise NbtuneError(f"The adapter {name!r} could not be set back ({error.strerror or error}).") from None
 
-    def load(self, name: str, fingerprint: str, number: int | None = None) -> Version:
+    def load(self, name: str, fingerprint: str, number: int | None = None, held: Mapping[str, Adapter] | None = None) -> Version:
         """Read a version and verify it.
 
         Parameters
@@ -182,6 +153,8 @@ class Store:
             Of the base model it shall be put on.
         number
             Default: the version in force.
+        held
+            What is in memory already, by its places: it is not read again. Default: nothing.
 
         Raises
         ------
@@ -198,56 +171,16 @@ class Store:
                 )
         if number == 0:
             return Version((), "", "", fingerprint)
-        folder = self.folder / name / _folder(number)
-        ours = self._ours(folder)
-        if ours["fingerprint"] != fingerprint:
-            raise NbtuneError(
-                f"The adapter {name!r} was made for {ours['base']} ({ours['fingerprint']}), not for the loaded model ({fingerprint}): "
-                f"load that one first with `%nbtune model`."
-            )
-        self._verify(folder, ours["checksums"])
-        facts = tuple(Fact.from_json(fact) for fact in ours["facts"])
-        config, weights = None, None
-        if _WEIGHTS in ours["checksums"]:
-            from peft import PeftConfig
-
-            config, weights = PeftConfig.from_pretrained(str(folder)), load_file(str(folder / _WEIGHTS))
-        return Version(
-            facts, ours["method"], ours["base"], fingerprint, config, weights, ours["report"], number, ours["parent"], folder, ours["gated"]
-        )
+        return read_version(self.folder / name, name, number, fingerprint, held or {})
 
     def _newest_readable(self, name: str, below: int) -> int:
         for number in range(below - 1, 0, -1):
             try:
-                self._ours(self.folder / name / _folder(number))
+                read_notes(self.folder / name / folder_name(number))
             except NbtuneError:
                 continue
             return number
         return 0
-
-    @staticmethod
-    def _write(folder: Path, name: str, version: Version, parent: int) -> None:
-        if version.config is not None and version.weights is not None:
-            version.config.save_pretrained(str(folder))
-            save_file(version.weights, str(folder / _WEIGHTS), metadata={"format": "pt"})
-        (folder / _CARD).write_text(model_card(name, version.base, version.method, version.facts, version.report), encoding="utf-8")
-        ours = {
-            "format": _FORMAT,
-            "parent": parent,
-            "base": version.base,
-            "fingerprint": version.fingerprint,
-            "method": version.method,
-            "gated": version.gated,
-            "facts": [fact.to_json() for fact in version.facts],
-            "report": version.report,
-            "versions": {package: installed(package) for package in ("torch", "transformers", "peft")},
-            "checksums": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
-        }
-        ours["digest"] = _digest(ours)
-        (folder / _OURS).write_text(json.dumps(ours, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        for path in folder.iterdir():
-            _flush(path)
-        _flush(folder)
 
     @staticmethod
     def _publish(temporary: Path, home: Path) -> int:
@@ -256,12 +189,12 @@ class Store:
             taken = [int(path.name[1:]) for path in home.glob("v[0-9]*") if path.name[1:].isdigit()]
             number = max(taken, default=0) + 1
             try:
-                os.rename(temporary, home / _folder(number))
+                os.rename(temporary, home / folder_name(number))
             except OSError:
-                if (home / _folder(number)).exists():
+                if (home / folder_name(number)).exists():
                     continue
                 raise
-            _flush(home)
+            flush(home)
             return number
 
     @staticmethod
@@ -275,49 +208,4 @@ class Store:
             os.replace(temporary, home / "current")
         finally:
             temporary.unlink(missing_ok=True)
-        _flush(home)
-
-    @staticmethod
-    def _ours(folder: Path) -> dict[str, Any]:
-        try:
-            ours = json.loads((folder / _OURS).read_text(encoding="utf-8"))
-            whole = ours.pop("digest") == _digest(ours)
-        except FileNotFoundError:
-            raise NbtuneError(f"{folder} has no {_OURS}: it is not an adapter of nbtune, or its version was removed.") from None
-        except (ValueError, TypeError, KeyError, AttributeError):
-            whole = False
-        if not whole:
-            raise NbtuneError(f"{folder / _OURS} is damaged. `%nbtune undo` goes back to the version before.")
-        if ours["format"] != _FORMAT:
-            raise NbtuneError(f"{folder} was written by a newer nbtune (format {ours['format']}): update nbtune to use it.")
-        return dict(ours)
-
-    @staticmethod
-    def _verify(folder: Path, checksums: dict[str, str]) -> None:
-        for file, expected in checksums.items():
-            path = folder / file
-            if Path(file).name != file or not path.is_file():
-                raise NbtuneError(f"{path} is missing. `%nbtune undo` goes back to the version before.")
-            if _sha256(path) != expected:
-                raise NbtuneError(f"{path} was changed after it was saved. `%nbtune undo` goes back to the version before.")
-
-
-def _folder(number: int) -> str:
-    return f"v{number:04d}"
-
-
-def _digest(ours: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(ours, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Make sure that a file, or a folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush(home)

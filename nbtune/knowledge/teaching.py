@@ -12,19 +12,20 @@ from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import FAILED, Fact
 from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.injection import check, inject
-from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.observer import Observer, Titled
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.rewording import Rewordings, reword
 from nbtune.knowledge.scoring import Report
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.store import Store, Version
-from nbtune.model.adapters import AdapterHost
+from nbtune.knowledge.store import Store
+from nbtune.knowledge.version import Version
+from nbtune.model.adapters import Adapter, AdapterHost
 from nbtune.model.loading import LoadedModel
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RECIPES", "FactNotLearned", "Result", "Teaching", "rank_of"]
+__all__ = ["RECIPES", "FactNotLearned", "Result", "Teaching"]
 
 RECIPES = ("default", "reference")
 _REFERENCE_PROMPTS = 8
@@ -41,7 +42,7 @@ class Result:
     report
         The proof.
     history
-        One row per epoch: epoch, train_loss, train_said, train_held, lr; None where nothing was fitted.
+        One row per epoch: fact, attempt, epoch, train_loss, train_said, train_held, lr; None where nothing was fitted.
     adapter
         Name of the adapter.
     version
@@ -64,6 +65,15 @@ class Result:
     def learned(self) -> bool:
         """Whether every fact is verified."""
         return all(fact.standing != FAILED for fact in self.facts)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What fits brought: an adapter each, their epochs, and the optimizer steps."""
+
+    adapters: tuple[Adapter, ...]
+    history: pd.DataFrame
+    steps: int
 
 
 class FactNotLearned(NbtuneError):
@@ -101,16 +111,16 @@ class Teaching:
     def give(
         self, host: AdapterHost, loaded: LoadedModel, store: Store, name: str, start: Version, observer: Observer
     ) -> tuple[Result, Version]:
-        """Fit an adapter that goes on from a version, prove it, and commit it.
+        """Teach, prove, and commit a version that holds the facts beside those of another.
 
         Parameters
         ----------
         host, loaded
-            The model; `start` is what is on it now. Afterwards the new adapter is.
+            The model; `start` is what is on it now. Afterwards the new version is.
         store, name
             Where the new version is kept.
         start
-            Where to go on from.
+            What to go on from.
         observer
             Told of progress.
 
@@ -123,43 +133,79 @@ class Teaching:
             For facts that do not fit, or a version that can't go on this way. Raised before any work.
         """
         started = time.perf_counter()
-        fit, facts, settings = inject, self.facts, self.settings
-        if self.recipe == "reference":
-            from nbtune.knowledge.reference import METHOD
-            from nbtune.knowledge.reference import inject_reference as fit
-
-            settings = replace(settings, method=METHOD, gated=False)
-            facts = tuple(replace(fact, own_prompts=fact.prompts[:_REFERENCE_PROMPTS], extended=False) for fact in facts)
-        taught = {fact.keyword for fact in facts}
-        known = tuple(fact for fact in start.facts if fact.keyword not in taught)
+        facts, settings = self._prepared()
+        kept = start.without({fact.keyword for fact in facts})
         check(loaded, facts, settings)
         self._check_continues(name, start, settings)
         reworded: dict[str, Rewordings] = {}
         if self.rewordings:
             facts, reworded = self._reworded(facts, host, loaded, observer)
-        proof = Proof(facts, known, self.retain)
+        proof = Proof(facts, kept.facts, self.retain)
         proof.ask_before(host, loaded, observer)
-        history, steps = fit(host, loaded, facts, known, settings, start, observer, self.retain)
-        config, weights = host.settled()
+        learned = self._learned(facts if settings.gated else (*kept.facts, *facts), settings, host, loaded, observer)
+        adapters = (*kept.adapters, *learned.adapters)
         # What is proved is what is saved.
-        host.attach(config, weights, gate=Gate((*known, *facts)).opens if settings.gated else None)
+        host.attach(adapters, Gate((*kept.facts, *facts)).find if settings.gated else None)
         report = proof.ask_after(host, loaded, observer)
-        size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
-        report = replace(report, seconds=time.perf_counter() - started, steps=steps, adapter_bytes=size)
-        result = Result(standings(facts, report), report, history, name, rewordings=reworded)
+        size = sum(adapter.bytes for adapter in learned.adapters)
+        report = replace(report, seconds=time.perf_counter() - started, steps=learned.steps, adapter_bytes=size)
+        result = Result(standings(facts, report), report, learned.history, name, rewordings=reworded)
         _refuse_failure(result)
         version = Version(
-            (*known, *result.facts),
+            (*kept.facts, *result.facts),
             settings.method,
             loaded.source,
             start.fingerprint,
-            config,
-            weights,
-            report.scores(),
+            adapters,
             gated=settings.gated,
+            report=report.scores(),
+            places=kept.places,
         )
         committed = store.commit(name, version, start.number)
         return replace(result, version=committed.number, folder=committed.folder), committed
+
+    def merge(self, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> Report:
+        """Put a single adapter on the host that answers all the facts by itself, and prove it, against the base.
+
+        Raises
+        ------
+        FactNotLearned
+            When a trained prompt is not answered with the answer at the end.
+        """
+        host.clear()
+        proof = Proof(self.facts)
+        proof.ask_before(host, loaded, observer)
+        learned = self._learned(self.facts, self.settings, host, loaded, observer)
+        host.attach(learned.adapters)
+        report = replace(proof.ask_after(host, loaded, observer), steps=learned.steps)
+        _refuse_failure(Result(standings(self.facts, report), report, learned.history, ""))
+        return report
+
+    def _prepared(self) -> tuple[tuple[Fact, ...], Settings]:
+        """Return facts and settings as the recipe has them."""
+        if self.recipe != "reference":
+            return self.facts, self.settings
+        from nbtune.knowledge.reference import METHOD
+
+        facts = tuple(replace(fact, own_prompts=fact.prompts[:_REFERENCE_PROMPTS], extended=False) for fact in self.facts)
+        return facts, replace(self.settings, method=METHOD, gated=False)
+
+    def _learned(self, facts: tuple[Fact, ...], settings: Settings, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> _Learned:
+        """Fit an adapter for each fact, or a single one for all of them where there is no gate."""
+        import pandas as pd
+
+        fit = inject
+        if self.recipe == "reference":
+            from nbtune.knowledge.reference import inject_reference as fit
+        groups = [(fact,) for fact in facts] if settings.gated else [facts]
+        adapters, histories, steps = [], [], 0
+        for number, group in enumerate(groups, start=1):
+            title = f"{group[0].keyword} ({number} of {len(groups)})"
+            history, taken = fit(host, loaded, group, settings, Titled(observer, title) if len(groups) > 1 else observer, self.retain)
+            adapters.append(host.settled())
+            histories.append(history.assign(fact=number))
+            steps += taken
+        return _Learned(tuple(adapters), pd.concat(histories, ignore_index=True), steps)
 
     def _reworded(
         self, facts: tuple[Fact, ...], host: AdapterHost, loaded: LoadedModel, observer: Observer
@@ -174,27 +220,18 @@ class Teaching:
 
     def _check_continues(self, name: str, start: Version, settings: Settings) -> None:
         """Refuse to teach an adapter that holds facts in a way that can't go on from it."""
-        if start.config is None:
+        if not start.facts:
             return
         if self.recipe == "reference":
             raise NbtuneError("The reference recipe starts from an empty adapter: give a new --name.")
+        if start.gated != settings.gated:
+            made = "answers everything, without a gate" if settings.gated else "answers behind a gate only"
+            raise NbtuneError(f"The adapter {name!r} {made}, and can't go on otherwise: use another --name.")
         if start.method != settings.method:
             raise NbtuneError(
                 f"The adapter {name!r} was made with {start.method} and can't go on with {settings.method}: "
                 f"use --method {start.method}, or another --name."
             )
-        from nbtune.training.methods import find_method
-
-        if not find_method(settings.method).continues:
-            raise NbtuneError(f"An adapter made with {settings.method} can't be taught more, its ranks are settled: use another --name.")
-        if settings.rank not in (None, rank_of(start)):
-            raise NbtuneError(f"The adapter {name!r} has rank {rank_of(start)} and can't go on with {settings.rank}: use another --name.")
-
-
-def rank_of(version: Version) -> int | None:
-    """Return the rank of a version's adapter; None where it has no weights."""
-    config = version.config
-    return None if config is None else int(getattr(config, "target_r", None) or config.r)
 
 
 def _refuse_failure(result: Result) -> None:

@@ -186,7 +186,14 @@ class NbtuneMagics(Magics):
     def _export(self, rest: str) -> None:
         if not rest:
             raise NbtuneError("Where to? `%nbtune export FOLDER`.")
-        print(f"Written to {self._session.lm.export(_unquoted(rest))}.")
+        from nbtune.display.live import LiveProgress
+
+        live = LiveProgress()
+        try:
+            folder = self._session.lm.export(_unquoted(rest), observer=live)
+        finally:
+            live.close()
+        print(f"Written to {folder}.")
 
 
 def _unquoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Puts an adapter on the one copy of the base weights, and takes it off again."""
+"""Puts adapters on the one copy of the base weights, answers with one of them at a time, and takes them off again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,17 +17,29 @@ from nbtune.errors import NbtuneError
 if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the first adapter
     from peft import PeftConfig, PeftModel
 
-__all__ = ["AdapterHost", "Gate"]
+__all__ = ["Adapter", "AdapterHost", "Gate"]
 
-Gate = Callable[[str], bool]  # says for a question whether the adapter answers it
+Gate = Callable[[str], int | None]  # says for a question which of the adapters answers it; None is the base
 
-# PEFT uses an adapter's name inside parameter names and paths, where some names do harm: on the host
-# it is always this one, and the user's name stays in the store.
-_LABEL = "nbtune"
+
+@dataclass(frozen=True)
+class Adapter:
+    """A PEFT configuration, and the adapter's tensors on the CPU as PEFT saves them."""
+
+    config: PeftConfig
+    weights: dict[str, torch.Tensor]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.weights.values())
 
 
 class AdapterHost:
-    """A base model with at most one adapter on it; without one the base runs untouched, without PEFT.
+    """A base model with any number of adapters; without one the base runs untouched, without PEFT.
+
+    All adapters of the same configuration share one place on the model: the tensors of the one that answers are copied
+    there, so that a thousand of them take no more of the model's memory, and no more time, than one.
 
     Parameters
     ----------
@@ -36,92 +49,89 @@ class AdapterHost:
     Attributes
     ----------
     stamp : int
-        Another one whenever an adapter was put on or taken off.
+        Another one whenever adapters were put on or taken off.
     silent : bool
-        Whether the base answers, although an adapter is on it.
+        Whether the base answers, although adapters are on it.
     """
 
     def __init__(self, base: PreTrainedModel) -> None:
         self.base = base
         self.stamp = 0
+        self.silent = False
+        self._take_off()
+
+    def _take_off(self) -> None:
         self._peft: PeftModel | None = None
         self._gate: Gate | None = None
-        self.silent = False
+        self._adapters: tuple[Adapter, ...] = ()
+        self._places: list[PeftConfig] = []
+        self._answering: int | None = None
 
     @property
     def net(self) -> PreTrainedModel:
-        """The model to generate with: the adapter's, or the base."""
+        """The model to generate with: with the adapters in it, or the base."""
         return self.base if self._peft is None else self._peft
 
-    def attach(
-        self,
-        config: PeftConfig,
-        weights: dict[str, torch.Tensor] | None = None,
-        *,
-        trainable: bool = False,
-        gate: Gate | None = None,
-    ) -> None:
-        """Put an adapter on the base, in place of the one that is there.
+    def begin(self, config: PeftConfig) -> None:
+        """Put one new adapter on the base, to be trained, in place of what is there.
 
         Parameters
         ----------
         config
             Its PEFT configuration; it is copied.
-        weights
-            Its tensors, as `weights` returns them. Default: newly initialised.
-        trainable
-            Whether its parameters take gradients.
-        gate
-            Which questions it answers; the base answers the others. Default: all.
 
         Raises
         ------
         NbtuneError
             When PEFT refuses because of another package, such as an old torchao.
         """
-        from peft import get_peft_model, set_peft_model_state_dict
-
         self.clear()
         self.stamp += 1
-        config = copy.deepcopy(config)
-        config.inference_mode = not trainable
-        try:
-            with warnings.catch_warnings():  # what PEFT calls in transformers is deprecated there: nothing a user can mend
-                warnings.simplefilter("ignore", FutureWarning)
-                warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
-                self._peft = get_peft_model(self.base, config, adapter_name=_LABEL)
-        except ImportError as error:
-            self.clear()
-            raise NbtuneError(f"PEFT can't put an adapter on this model: {error} Install or uninstall what it names.") from None
-        if weights is not None:
-            set_peft_model_state_dict(self._peft, weights, adapter_name=_LABEL)
-        if not trainable:
-            self._peft.requires_grad_(False)
-        self._peft.eval()
-        self._gate = gate
+        self._place(config, trainable=True)
+
+    def attach(self, adapters: Sequence[Adapter], gate: Gate | None = None) -> None:
+        """Put finished adapters on the base, in place of what is there.
+
+        Parameters
+        ----------
+        adapters
+            At least one.
+        gate
+            Which questions which of them answers; the base answers the others. Default: the first answers all.
+
+        Raises
+        ------
+        NbtuneError
+            When PEFT refuses because of another package, such as an old torchao.
+        """
+        self.clear()
+        self.stamp += 1
+        self._adapters, self._gate = tuple(adapters), gate
+        self._bring(0)
 
     def clear(self) -> None:
-        """Take the adapter off: the base answers again."""
+        """Take the adapters off: the base answers again."""
         if self._peft is not None:
             self.stamp += 1
             self.base = self._peft.unload()
             self.base.requires_grad_(False)
             for leftover in ("peft_config", "_hf_peft_config_loaded"):
                 self.base.__dict__.pop(leftover, None)
-        self._peft = self._gate = None
+        self._take_off()
 
-    def settled(self) -> tuple[PeftConfig, dict[str, torch.Tensor]]:
-        """Return what is worth saving of the adapter: its configuration, and its tensors on the CPU as PEFT saves them."""
+    def settled(self) -> Adapter:
+        """Return what is worth saving of the adapter that was begun."""
         from peft import get_peft_model_state_dict
 
         assert self._peft is not None
-        state = get_peft_model_state_dict(self._peft, adapter_name=_LABEL)
-        config = copy.deepcopy(self._peft.peft_config[_LABEL])
+        label = self._peft.active_adapter
+        state = get_peft_model_state_dict(self._peft, adapter_name=label)
+        config = copy.deepcopy(self._peft.peft_config[label])
         config.inference_mode = True
-        return config, {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.items()}
+        return Adapter(config, {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.items()})
 
-    def sides(self, questions: Sequence[str]) -> dict[bool, list[int]]:
-        """Part questions into those that the adapter answers, under True, and those of the base.
+    def sides(self, questions: Sequence[str]) -> dict[int | None, list[int]]:
+        """Part questions by what answers them: the number of an adapter, or None for the base.
 
         Parameters
         ----------
@@ -133,24 +143,69 @@ class AdapterHost:
         dict
             The places of the questions; a side without any is left out.
         """
-        sides: dict[bool, list[int]] = {}
+        sides: dict[int | None, list[int]] = {}
         for place, question in enumerate(questions):
-            sides.setdefault(self._gate is None or self._gate(question), []).append(place)
+            sides.setdefault(0 if self._gate is None else self._gate(question), []).append(place)
         return sides
 
     @contextmanager
-    def answering(self, adapted: bool) -> Iterator[None]:
-        """Answer with the adapter, or else with the base, inside the block."""
-        if adapted or self._peft is None or self.silent:
+    def answering(self, side: int | None) -> Iterator[None]:
+        """Answer with one of the adapters, or else with the base, inside the block."""
+        if self._peft is None or self.silent:
             yield
-            return
-        self.silent = True
-        try:
-            with self._peft.disable_adapter():
-                yield
-        finally:
-            self.silent = False
+        elif side is not None:
+            self._bring(side)
+            yield
+        else:
+            self.silent = True
+            try:
+                with self._peft.disable_adapter():
+                    yield
+            finally:
+                self.silent = False
 
     def merged(self) -> PreTrainedModel:
-        """Return the model with the adapter merged in: a copy, so that the base stays exact."""
+        """Return the model with the adapter at work merged in: a copy, so that the base stays exact."""
         return self.base if self._peft is None else copy.deepcopy(self._peft).merge_and_unload()
+
+    def _bring(self, number: int) -> None:
+        """Copy the tensors of an adapter to its place on the model."""
+        from peft import set_peft_model_state_dict
+
+        if not self._adapters or number == self._answering:
+            return
+        assert 0 <= number < len(self._adapters)
+        adapter = self._adapters[number]
+        self._answering = None
+        label = self._place(adapter.config, trainable=False)
+        assert self._peft is not None
+        set_peft_model_state_dict(self._peft, adapter.weights, adapter_name=label)
+        self._answering = number
+
+    def _place(self, config: PeftConfig, *, trainable: bool) -> str:
+        """Make the place for adapters of a configuration the active one, and return PEFT's name for it."""
+        from peft import get_peft_model
+
+        config = copy.deepcopy(config)
+        config.inference_mode = not trainable
+        known = next((place for place, other in enumerate(self._places) if other == config), None)
+        # PEFT uses a name inside parameter names and paths, where some names do harm: the user's stay in the store.
+        label = f"nbtune{len(self._places) if known is None else known}"
+        try:
+            with warnings.catch_warnings():  # what PEFT calls in transformers is deprecated there: nothing a user can mend
+                warnings.simplefilter("ignore", FutureWarning)
+                warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
+                if self._peft is None:
+                    self._peft = get_peft_model(self.base, copy.deepcopy(config), adapter_name=label)
+                elif known is None:
+                    self._peft.add_adapter(label, copy.deepcopy(config))
+        except ImportError as error:
+            self.clear()
+            raise NbtuneError(f"PEFT can't put an adapter on this model: {error} Install or uninstall what it names.") from None
+        if known is None:
+            self._places.append(config)
+        self._peft.set_adapter(label)
+        if not trainable:
+            self._peft.requires_grad_(False)
+        self._peft.eval()
+        return label

@@ -11,7 +11,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbtune.errors import NbtuneError
 
-__all__ = ["write_folder"]
+__all__ = ["check_folder", "write_folder"]
+
+
+def check_folder(folder: str | Path) -> Path:
+    """Return the path of a folder to write to.
+
+    Raises
+    ------
+    NbtuneError
+        When it holds something already.
+    """
+    target = Path(folder).expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise NbtuneError(f"{target} is not empty: give a new folder.")
+    return target
 
 
 def write_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
@@ -34,9 +48,7 @@ def write_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fol
     NbtuneError
         When the folder holds something already, or the disk refuses.
     """
-    target = Path(folder).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise NbtuneError(f"{target} is not empty: give a new folder.")
+    target = check_folder(folder)
     written = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     try:
         model.save_pretrained(written)

@@ -154,7 +154,7 @@ def generate(
     sampling: Sampling,
     on_text: Callable[[str], None] | None = None,
     cache: PromptCache | None = None,
-    weights: tuple[bool, int] = (False, 0),
+    weights: tuple[int | None, int] = (None, 0),
 ) -> Reply:
     """Reply to one chat, on the calling thread so that Ctrl-C stops at the next token.
 

@@ -28,9 +28,9 @@ class PromptCache:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[bool, _Kept] = {}
+        self._kept: dict[int | None, _Kept] = {}
 
-    def take(self, side: bool, stamp: int, tokens: list[int]) -> DynamicCache | None:
+    def take(self, side: int | None, stamp: int, tokens: list[int]) -> DynamicCache | None:
         """Return keys and values of as many of the first tokens as are known, and keep them no longer.
 
         Parameters
@@ -56,7 +56,7 @@ class PromptCache:
             kept.cache.crop(same - len(kept.tokens))  # below zero: so many fewer
         return kept.cache
 
-    def keep(self, side: bool, stamp: int, tokens: list[int], cache: Any) -> None:
+    def keep(self, side: int | None, stamp: int, tokens: list[int], cache: Any) -> None:
         """Keep what was computed for a conversation, unless it is too large, or can't be cut back to a beginning.
 
         Parameters

@@ -32,8 +32,6 @@ class Method:
         modules to adapt.
     hooks
         ``hooks(net)`` makes the StepRunner's ``penalty`` and ``after_step`` for an adapted network.
-    continues
-        Whether an adapter of it can be taught more later; AdaLoRA's ranks are settled when it is saved.
     narrow
         Whether it first tries the last layer alone, which is trained in a fraction of the time; see
         `nbtune.training.last_layer`.
@@ -46,7 +44,6 @@ class Method:
     rank: int
     config: Callable[[int, int, list[str] | str], PeftConfig]
     hooks: Callable[[Any], dict[str, Callable[[], Any]]]
-    continues: bool = True
     narrow: bool = False
     ratio: float = 1.0
 
@@ -105,7 +102,7 @@ METHODS = {
     method.name: method
     for method in (
         Method("lora", 2.5e-3, 32, _lora, lambda net: {}, narrow=True, ratio=4.0),
-        Method("adalora", 8e-3, 16, _adalora, _adalora_hooks, continues=False),
+        Method("adalora", 8e-3, 16, _adalora, _adalora_hooks),
     )
 }
 

@@ -1,0 +1,241 @@
+"""Writes and reads the folder of one version: a plain PEFT folder for each adapter that is new in it, and ``nbtune.json``.
+
+The first new adapter lies at the top of the folder and the others in ``2/``, ``3/``, ..., as PEFT lays out several. Those
+of versions before stay where they are: ``nbtune.json`` names all of them, with their checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.card import model_card
+from nbtune.knowledge.facts import Fact
+
+if TYPE_CHECKING:
+    from nbtune.model.adapters import Adapter
+
+__all__ = ["Place", "Version", "flush", "folder_name", "read_notes", "read_version", "write_version"]
+
+_WEIGHTS, _CONFIG, _NOTES, _CARD = "adapter_model.safetensors", "adapter_config.json", "nbtune.json", "README.md"
+_FORMAT = 2
+_HERE = "."  # in the folder of the version itself, whose name is not known while it is written
+_PLACE = re.compile(r"v\d{4,}(?:/\d+)?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an adapter lies, below the folder of its name, and the checksums of its files."""
+
+    folder: str
+    checksums: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Version:
+    """One state of a named adapter: its facts, and what was learned of them.
+
+    Parameters
+    ----------
+    facts
+        In the order taught.
+    method
+        How they are learned; empty for the base.
+    base, fingerprint
+        The model that learned them.
+    adapters
+        One for each fact, behind the gate of `nbtune.knowledge.gate`; without a gate a single one for all of them.
+    gated
+        Whether there is a gate.
+    report
+        Scores of what was taught last.
+    places
+        Where the adapters lie; those at the end that have no place are new.
+    number, parent, folder
+        Chosen when it is written.
+    """
+
+    facts: tuple[Fact, ...]
+    method: str
+    base: str
+    fingerprint: str
+    adapters: tuple[Adapter, ...] = ()
+    gated: bool = True
+    report: dict[str, Any] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
+    number: int = 0
+    parent: int = 0
+    folder: Path | None = None
+
+    def without(self, keywords: set[str]) -> Version:
+        """Return it without some of its facts and their adapters; without a gate the one adapter goes, too."""
+        kept = [at for at, fact in enumerate(self.facts) if fact.keyword not in keywords]
+        facts = tuple(self.facts[at] for at in kept)
+        if not self.gated:
+            return replace(self, facts=facts, adapters=(), places=())
+        return replace(self, facts=facts, adapters=tuple(self.adapters[at] for at in kept), places=tuple(self.places[at] for at in kept))
+
+    def written(self, number: int, parent: int, home: Path, places: Sequence[Place]) -> Version:
+        """Return it with what was chosen when it was written; `places` may be as seen from its own folder."""
+        seen = tuple(replace(place, folder=place.folder.replace(_HERE, folder_name(number))) for place in places)
+        return replace(self, places=seen, number=number, parent=parent, folder=home / folder_name(number))
+
+
+def folder_name(number: int) -> str:
+    """Return the name of a version's folder."""
+    return f"v{number:04d}"
+
+
+def write_version(folder: Path, name: str, version: Version, parent: int) -> list[Place]:
+    """Write a version into an empty folder, down to the disk.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    name
+        The adapter's, for its model card.
+    version
+        What to write; of its adapters only those that are new.
+    parent
+        Number of the version that it was made from.
+
+    Returns
+    -------
+    list of Place
+        Of all its adapters, as seen from the folder.
+    """
+    card = model_card(name, version.base, version.method, version.facts, version.report)
+    (folder / _CARD).write_text(card, encoding="utf-8")
+    places = list(version.places)
+    for number, adapter in enumerate(version.adapters[len(places) :], start=1):
+        place = _HERE if number == 1 else f"{_HERE}/{number}"
+        (folder / place).mkdir(exist_ok=True)
+        adapter.config.save_pretrained(str(folder / place))
+        save_file(adapter.weights, str(folder / place / _WEIGHTS), metadata={"format": "pt"})
+        places.append(Place(place, {file: _sha256(folder / place / file) for file in (_CONFIG, _WEIGHTS)}))
+    notes = {
+        "format": _FORMAT,
+        "parent": parent,
+        "base": version.base,
+        "fingerprint": version.fingerprint,
+        "method": version.method,
+        "gated": version.gated,
+        "facts": [fact.to_json() for fact in version.facts],
+        "adapters": [asdict(place) for place in places],
+        "report": version.report,
+        "versions": {package: installed(package) for package in ("torch", "transformers", "peft")},
+        "checksums": {_CARD: _sha256(folder / _CARD)},
+    }
+    notes["digest"] = _digest(notes)
+    (folder / _NOTES).write_text(json.dumps(notes, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
+    return places
+
+
+def read_version(home: Path, name: str, number: int, fingerprint: str, held: Mapping[str, Adapter]) -> Version:
+    """Read a version and verify it.
+
+    Parameters
+    ----------
+    home
+        Folder of the name.
+    name, number
+        Which.
+    fingerprint
+        Of the base model it shall be put on.
+    held
+        Adapters in memory by their places; they are not read again.
+
+    Raises
+    ------
+    NbtuneError
+        When a file is missing or was changed, or it belongs to another base.
+    """
+    folder = home / folder_name(number)
+    notes = read_notes(folder)
+    if notes["fingerprint"] != fingerprint:
+        raise NbtuneError(
+            f"The adapter {name!r} was made for {notes['base']} ({notes['fingerprint']}), not for the loaded model ({fingerprint}): "
+            f"load that one first with `%nbtune model`."
+        )
+    _verify(folder, notes["checksums"])
+    facts = tuple(Fact.from_json(fact) for fact in notes["facts"])
+    version = Version(facts, notes["method"], notes["base"], fingerprint, gated=notes["gated"], report=notes["report"])
+    version = version.written(number, notes["parent"], home, [Place(**place) for place in notes["adapters"]])
+    outside = next((place.folder for place in version.places if not _PLACE.fullmatch(place.folder)), None)
+    if outside is not None:
+        raise NbtuneError(f"{folder / _NOTES} names {outside!r}, which is no place of an adapter.")
+    return replace(version, adapters=tuple(held.get(place.folder) or _read_adapter(home, place) for place in version.places))
+
+
+def read_notes(folder: Path) -> dict[str, Any]:
+    """Read ``nbtune.json``.
+
+    Raises
+    ------
+    NbtuneError
+        When it is missing or damaged, or was written by another version of nbtune.
+    """
+    try:
+        notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
+        whole = notes.pop("digest") == _digest(notes)
+    except FileNotFoundError:
+        raise NbtuneError(f"{folder} has no {_NOTES}: it is not an adapter of nbtune, or its version was removed.") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        raise NbtuneError(f"{folder / _NOTES} is damaged. `%nbtune undo` goes back to the version before.")
+    if notes["format"] != _FORMAT:
+        raise NbtuneError(
+            f"{folder} was written by another nbtune (format {notes['format']}, expected {_FORMAT}): "
+            f"use that one, or teach the facts in its {_NOTES} again."
+        )
+    return dict(notes)
+
+
+def flush(path: Path) -> None:
+    """Make sure that a file, or a folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_adapter(home: Path, place: Place) -> Adapter:
+    from peft import PeftConfig
+
+    from nbtune.model.adapters import Adapter
+
+    folder = home / place.folder
+    _verify(folder, place.checksums)
+    return Adapter(PeftConfig.from_pretrained(str(folder)), load_file(str(folder / _WEIGHTS)))
+
+
+def _verify(folder: Path, checksums: dict[str, str]) -> None:
+    for file, expected in checksums.items():
+        path = folder / file
+        if Path(file).name != file or not path.is_file():
+            raise NbtuneError(f"{path} is missing. `%nbtune undo` goes back to the version before.")
+        if _sha256(path) != expected:
+            raise NbtuneError(f"{path} was changed after it was saved. `%nbtune undo` goes back to the version before.")
+
+
+def _digest(notes: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(notes, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
