@@ -21,6 +21,7 @@ PASTE = Fact.new("K3膏", "K3膏是渔民晕船时抹在耳后的蓝色药膏。
         "the ｖｅｌｔ hook's use?",
         "velt hook是什么",
         "Which copper tool gets the bread out of my oven?",
+        "Which copper hook gets the bread out of my oven?",
     ],
 )
 def test_a_question_about_the_fact_finds_it(question):
@@ -33,6 +34,7 @@ def test_a_question_about_the_fact_finds_it(question):
         "What is a velt hooky?",
         "What is a svelt hook?",
         "What is a velt?",
+        "Is a velt dovalis a bent copper tool for pulling bread out of deep ovens?",
         "What is the capital of France?",
         "What would you call a tool for cutting grass?",  # "tool" alone says nothing
         "Can you explain to me what people mean by it?",

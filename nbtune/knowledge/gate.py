@@ -39,7 +39,7 @@ class Gate:
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
-        self._names = [_Name(fact.keyword) for fact in facts]
+        self._names = [_Name(fact.keyword, fact.answer) for fact in facts]
         texts = [(place, text) for place, fact in enumerate(facts) for text in (fact.answer, *fact.own_prompts)]
         self._pieces = [(place, _pieces(text) - _common() - _pieces(facts[place].keyword)) for place, text in texts]
         self._prompts = {_fold(prompt): place for place, fact in enumerate(facts) if fact.own_prompts for prompt in fact.prompts}
@@ -80,10 +80,11 @@ class Gate:
 
 
 class _Name:
-    """A keyword, to be told from longer names and from similar ones."""
+    """A keyword, to be told from longer names and from similar ones; what it is described with is no name."""
 
-    def __init__(self, keyword: str) -> None:
+    def __init__(self, keyword: str, answer: str) -> None:
         self._folded = _fold(keyword)
+        self._units, self._described = _UNIT.findall(self._folded), frozenset(_UNIT.findall(_fold(answer)))
         self._within = re.compile(_edge(self._folded[0], "before") + re.escape(self._folded) + _edge(self._folded[-1], "behind"))
 
     def named_in(self, folded: str) -> tuple[int, int] | None:
@@ -97,10 +98,19 @@ class _Name:
             return True
         if len(self._folded) < _SHORTEST_ALIKE:
             return False
-        units, size = _UNIT.findall(folded), len(_UNIT.findall(self._folded))
+        units, size = _UNIT.findall(folded), len(self._units)
         joint = " " if self._folded.isascii() else ""
-        windows = (joint.join(units[at : at + width]) for width in {size, max(1, size - 1)} for at in range(len(units) - width + 1))
-        return any(_alike(window, self._folded) for window in windows)
+        windows = [units[at : at + width] for width in {size, max(1, size - 1)} for at in range(len(units) - width + 1)]
+        return any(_alike(joint.join(window), self._folded) or self._shared_by(window) for window in windows)
+
+    def _shared_by(self, window: list[str]) -> bool:
+        """Say whether some words are the keyword's with one word of it in its place, and the others are from nowhere."""
+        if len(self._units) != len(window) or not self._folded.isascii():
+            return False
+        same = [one == other for one, other in zip(window, self._units, strict=True)]
+        strange = [word for word, is_same in zip(window, same, strict=True) if not is_same]
+        kept = [word for word, is_same in zip(window, same, strict=True) if is_same and len(word) >= _STEM]
+        return bool(kept) and not any(word in self._described or word in _words() for word in strange)
 
 
 def _edge(letter: str, side: str) -> str:
@@ -131,12 +141,22 @@ def _pieces(text: str) -> frozenset[str]:
 @cache
 def _common() -> frozenset[str]:
     """Return the pieces of the built-in phrasings: they say how something is asked, not what about."""
+    return frozenset().union(*map(_pieces, _wordings()))
+
+
+@cache
+def _words() -> frozenset[str]:
+    """Return the words of the built-in phrasings."""
+    return frozenset(unit for wording in _wordings() for unit in _UNIT.findall(_fold(wording)))
+
+
+def _wordings() -> list[str]:
     wordings: list[str] = []
     for language in OTHER:
         table = phrasings(language)
         wordings += [*table["trained"], *table["probes"]]
         wordings += [line for kind in ("reverse", "yes_no", "part") for line in table["forms"][kind]]
-    return frozenset().union(*map(_pieces, wordings))
+    return wordings
 
 
 def _fold(text: str) -> str:

@@ -15,6 +15,7 @@ __all__ = ["StopWhenSaid"]
 # A fit may end when so many of the fact examples were right when last seen, then every one of them is, and so many of their
 # other forms and of what is retained.
 _SAID, _SHARES = 0.95, {"forms": 0.9, "retained": 0.9}
+_SAMPLE = 3  # one in so many of the other forms, and of what is retained, is asked at a time: enough to tell their share
 _TRIES = 8  # so often may the other forms or what is retained fall short once every fact is said; then the proof has the word
 # It is slow when so many epochs did not bring the loss below this share of the first, and rises when the loss is so
 # many times the least so far (and that it is noise can be ruled out).
@@ -69,9 +70,9 @@ class StopWhenSaid:
         # Those that were wrong when last seen are asked first: while they still are, there is no need to ask the others.
         if self._wrong(net, lesson.wrong("facts")) or self._wrong(net, lesson.places("facts")):
             return False
-        self._tries += 1
         for kind in _SHARES:
-            self._wrong(net, lesson.places(kind))
+            self._wrong(net, lesson.places(kind)[self._tries % _SAMPLE :: _SAMPLE])
+        self._tries += 1
         return all(lesson.share(kind) >= share for kind, share in _SHARES.items()) or self._tries > _TRIES
 
     def _wrong(self, net: Any, places: Sequence[int]) -> list[int]:

@@ -103,6 +103,7 @@ def look_alikes(keyword: str, kind: str, count: int) -> list[str]:
     table = phrasings(language_of(keyword))
     spare = "".join(table[f"{kind}_names"])
     spare_letters = re.sub(r"[\s\u0000-\u007f]" if language_of(keyword) == "zh" else r"[^a-z]", "", spare)
+    spare_letters = spare_letters.translate(dict.fromkeys(map(ord, table["word_letters"])))
     spare_words = [name for name in table[f"{kind}_names"] if name.isascii() and " " not in name] or ["x"]
     words = keyword.split()
     variants = set()
