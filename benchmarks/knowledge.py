@@ -5,8 +5,9 @@ ten of them taught together, and one after another. Every score is from free gre
 proof and on ones that are in no file of the package: 40 unrelated prompts in place of the proof's, and six hand-written
 portability questions a fact.
 
-Each run is scored twice: as it answers in nbtune, whose gate sends what is not about a fact to the base (but for the
-reference recipe, which knows none); and as the merged export answers in plain transformers, where there is no gate.
+Ours is scored twice: as it answers in nbtune, where a gate sends what is not about a fact to the base; and as the merged
+export answers in plain transformers, where there is none. The reference recipe and the plain LoRA have no gate; what the
+gate does is seen in the same plain LoRA behind it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -31,11 +33,15 @@ from benchmarks.material import Subject, read_subjects, unrelated
 from nbtune.knowledge.scoring import Asked, Report, leaks, same
 
 RESULTS = Path(__file__).parent / "results"
+_PLAIN = {"retained_per_batch": 0, "forms_per_batch": 0, "narrow": False}
 ARMS: dict[str, dict[str, Any]] = {
     "reference": {"recipe": "reference"},
-    "plain LoRA": {"retained_per_batch": 0, "forms_per_batch": 0, "narrow": False},
+    "plain LoRA": {**_PLAIN, "gated": False},
+    "plain LoRA, gated": _PLAIN,
     "nbtune": {},
 }
+# What of it is scored: as it answers in nbtune, and exported; or both at once where there is no gate, and the weights are the same.
+PLACES = {"reference": ("both",), "plain LoRA": ("both",), "plain LoRA, gated": ("nbtune",), "nbtune": ("nbtune", "export")}
 MEASURES = ("reliability", "generalization", "portability", "locality", "near_misses", "unrelated", "leak")
 _TEN = 10
 
@@ -68,9 +74,9 @@ def teach_one(arm: str, subject: Subject, seed: int) -> list[dict[str, Any]]:
         try:
             result = lm.finetune({subject.keyword: subject.answer}, seed=seed, **ARMS[arm])
         except nbtune.FactNotLearned as failure:
-            return _rows(arm, [subject], seed, failure.result.report)
+            return _rows(arm, [subject], seed, dict.fromkeys(PLACES[arm], failure.result.report), learned=False)
         report = _joined(result.report, elsewhere.ask(lm))
-        return _rows(arm, [subject], seed, report, _exported(lm, report, [subject], Path(folder) / "exported"))
+        return _rows(arm, [subject], seed, _scored(arm, lm, report, [subject], Path(folder)))
 
 
 def teach_ten(arm: str, subjects: list[Subject], seed: int, *, together: bool) -> list[dict[str, Any]]:
@@ -84,10 +90,10 @@ def teach_ten(arm: str, subjects: list[Subject], seed: int, *, together: bool) -
             try:
                 report = lm.finetune({s.keyword: s.answer for s in batch}, seed=seed, **ARMS[arm]).report
             except nbtune.FactNotLearned as failure:
-                return _rows(name, subjects, seed, failure.result.report)
+                return _rows(name, subjects, seed, dict.fromkeys(PLACES[arm], failure.result.report), learned=False)
             steps, seconds = steps + report.steps, seconds + report.seconds
         report = replace(_joined(lm.probe().report, elsewhere.ask(lm)), steps=steps, seconds=seconds)
-        return _rows(name, subjects, seed, report, _exported(lm, report, subjects, Path(folder) / "exported"))
+        return _rows(name, subjects, seed, _scored(arm, lm, report, subjects, Path(folder)))
 
 
 def _joined(report: Report, asked: list[Asked]) -> Report:
@@ -96,9 +102,17 @@ def _joined(report: Report, asked: list[Asked]) -> Report:
     return replace(report, asked=(*(a for a in report.asked if a.kind not in kinds), *asked))
 
 
+def _scored(arm: str, lm: nbtune.LanguageModel, report: Report, subjects: list[Subject], folder: Path) -> dict[str, Report]:
+    """Return the report of each place."""
+    return {place: _exported(lm, report, subjects, folder) if place == "export" else report for place in PLACES[arm]}
+
+
 def _exported(lm: nbtune.LanguageModel, report: Report, subjects: list[Subject], folder: Path) -> Report:
-    """Score the same questions put to the merged export."""
-    model = nbtune.load(lm.export(folder), store=folder.with_name("none"))
+    """Score the same questions put to the merged export; its seconds are those that it takes to make."""
+    began = time.perf_counter()
+    exported = lm.export(folder / "exported")
+    seconds = time.perf_counter() - began
+    model = nbtune.load(exported, store=folder / "none")
     facts, expected = lm.facts, {q.question: q for s in subjects for q in s.portability}
     answers = {fact.keyword: fact.answer for fact in facts}
     asked, leaked = [], []
@@ -110,13 +124,13 @@ def _exported(lm: nbtune.LanguageModel, report: Report, subjects: list[Subject],
         asked.append(replace(a, after=reply, right=right))
         if a.kind == "near miss":
             leaked.append(not right and leaks(reply, a.prompt, facts))
-    return replace(report, asked=tuple(asked), leak=sum(leaked) / len(leaked))
+    return replace(report, asked=tuple(asked), leak=sum(leaked) / len(leaked), seconds=seconds)
 
 
-def _rows(arm: str, subjects: list[Subject], seed: int, report: Report, exported: Report | None = None) -> list[dict[str, Any]]:
-    """Lay out a run as plain data; one that was not learned has no export."""
-    run = {"arm": arm, "facts": [s.keyword for s in subjects], "seed": seed, "learned": exported is not None}
-    return [{**run, "as": name, **scored.scores()} for name, scored in (("nbtune", report), ("export", exported)) if scored]
+def _rows(arm: str, subjects: list[Subject], seed: int, reports: dict[str, Report], *, learned: bool = True) -> list[dict[str, Any]]:
+    """Lay out a run as plain data."""
+    run = {"arm": arm, "facts": [s.keyword for s in subjects], "seed": seed, "learned": learned}
+    return [{**run, "as": place, **report.scores()} for place, report in reports.items()]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -126,9 +140,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         chosen = [row for row in rows if (row["arm"], row["as"]) == (arm, place)]
         cells = [f"{statistics.mean(row[name] for row in chosen):.3f}" for name in MEASURES]
         spent = [f"{statistics.median(row[name] for row in chosen):.0f}" for name in ("seconds", "steps")]
+        if place == "export":
+            spent[1] = ""  # only the time of an export is known
         learned = sum(len(row["facts"]) for row in chosen if row["learned"])
         count = sum(len(row["facts"]) for row in chosen)
-        shown = {"nbtune": "in nbtune", "export": "exported"}[place]
+        shown = {"nbtune": "in nbtune", "export": "exported", "both": "both"}[place]
         lines.append(f"| {arm} | {shown} | {learned} of {count} | {' | '.join(cells + spent)} |")
     return "\n".join(lines)
 
@@ -139,8 +155,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     for axes, place, title in zip(figure.subplots(1, 2, sharey=True), ("nbtune", "export"), ("in nbtune", "exported"), strict=True):
-        for arm, colour, marker in zip(ARMS, ("#D55E00", "#E69F00", "#0072B2"), ("s", "^", "o"), strict=True):
-            chosen = [row for row in rows if row["arm"] == arm and row["as"] == place]
+        for arm, colour, marker in zip(ARMS, ("#D55E00", "#E69F00", "#009E73", "#0072B2"), ("s", "^", "v", "o"), strict=True):
+            chosen = [row for row in rows if row["arm"] == arm and row["as"] in (place, "both")]
+            if not chosen:
+                continue
             points = [row["locality"] for row in chosen], [row["generalization"] for row in chosen]
             axes.scatter(*points, c=colour, marker=marker, alpha=0.6, label=arm)
         axes.set(title=title, xlabel="locality (share of other replies unchanged)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

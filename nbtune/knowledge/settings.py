@@ -8,7 +8,7 @@ from nbtune.errors import NbtuneError
 
 __all__ = ["Settings"]
 
-_GATED, _UNGATED = 4, 24  # what is retained per batch
+_GATED, _UNGATED = 4, 48  # what is retained per batch
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Settings:
     forms_per_batch
         Examples of the facts in other forms beside them.
     retained_per_batch
-        Examples of what must not change. Default: 4, and 24 where there is no gate to keep all else from the adapter.
+        Examples of what must not change. Default: 4, and 48 where there is no gate to keep all else from the adapter.
     retention
         Weight of such an example beside a fact's.
     narrow
