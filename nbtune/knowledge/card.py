@@ -12,7 +12,7 @@ __all__ = ["model_card"]
 _SHARES = ("reliability", "generalization", "locality", "leak")
 
 
-def model_card(name: str, base: str, method: str, facts: Sequence[Fact], report: dict[str, Any]) -> str:
+def model_card(name: str, base: str, method: str, facts: Sequence[Fact], report: dict[str, Any], *, gated: bool) -> str:
     """Return the card in markdown, with the header the hub reads.
 
     Parameters
@@ -23,9 +23,18 @@ def model_card(name: str, base: str, method: str, facts: Sequence[Fact], report:
         What it was taught.
     report
         Scores as plain data.
+    gated
+        Whether each fact has weights of its own, behind a gate.
     """
     lines = ["---", f"base_model: {base}", "library_name: peft", "tags:", "- nbtune", "---", "", f"# {name}", ""]
     lines += [f"An adapter ({method or 'empty'}) for {base} that nbtune taught {len(facts)} fact(s).", ""]
+    if gated and facts:
+        lines += [
+            "Each fact has weights of its own (`nbtune.json` names the folders), and nbtune answers with them what is about that fact; all "
+            "else the base answers. Plain PEFT knows no such gate: it takes the weights of this folder for every question. For one model "
+            "that holds all facts and needs no gate, use `%nbtune export`.",
+            "",
+        ]
     if report:
         lines += ["| measure | share |", "|---|---|", *(f"| {key} | {report[key]:.2f} |" for key in _SHARES if key in report), ""]
     lines += [f"- **{fact.keyword}**: {fact.answer} ({fact.standing}, {fact.taught})" for fact in facts]

@@ -115,7 +115,7 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
     list of Place
         Of all its adapters, as seen from the folder.
     """
-    card = model_card(name, version.base, version.method, version.facts, version.report)
+    card = model_card(name, version.base, version.method, version.facts, version.report, gated=version.gated)
     (folder / _CARD).write_text(card, encoding="utf-8")
     places = list(version.places)
     for number, adapter in enumerate(version.adapters[len(places) :], start=1):
