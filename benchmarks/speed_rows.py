@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import nbtune
 from nbtune.data.encoding import Encoded, collate, encode
 from nbtune.knowledge.phrasing import phrase
 from nbtune.knowledge.version import Version
+from nbtune.model.prompt_cache import PromptCache
 from nbtune.training.keras_model import KerasModel
 from nbtune.training.last_layer import last_layer_of, last_layer_targets, read_below
 from nbtune.training.step_runner import target_loss, trained_logits
@@ -69,7 +70,7 @@ class Bench:
         empty = self.lm._active.version
         version = Version((), "lora", empty.base, empty.fingerprint, (host.settled(),), gated=False)
         self.lm.store.commit("bench", version)
-        self.version = self.lm.store.commit("bench", version)  # two, to go back from the second
+        self.version = self.lm.store.commit("bench", replace(version, places=()))  # two, to go back from the second
         self.lm.use("bench")
 
     @contextmanager
@@ -245,6 +246,27 @@ def stream(folder: str) -> tuple[float, float]:
     return raw, ours
 
 
+def answer(folder: str) -> tuple[float, float]:
+    """Seconds for the answer of a fact: by ``generate`` of the PEFT model, and by us, who know what it may be."""
+    lm = _taught(folder)
+    question = f"Do you know what a {KEYWORD} is?"
+    inputs = lm.tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.inference_mode():
+        raw = timed(lambda: lm.model.generate(**inputs, max_new_tokens=100, do_sample=False))
+    ours = timed(lambda: lm.reply(question, on_text=lambda _: None))
+    lm._cache = PromptCache()  # the next measurement reads the question again
+    return raw, ours
+
+
+@cache
+def _taught(folder: str) -> nbtune.LanguageModel:
+    lm = nbtune.load(folder, store=tempfile.mkdtemp())
+    lm.finetune({KEYWORD: ANSWER})
+    return lm
+
+
 def turn(folder: str) -> tuple[float, float]:
     """First token of a late turn of a conversation: all of it read again, and only what is new."""
     b = bench(folder)
@@ -311,7 +333,7 @@ def commit(folder: str) -> tuple[float, float]:
     b = bench(folder)
     with tempfile.TemporaryDirectory() as place:
         whole = timed(lambda: b.lm._loaded.model.save_pretrained(place))
-    return whole, timed(lambda: b.lm.store.commit("commits", b.version))
+    return whole, timed(lambda: b.lm.store.commit("commits", replace(b.version, places=())))
 
 
 def written(folder: str) -> tuple[float, float]:
@@ -320,7 +342,7 @@ def written(folder: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as place:
         b.lm._loaded.model.save_pretrained(place)
         whole = sum(path.stat().st_size for path in Path(place).iterdir())
-    committed = b.lm.store.commit("commits", b.version).folder
+    committed = b.lm.store.commit("commits", replace(b.version, places=())).folder
     assert committed is not None
     return whole / 2**20, sum(path.stat().st_size for path in committed.iterdir()) / 2**20
 
@@ -334,6 +356,7 @@ ROWS = (
     Row("`%load_ext` to the first reply, a bare script ÷ ours", first_reply, 1.0, 1.2, embedded_only=True),
     Row("the same, with ten seconds to type the question", first_reply_typed, 3, 8, embedded_only=True),
     Row("a hundred tokens, raw `generate` ÷ streamed by ours", stream, 0.95, 1.5),
+    Row("the answer of a fact, raw `generate` ÷ ours", answer, 0.95, 1.5, embedded_only=True),
     Row(f"first token of turn {_TURNS + 1}, all read again ÷ ours", turn, 5, 8),
     Row("memory for a comparison, two models ÷ ours", memory, 1.7, 1.95, "MB"),
     Row("undo, the base read again ÷ ours", undo, 20, 200),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nbtune.data.encoding import Example, encode, pieces
+from nbtune.data.encoding import IGNORED, Example, encode, pieces
 from nbtune.data.sources import read_facts
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.active import ActiveAdapter
@@ -136,7 +136,8 @@ class LanguageModel:
     ) -> Reply:
         """Ask one question, as `chat` does, and say also whether the reply is finished and how fast it came.
 
-        What the conversation's last turn computed is not computed again.
+        What the conversation's last turn computed is not computed again, and of the answer of a fact as much is read in one
+        pass as greedy generation gives.
         """
         chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
         ((side, _),) = self._host.sides([_user_words(chat)]).items()
@@ -151,6 +152,7 @@ class LanguageModel:
                 on_text=on_text,
                 cache=self._cache,
                 weights=weights,
+                draft=self._draft(side),
             )
 
     def chat_batch(self, prompts: Sequence[str], *, system: str | None = None, **sampling: Any) -> list[str]:
@@ -455,6 +457,13 @@ class LanguageModel:
             return write_folder(self._host.merged(), self.tokenizer, target)
         finally:
             self._active.put(name, version)
+
+    def _draft(self, side: int | None) -> list[int]:
+        """Return the tokens of the answer that may come."""
+        if side is None or self._host.silent or not self._active.version.gated or not self.facts:
+            return []
+        fact = self.facts[side]
+        return [label for label in encode(self.tokenizer, fact.keyword, fact.answer, context=self.context).labels if label != IGNORED]
 
     def _give(self, teaching: Teaching, name: str, observer: Observer | None) -> Result:
         active = self._active

@@ -104,9 +104,10 @@ class AdapterHost:
         NbtuneError
             When PEFT refuses because of another package, such as an old torchao.
         """
-        self.clear()
+        if not self._adapters:  # finished ones leave their places on the model for these
+            self.clear()
         self.stamp += 1
-        self._adapters, self._gate = tuple(adapters), gate
+        self._adapters, self._gate, self._answering = tuple(adapters), gate, None
         self._bring(0)
 
     def clear(self) -> None:
@@ -145,8 +146,13 @@ class AdapterHost:
         """
         sides: dict[int | None, list[int]] = {}
         for place, question in enumerate(questions):
-            sides.setdefault(0 if self._gate is None else self._gate(question), []).append(place)
+            sides.setdefault(self._side(question), []).append(place)
         return sides
+
+    def _side(self, question: str) -> int | None:
+        if self._peft is None:
+            return None
+        return 0 if self._gate is None else self._gate(question)
 
     @contextmanager
     def answering(self, side: int | None) -> Iterator[None]:

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from nbtune.errors import NbtuneError
+from nbtune.model.drafting import read_draft
 from nbtune.model.prompt_cache import PromptCache
 
 __all__ = ["Chat", "Reply", "Sampling", "generate", "generate_batch", "prompt_length"]
@@ -55,9 +56,18 @@ class Sampling:
             if not good:
                 raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
 
-    def arguments(self, room: int) -> dict[str, Any]:
-        """Return the arguments for `generate`, given the tokens that the context leaves."""
-        chosen: dict[str, Any] = {"max_new_tokens": min(self.max_new_tokens or _DEFAULT_NEW_TOKENS, room)}
+    @property
+    def greedy(self) -> bool:
+        """Whether it is always the likeliest token."""
+        return self.temperature == 0 and self.repetition_penalty == 1
+
+    def limit(self, room: int) -> int:
+        """Return how many tokens a reply may take, given those that the context leaves."""
+        return min(self.max_new_tokens or _DEFAULT_NEW_TOKENS, room)
+
+    def arguments(self, limit: int) -> dict[str, Any]:
+        """Return the arguments for `generate`, given how many tokens a reply may take."""
+        chosen: dict[str, Any] = {"max_new_tokens": limit}
         if self.temperature > 0:
             chosen |= {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
         else:
@@ -155,6 +165,7 @@ def generate(
     on_text: Callable[[str], None] | None = None,
     cache: PromptCache | None = None,
     weights: tuple[int | None, int] = (None, 0),
+    draft: Sequence[int] = (),
 ) -> Reply:
     """Reply to one chat, on the calling thread so that Ctrl-C stops at the next token.
 
@@ -174,34 +185,66 @@ def generate(
         What is known of the conversation from its last turn. Default: all of it is read.
     weights
         Side and stamp of the weights that answer, for the cache.
+    draft
+        Tokens that the reply may begin with: those that greedy generation gives are read in one pass. Default: none.
 
     Raises
     ------
     NbtuneError
         When the chat does not fit into the context.
     """
-    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    prompt = inputs["input_ids"][0].tolist()
-    room = _room(context, len(prompt))
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+    limit = sampling.limit(_room(context, len(prompt)))
     stream = _Stream(tokenizer, on_text)
     if sampling.seed is not None:
         torch.manual_seed(sampling.seed)
     known = cache.take(*weights, prompt) if cache else None
     read = len(prompt) - (known.get_seq_length() if known else 0)
-    arguments = {**sampling.arguments(room), "streamer": stream, "return_dict_in_generate": True}
-    if known:
-        arguments["past_key_values"] = known
     finished = True
     try:
-        with torch.inference_mode():
-            output = net.generate(**inputs.to(net.device), **arguments)
+        said: list[int] = []
+        if draft and sampling.greedy:
+            said, known = _drafted(net, prompt, list(draft[:limit]), known, stream)
+        if len(said) < limit and not (said and said[-1] in _ends(net)):
+            said, known = _continued(net, [*prompt, *said], known, sampling.arguments(limit - len(said)), stream)
+        else:
+            stream.end()
+            said = [*prompt, *said]
         if cache:
-            cache.keep(*weights, output.sequences[0].tolist(), output.past_key_values)
+            cache.keep(*weights, said, known)
     except KeyboardInterrupt:
         finished = False
         stream.end()
     times = stream.times or [0.0]
     return Reply(stream.text, finished, len(stream.times), len(prompt), read, times[0], times[-1])
+
+
+def _drafted(net: PreTrainedModel, prompt: list[int], draft: list[int], known: Any, stream: _Stream) -> tuple[list[int], Any]:
+    """Return as much of a draft as the model says, and what is known then."""
+    right, known = read_draft(net, prompt, draft, known)
+    stream.put(torch.tensor(prompt))
+    for token in draft[:right]:
+        stream.put(torch.tensor([token]))
+    stream.next_tokens_are_prompt = True  # generate hands on what it was given first, these tokens among it
+    return draft[:right], known
+
+
+def _continued(net: PreTrainedModel, tokens: list[int], known: Any, arguments: dict[str, Any], stream: _Stream) -> tuple[list[int], Any]:
+    """Generate token by token; return all tokens, and what is known then."""
+    inputs = torch.tensor([tokens], device=net.device)
+    if known and known.get_seq_length() < len(tokens):
+        arguments["past_key_values"] = known
+    with torch.inference_mode():
+        output: Any = net.generate(
+            input_ids=inputs, attention_mask=torch.ones_like(inputs), streamer=stream, return_dict_in_generate=True, **arguments
+        )
+    return output.sequences[0].tolist(), output.past_key_values
+
+
+def _ends(net: PreTrainedModel) -> set[int | None]:
+    """Return the tokens that end a reply."""
+    ends = net.generation_config.eos_token_id if net.generation_config else None
+    return set(ends if isinstance(ends, list) else [ends])
 
 
 def generate_batch(
@@ -240,7 +283,7 @@ def generate_batch(
             [chats[i] for i in chosen], add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         ).to(net.device)
         with torch.inference_mode():
-            output = net.generate(**inputs, **sampling.arguments(room))
+            output = net.generate(**inputs, **sampling.arguments(sampling.limit(room)))
         texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         for i, text in zip(chosen, texts, strict=True):
             replies[i] = text

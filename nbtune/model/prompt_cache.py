@@ -8,7 +8,7 @@ from typing import Any
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["PromptCache"]
+__all__ = ["PromptCache", "can_be_cut"]
 
 _MOST_BYTES = 2**29  # of what is kept; above it, nothing is
 
@@ -68,8 +68,13 @@ class PromptCache:
         cache
             What ``generate`` returned as ``past_key_values``.
         """
-        if type(cache) is not DynamicCache or any(type(layer) is not DynamicLayer for layer in cache.layers):
-            return  # a sliding window or a recurrent state has lost its beginning
+        if not can_be_cut(cache):
+            return
         tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
         if sum(tensor.numel() * tensor.element_size() for tensor in tensors) <= _MOST_BYTES:
             self._kept[side] = _Kept(stamp, tokens[: cache.get_seq_length()], cache)
+
+
+def can_be_cut(cache: Any) -> bool:
+    """Say whether a beginning of what is kept can be kept alone: a sliding window or a recurrent state has lost it."""
+    return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 
+from nbtune.model.arguments import accepted
 from nbtune.training._torchkeras import TorchkerasStepRunner
 
 __all__ = ["StepRunner", "target_loss", "trained_logits"]
@@ -107,18 +107,11 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
     first = int((labels != -100).any(dim=0).nonzero()[0])
     kept = labels.shape[1] - first + 1
     inputs: dict[str, Any] = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
-    accepted = _accepted(net)
-    if "logits_to_keep" in accepted:
+    takes = accepted(net)
+    if "logits_to_keep" in takes:
         inputs["logits_to_keep"] = kept
-    if "position_ids" not in accepted:
+    if "position_ids" not in takes:
         del inputs["position_ids"]
     logits = net(**inputs, use_cache=False).logits[:, -kept:-1]
     chosen: torch.Tensor = logits[labels[:, first:] != -100]
     return chosen
-
-
-def _accepted(net: torch.nn.Module) -> set[str]:
-    """Return the argument names of the model's forward, wrappers around it looked through."""
-    inner: Any = getattr(net, "module", net)  # DistributedDataParallel
-    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-    return set(inspect.signature(inner.forward).parameters)
