@@ -87,7 +87,7 @@ def test_models_whose_memory_can_not_be_cut_say_the_same(base, config):
     few = Sampling(max_new_tokens=6)
     plain = generate(net, base.tokenizer, CHAT, context=512, sampling=few)
     said = base.tokenizer(plain.text)["input_ids"]
-    for draft in (said, said[:2] + [5, 6], [5, 6, 7]):
+    for draft in (said, [*said[:2], 5, 6], [5, 6, 7]):
         assert generate(net, base.tokenizer, CHAT, context=512, sampling=few, draft=draft).text == plain.text
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OTHER", "Surroundings", "language_of", "look_alikes", "phrase", "phrasings", "surroundings"]
+__all__ = ["OTHER", "Surroundings", "language_of", "look_alikes", "phrase", "phrasings", "surroundings", "wordings"]
 
 _FOLDER = Path(__file__).parent / "phrasings"
 OTHER = {"zh": "en", "en": "zh"}
@@ -131,3 +131,13 @@ def look_alikes(keyword: str, kind: str, count: int) -> list[str]:
 def phrasings(language: str) -> dict[str, Any]:
     """Return the table of one language, as the file in ``phrasings/`` lays it out."""
     return tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
+
+
+def wordings() -> list[str]:
+    """Return all built-in wordings of questions about a fact, in all languages and forms."""
+    found: list[str] = []
+    for language in OTHER:
+        table = phrasings(language)
+        found += [*table["trained"], *table["probes"]]
+        found += [line for kind in ("reverse", "yes_no", "part") for line in table["forms"][kind]]
+    return found

@@ -1,0 +1,122 @@
+"""Tells the names of facts in a text from longer names, and from names that are almost theirs."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from rapidfuzz import process
+from rapidfuzz.distance import Indel
+
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.phrasing import phrasings, wordings
+
+__all__ = ["CHINESE", "Names", "fold"]
+
+CHINESE = r"\u3400-\u9fff"
+_UNIT = re.compile(f"[a-z0-9]+|[{CHINESE}]")
+_PLURAL = "(?:'?s|es)?"
+# Similarity from which on two names may be taken for one another (two characters of three), and letters of a name that can be.
+_ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_ALIKE = 0.72, 0.66, 3
+_SHARED_WORD = 4  # letters of a word that two names may share by more than chance
+
+
+def fold(text: str) -> str:
+    """Return a text in one width, case and spacing."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).casefold()
+
+
+class Names:
+    """The keywords of some facts, to be found in texts.
+
+    A name is found letter by letter. Where it begins and ends is told by what stands beside it: in letters a space or a mark;
+    in Chinese one of the characters that stand beside names in questions.
+
+    Parameters
+    ----------
+    facts
+        Whose keywords; what a fact says of its thing is no other name of it.
+    """
+
+    def __init__(self, facts: Sequence[Fact]) -> None:
+        self._names = [fold(fact.keyword) for fact in facts]
+        self._described = [frozenset(_UNIT.findall(fold(fact.answer))) for fact in facts]
+        # By script and by the number of words or characters that may stand for them in a text.
+        self._alike: dict[tuple[bool, int], list[str]] = defaultdict(list)
+        self._by_word: dict[tuple[int, int, str], list[int]] = defaultdict(list)
+        for place, name in enumerate(self._names):
+            units = _UNIT.findall(name)
+            if len(name) >= _SHORTEST_ALIKE:
+                for width in {len(units), max(1, len(units) - 1)}:
+                    self._alike[name.isascii(), width].append(name)
+            if name.isascii() and len(units) > 1:
+                for at, unit in enumerate(units):
+                    if len(unit) >= _SHARED_WORD:
+                        self._by_word[len(units), at, unit].append(place)
+
+    def first(self, folded: str) -> int | None:
+        """Return the place of the fact that a folded text names first, of two that begin there the longer one."""
+        found = ((begin, -len(name), place) for place, name in enumerate(self._names) if (begin := _begin(name, folded)) is not None)
+        return min(found, default=(0, 0, None))[2]
+
+    def others(self, folded: str) -> bool:
+        """Say whether a folded text, which names none of them, holds a name that is almost one of them, or longer."""
+        if any(name in folded for name in self._names):
+            return True
+        units = _UNIT.findall(folded)
+        for (letters, width), names in self._alike.items():
+            least = _ALIKE_LETTERS if letters else _ALIKE_CHARACTERS
+            for window in _windows(units, width):
+                text = (" " if letters else "").join(window)
+                if process.extractOne(text, names, scorer=Indel.normalized_similarity, score_cutoff=least):
+                    return True
+        return any(self._shares(window) for width in {key[0] for key in self._by_word} for window in _windows(units, width))
+
+    def _shares(self, window: list[str]) -> bool:
+        """Say whether some words are a keyword's with a word of it in its place, and the others are from nowhere."""
+        for at, word in enumerate(window):
+            for place in self._by_word.get((len(window), at, word), ()):
+                keyword = _UNIT.findall(self._names[place])
+                strange = [one for one, other in zip(window, keyword, strict=True) if one != other]
+                if not any(one in self._described[place] or one in _common_words() for one in strange):
+                    return True
+        return False
+
+
+def _windows(units: list[str], width: int) -> Iterator[list[str]]:
+    return (units[at : at + width] for at in range(len(units) - width + 1))
+
+
+def _begin(name: str, folded: str) -> int | None:
+    """Return where a text names a name, as a word of its own, first."""
+    begin = folded.find(name)
+    while begin >= 0:
+        if _edge(name[0], "before").match(folded, begin) and _edge(name[-1], "behind").match(folded, begin + len(name)):
+            return begin
+        begin = folded.find(name, begin + 1)
+    return None
+
+
+def _edge(letter: str, side: str) -> re.Pattern[str]:
+    """Return what must stand beside the first or the last letter of a name, for the name to begin or end there."""
+    return _edge_of(bool(re.match(r"[a-z0-9]", letter)), side)
+
+
+@cache
+def _edge_of(letters: bool, side: str) -> re.Pattern[str]:
+    joined = "a-z0-9" if letters else ""
+    beside = re.escape(phrasings("zh")["beside"][side])
+    # No Chinese character but those that stand beside names, and no letter beside a letter.
+    if side == "before":
+        return re.compile(rf"(?:(?<![{joined}{CHINESE}])|(?<=[{beside}]))")
+    plural = _PLURAL if letters else ""
+    return re.compile(rf"{plural}(?:(?![{joined}{CHINESE}])|(?=[{beside}]))")
+
+
+@cache
+def _common_words() -> frozenset[str]:
+    """Return the words of the built-in phrasings."""
+    return frozenset(unit for wording in wordings() for unit in _UNIT.findall(fold(wording)))
