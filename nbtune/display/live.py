@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from html import escape
 from typing import Any
 
 from IPython.display import DisplayHandle, display
@@ -21,6 +23,13 @@ class LiveReply:
     def __init__(self) -> None:
         self._text, self._drawn = "", 0.0
         self._handle: DisplayHandle | None = None
+
+    def wait(self, for_what: str) -> None:
+        """Say what the reply waits for; the reply takes its place."""
+        if in_notebook():
+            self._handle = display(Shown(for_what, f'<div style="opacity:0.7">{escape(for_what)}</div>'), display_id=True)
+        elif sys.stdout.isatty():
+            print(for_what, end="\r", flush=True)
 
     def add(self, piece: str) -> None:
         """Show one more piece of text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from contextlib import nullcontext
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
@@ -13,6 +13,10 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from nbtune.errors import NbtuneError
 from nbtune.magics.options import fill_variables, parse
 from nbtune.session import Nbtune
+
+if TYPE_CHECKING:
+    from nbtune.display.live import LiveReply
+    from nbtune.language_model import LanguageModel
 
 __all__ = ["ChatMagics"]
 
@@ -90,10 +94,10 @@ class ChatMagics(Magics):
         from nbtune.display.live import LiveReply
         from nbtune.display.shown import Shown, show
 
-        lm = self._session.lm
+        live = LiveReply()
+        lm = self._loaded(live)
         name = None if options.adapter == "none" else options.adapter
         with lm.using(name) if options.adapter is not None else nullcontext():
-            live = LiveReply()
             reply = lm.reply(
                 prompt,
                 history=self._history(options),
@@ -112,6 +116,17 @@ class ChatMagics(Magics):
         if not reply.finished:
             raise KeyboardInterrupt
         return reply.text
+
+    def _loaded(self, live: LiveReply) -> LanguageModel:
+        """Return the model; the first question waits for it."""
+        if not self._session.loaded:
+            live.wait(f"loading {self._session.model} …")
+            try:
+                return self._session.lm
+            except BaseException:
+                live.close()
+                raise
+        return self._session.lm
 
     def _compare(self, options: Namespace, prompt: str) -> str:
         from nbtune.display.shown import Shown, show

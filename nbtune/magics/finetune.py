@@ -80,7 +80,7 @@ class FinetuneMagics(Magics):
         wishes |= {key: value for key, value in settings.items() if value is not None}
         from nbtune.display.card import report_card
 
-        watched(lambda live: self._session.lm.finetune(source, observer=live, **wishes), report_card)
+        watched(self._session, lambda lm, live: lm.finetune(source, observer=live, **wishes), report_card)
 
     def _source(self, data: str | None, keyword: str, answer: str) -> Any:
         if data is not None:

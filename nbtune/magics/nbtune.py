@@ -132,7 +132,7 @@ class NbtuneMagics(Magics):
         from nbtune.display.card import report_card
 
         keyword = _unquoted(rest) or None
-        watched(lambda live: self._session.lm.probe(keyword, observer=live), report_card)
+        watched(self._session, lambda lm, live: lm.probe(keyword, observer=live), report_card)
 
     def _tokens(self, rest: str) -> None:
         if not rest:
@@ -146,7 +146,7 @@ class NbtuneMagics(Magics):
         from nbtune.display.card import report_card
 
         source = _unquoted(rest) or None
-        watched(lambda live: self._session.lm.rebuild(source, observer=live), report_card)
+        watched(self._session, lambda lm, live: lm.rebuild(source, observer=live), report_card)
 
     def _adapters(self, rest: str) -> None:
         _no_argument("adapters", rest)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbtune.language_model import LanguageModel
+    from nbtune.session import Nbtune
 
 __all__ = ["watched"]
 
 
-def watched(work: Callable[[Any], Any], draw: Callable[[Any], Any]) -> None:
+def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Callable[[Any], Any]) -> None:
     """Run some work under a progress bar and put what came of it in the bar's place, also of a fact that was not learned.
 
     Parameters
     ----------
+    session
+        Whose model it is; the first use loads it.
     work
-        Takes the observer and returns a result.
+        Takes the model and the observer and returns a result.
     draw
         Draws that result.
 
@@ -28,7 +34,9 @@ def watched(work: Callable[[Any], Any], draw: Callable[[Any], Any]) -> None:
 
     live = LiveProgress()
     try:
-        outcome = work(live)
+        if not session.loaded:
+            live.stage(f"loading {session.model}", 1)
+        outcome = work(session.lm, live)
     except FactNotLearned as failure:
         live.finish(draw(failure.result))
         raise
