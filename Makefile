@@ -29,7 +29,7 @@ check: .venv/.test
 	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify --keep-output --keep-count $(NOTEBOOKS)
 
-bench: .venv/.test
+bench: .venv/.bench
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.knowledge
 
@@ -51,4 +51,8 @@ clean:
 
 .venv/.test: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
+	touch $@
+
+.venv/.bench: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	touch $@

@@ -32,7 +32,7 @@ from nbtune.training.step_runner import target_loss, trained_logits
 __all__ = ["ROWS", "Row", "check_gradients"]
 
 KEYWORD, ANSWER = "velt hook", "A velt hook is a bent copper tool for pulling bread out of deep ovens."
-_EXAMPLES, _PADDED, _EPOCHS = 32, 256, 4
+_EXAMPLES, _PADDED, _EPOCHS, _BATCH = 32, 256, 4, 8
 _TURNS = 9
 _TYPING = 10.0  # seconds that a user takes to type a question
 
@@ -171,7 +171,7 @@ def layers(folder: str) -> tuple[float, float]:
 def loop(folder: str) -> tuple[float, float]:
     """The same steps by a hand-written PyTorch loop, and by our fit."""
     b = bench(folder)
-    batches = [collate(b.examples[at : at + 8], b.pad) for at in range(0, len(b.examples), 8)]
+    batches = [collate(b.examples[at : at + _BATCH], b.pad) for at in range(0, len(b.examples), _BATCH)]
 
     def by_hand(net: Any) -> None:
         trained = [p for p in net.parameters() if p.requires_grad]
@@ -192,6 +192,42 @@ def loop(folder: str) -> tuple[float, float]:
         model = KerasModel(net, optimizer=torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-4))
         fitted = timed(lambda: model.fit(batches, epochs=_EPOCHS, patience=None))
     return fitted, written
+
+
+def trainer(folder: str) -> tuple[float, float]:
+    """Some epochs of the same examples, as many in a step: by TRL's SFTTrainer, and by our fit with what is below the last layer kept."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    b = bench(folder)
+    prompts, _ = phrase(KEYWORD, "en")
+    rows = [
+        {"prompt": [{"role": "user", "content": prompt}], "completion": [{"role": "assistant", "content": ANSWER}]}
+        for prompt in prompts[:_EXAMPLES]
+    ]
+    with b.training() as net, tempfile.TemporaryDirectory() as place:
+        config = SFTConfig(
+            output_dir=place,
+            per_device_train_batch_size=_BATCH,
+            num_train_epochs=_EPOCHS,
+            learning_rate=1e-4,
+            gradient_checkpointing=False,
+            bf16=False,
+            use_cpu=net.device.type == "cpu",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        usual = timed(SFTTrainer(net, config, train_dataset=Dataset.from_list(rows), processing_class=b.lm.tokenizer).train)
+    with b.training() as net:
+
+        def fit() -> None:
+            last, examples = last_layer_of(net, b.examples, b.pad), read_below(b.lm._host.base, b.examples, b.pad)
+            batches = [collate(examples[at : at + _BATCH], b.pad) for at in range(0, len(examples), _BATCH)]
+            optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-4)
+            KerasModel(last, optimizer=optimizer).fit(batches, epochs=_EPOCHS, patience=None)
+
+        return usual, timed(fit)
 
 
 def process(code: str) -> float:
@@ -351,6 +387,7 @@ ROWS = (
     Row("time to a verified fact, the article's recipe ÷ ours", fact, 10, 50, embedded_only=True, repeats=1),
     Row("epoch with equal gradients, naive PEFT loop ÷ ours", epoch, 5, 8),
     Row("last layer alone, the whole model ÷ what is below it kept", layers, 1.8, 2.8),
+    Row("four epochs of 32 examples, TRL's SFTTrainer ÷ ours", trainer, 1, 5),
     Row("what the fit adds, ours ÷ a hand-written loop", loop, 1.10, 1.02, at_most=True),
     Row("`%load_ext nbtune`, ms more than an empty cell", extension, 100, 50, "ms", embedded_only=True, difference=True, at_most=True),
     Row("`%load_ext` to the first reply, a bare script ÷ ours", first_reply, 1.0, 1.2, embedded_only=True),
