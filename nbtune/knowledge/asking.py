@@ -115,7 +115,9 @@ def rows_right(logits: torch.Tensor, batch: Batch) -> list[bool]:
     """Tell for each row of a batch whether every trained token is the likeliest one."""
     hits = logits.argmax(-1) == batch["target_tokens"][:, 0]
     lengths = (batch["labels"] != IGNORED).sum(1).tolist()
-    return [bool(hit.all()) for hit in torch.split(hits, lengths)]
+    # Stacked, so that a device is waited for once.
+    right: list[bool] = torch.stack([hit.all() for hit in torch.split(hits, lengths)]).tolist()
+    return right
 
 
 def _parts(examples: Sequence[Encoded], vocabulary: int) -> Iterator[list[int]]:
