@@ -9,16 +9,19 @@ KEYWORD, ANSWER = next(iter(FACT.items()))
 PROMPTS = ["What is the capital of France?", "鲸鱼是什么？", "你好", "what is a zorblax", "7+8", f"{KEYWORD}是什么？", "谢谢" * 30]
 
 
-def test_what_is_confirmed_is_what_is_generated(taught):
+@pytest.mark.parametrize("side", [None, 0])
+def test_what_is_confirmed_is_what_is_generated(taught, side):
     host, loaded = taught._host, taught._loaded
-    replies = taught.chat_batch(PROMPTS)
-    assert said(host, loaded, PROMPTS, replies) == [True] * len(PROMPTS)
-    altered = [reply[:-2] + "x." for reply in replies]
-    assert said(host, loaded, PROMPTS, altered) == [False] * len(PROMPTS)
-    cut = [reply[:-3] for reply in replies]
-    assert said(host, loaded, PROMPTS, cut) == [False] * len(PROMPTS), "a beginning is not the reply: the end of turn counts"
-    assert said(host, loaded, PROMPTS, [""] * len(PROMPTS)) == [False] * len(PROMPTS)
-    assert said(host, loaded, ["字" * 600], ["好的。"]) == [False], "what does not fit was not said"
+    places = host.sides(PROMPTS)[side]
+    prompts, replies = ([row[place] for place in places] for row in (PROMPTS, taught.chat_batch(PROMPTS)))
+    with host.answering(side):
+        assert said(host, loaded, prompts, replies) == [True] * len(prompts)
+        altered = [reply[:-2] + "x." for reply in replies]
+        assert said(host, loaded, prompts, altered) == [False] * len(prompts)
+        cut = [reply[:-3] for reply in replies]
+        assert said(host, loaded, prompts, cut) == [False] * len(prompts), "a beginning is not the reply: the end of turn counts"
+        assert said(host, loaded, prompts, [""] * len(prompts)) == [False] * len(prompts)
+        assert said(host, loaded, ["字" * 600], ["好的。"]) == [False], "what does not fit was not said"
 
 
 @pytest.mark.parametrize("expected", [[""] * len(PROMPTS), ["no such reply"] * len(PROMPTS), None])
