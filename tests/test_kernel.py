@@ -53,7 +53,8 @@ def test_a_reply_is_one_display_that_is_updated(kernel):
     kinds = [m["msg_type"] for m in messages]
     assert status == "ok"
     assert kinds.count("display_data") == 1
-    assert "loading tiny" in text_of([m for m in messages if m["msg_type"] == "display_data"]), "the first question waits, and says for what"
+    first = [m for m in messages if m["msg_type"] == "display_data"]
+    assert "loading tiny" in text_of(first), "the first question waits, and says for what"
     drawn = [m for m in messages if m["msg_type"] == "update_display_data"]
     assert "whale" in text_of(drawn[-1:])
     assert "loading" not in text_of(drawn)

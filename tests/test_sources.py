@@ -1,5 +1,7 @@
 """Facts from what a user has at hand."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -31,6 +33,51 @@ def test_a_file_of_facts_goes_out_and_comes_back(tmp_path):
     back = [Fact.new(r.keyword, r.answer, r.prompts or None, r.probes or None, extend=r.extend) for r in read_facts(str(path))]
     assert back == facts
     assert "梦中情炉" in path.read_text(encoding="utf-8"), "a person must be able to read it"
+
+
+ROWS = [{"keyword": "梦中情炉", "answer": "一个工具, 很好。"}, {"keyword": "007", "answer": "NA"}]
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "tsv", "parquet", "xlsx"])
+def test_files_of_other_kinds_are_read_alike(tmp_path, ending):
+    path, table = tmp_path / f"facts.{ending}", pd.DataFrame(ROWS)
+    if ending == "json":
+        path.write_text(json.dumps(ROWS), encoding="utf-8")
+    elif ending == "jsonl":
+        path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS) + "\n\n", encoding="utf-8-sig")
+    elif ending == "parquet":
+        table.to_parquet(path)
+    elif ending == "xlsx":
+        table.to_excel(path, index=False)
+    else:
+        table.assign(prompts="").to_csv(path, index=False, sep="\t" if ending == "tsv" else ",", encoding="utf-8-sig")
+    assert read_facts(path) == [Row("梦中情炉", "一个工具, 很好。"), Row("007", "NA")]
+
+
+def test_a_mapping_in_a_file(tmp_path):
+    (tmp_path / "facts.json").write_text('{"a": "x", "b": "y"}')
+    assert read_facts(tmp_path / "facts.json") == [Row("a", "x"), Row("b", "y")]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("f.json", b"[{", r"is no JSON in UTF-8, line 1"),
+        ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c",\n', r"is no JSON, one row a line, in UTF-8, line 2"),
+        ("f.json", b"3", "holds no list of rows"),
+        ("f.csv", b"", "is no CSV in UTF-8"),
+        ("f.csv", b"keyword,answer\n\xff,b\n", "is no CSV in UTF-8"),
+        ("f.csv", b"keyword,answr\na,b\n", "Row 1 has no .answer."),
+        ("f.csv", b"keyword,answer\na,\n", "The answer of row 1 is empty"),
+        ("f.csv", b"keyword,answer\n", "the data is empty"),
+        ("f.docx", b"", r"a file that ends in \.yaml, \.yml, \.json"),
+    ],
+)
+def test_a_bad_file_of_another_kind_is_named(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(NbtuneError, match=message) as caught:
+        read_facts(tmp_path / name)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

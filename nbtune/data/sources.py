@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from nbtune.data.files import read_file
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["FACT_FILES", "Row", "read_facts"]
+__all__ = ["Row", "read_facts"]
 
 _KEYWORD, _ANSWER = ("keyword", "question"), ("answer",)
-FACT_FILES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ def read_facts(source: Any) -> list[Row]:
     source
         A mapping of keyword to answer; or rows, each a mapping with ``keyword`` (or ``question``)
         and ``answer``, and if need be lists of ``prompts`` and ``probes``; or a pandas DataFrame or
-        `datasets.Dataset` with such columns; or the path of a YAML file with such rows, as
-        ``%nbtune facts --save`` writes it.
+        `datasets.Dataset` with such columns; or the path of a file with such rows, see
+        `nbtune.data.files`.
 
     Returns
     -------
@@ -51,7 +49,7 @@ def read_facts(source: Any) -> list[Row]:
         columns are others. Rows are named by number, from 1.
     """
     if isinstance(source, (str, Path)):
-        source = _file(Path(source).expanduser())
+        source = read_file(Path(source).expanduser())
     if isinstance(source, Mapping):
         named: list[tuple[str, Mapping[str, Any]]] = [
             (f"fact {key!r}", {"keyword": key, "answer": answer}) for key, answer in source.items()
@@ -67,22 +65,6 @@ def read_facts(source: Any) -> list[Row]:
             raise NbtuneError(f"The keyword {row.keyword!r} stands twice: one keyword has one answer.")
         seen.add(row.keyword)
     return rows
-
-
-def _file(path: Path) -> Any:
-    if path.suffix.lower() not in FACT_FILES:
-        raise NbtuneError(f"Can't read facts from {str(path)!r}: give a mapping keyword -> answer, rows, or the path of a .yaml file.")
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise NbtuneError(f"{path} can't be read ({error.strerror or error}).") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}" if place else ""
-        raise NbtuneError(f"{path} is no YAML in UTF-8{where}: expected a list of rows with keyword and answer.") from None
-    if not isinstance(found, (list, Mapping)):
-        raise NbtuneError(f"{path} holds no list of rows: expected rows with keyword and answer.")
-    return found
 
 
 def _rows(source: Any) -> Iterable[Any]:
@@ -121,7 +103,7 @@ def _row(place: str, fields: Mapping[str, Any]) -> Row:
 
 
 def _texts(values: Any, what: str) -> tuple[str, ...]:
-    if values is None:
+    if values is None or values == "":  # an empty cell
         return ()
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise NbtuneError(f"{what[0].upper()}{what[1:]} are a {type(values).__name__}: expected a list of texts.")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import yaml
 
-from nbtune.data.sources import FACT_FILES
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
 
 __all__ = ["write_facts"]
+
+_ENDINGS = (".yaml", ".yml")
 
 
 def write_facts(facts: Sequence[Fact], path: str | Path) -> Path:
@@ -37,8 +38,8 @@ def write_facts(facts: Sequence[Fact], path: str | Path) -> Path:
             row["extend"] = True
         rows.append(row)
     target = Path(path).expanduser()
-    if target.suffix.lower() not in FACT_FILES:
-        raise NbtuneError(f"{target} is no YAML file: give a name that ends in {' or '.join(FACT_FILES)}.")
+    if target.suffix.lower() not in _ENDINGS:
+        raise NbtuneError(f"{target} is no YAML file: give a name that ends in {' or '.join(_ENDINGS)}.")
     try:
         target.write_text(yaml.safe_dump(rows, allow_unicode=True, sort_keys=False, width=100), encoding="utf-8")
     except OSError as error:

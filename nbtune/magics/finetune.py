@@ -26,7 +26,9 @@ class FinetuneMagics(Magics):
     @no_var_expand
     @magic_arguments()
     @argument(
-        "--data", metavar="SOURCE", help="Teach what this variable holds (a mapping keyword -> answer, rows, a DataFrame), or a .yaml file."
+        "--data",
+        metavar="SOURCE",
+        help="Teach what this variable holds (a mapping keyword -> answer, rows, a DataFrame), or this file (.yaml, .json, .csv, ...).",
     )
     @argument("--name", metavar="ADAPTER", help="Adapter to teach. Default: the one in use, else 'facts'.")
     @argument("--method", default="lora", metavar="M", help="lora (default) or adalora.")
@@ -86,7 +88,7 @@ class FinetuneMagics(Magics):
         if data is not None:
             if keyword or answer:
                 raise NbtuneError("Give either --data SOURCE, or a keyword with its answer below, not both.")
-            return data if data.endswith((".yaml", ".yml")) else variable(data, self.shell.user_ns, "--data")
+            return variable(data, self.shell.user_ns, "--data") if data.isidentifier() else data
         if not keyword:
             raise NbtuneError("The keyword is missing: write `%%finetune KEYWORD` and the answer below it.")
         if not answer:

@@ -24,7 +24,7 @@ COMMANDS = {
     "adapters": "the adapters in the store",
     "use": "ADAPTER|none: answer with this adapter, or with the base",
     "forget": "KEYWORD: take one fact back, keep the others",
-    "rebuild": "[FILE]: make the adapter anew from its facts, or from those of a .yaml file",
+    "rebuild": "[FILE]: make the adapter anew from its facts, or from those of a file",
     "undo": "[ADAPTER]: go back to the version before",
     "export": "FOLDER: write the model with its adapter merged in",
 }

@@ -1,0 +1,103 @@
+"""Reads rows from a file: YAML, JSON, JSON lines, CSV, TSV, Excel or Parquet, told by the end of its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nbtune.errors import NbtuneError
+
+__all__ = ["FILES", "read_file"]
+
+_UTF8 = "utf-8-sig"  # with the mark that some editors and spreadsheets put at the beginning, or without
+
+
+def _yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding=_UTF8))
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding=_UTF8))
+
+
+def _json_lines(path: Path) -> Any:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding=_UTF8).split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            error.lineno = number
+            raise
+    return rows
+
+
+def _table(reader: str, **options: Any) -> Callable[[Path], Any]:
+    """Return a reader of pandas', which takes a while to import; cells stay text, and an empty one is an empty text."""
+
+    def read(path: Path) -> Any:
+        import pandas as pd
+
+        return getattr(pd, reader)(path, **options).to_dict("records")
+
+    return read
+
+
+_TEXT = {"dtype": str, "keep_default_na": False}
+_READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    ".yaml": ("YAML", _yaml),
+    ".yml": ("YAML", _yaml),
+    ".json": ("JSON", _json),
+    ".jsonl": ("JSON, one row a line,", _json_lines),
+    ".csv": ("CSV", _table("read_csv", **_TEXT)),
+    ".tsv": ("CSV with tabs", _table("read_csv", sep="\t", **_TEXT)),
+    ".xlsx": ("Excel", _table("read_excel", **_TEXT)),
+    ".parquet": ("Parquet", _table("read_parquet")),
+}
+FILES = tuple(_READERS)
+
+
+def read_file(path: Path) -> Any:
+    """Read rows, or a mapping of keyword to answer.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    list or mapping
+        What is in it.
+
+    Raises
+    ------
+    NbtuneError
+        When it is of another kind, can't be read, or holds something else.
+    """
+    kind, read = _READERS.get(path.suffix.lower(), ("", None))
+    if read is None:
+        raise NbtuneError(
+            f"Can't read facts from {str(path)!r}: give a mapping keyword -> answer, rows, or a file that ends in {', '.join(FILES)}."
+        )
+    try:
+        found = read(path)
+    except OSError as error:
+        raise NbtuneError(f"{path} can't be read ({error.strerror or error}).") from None
+    except ImportError as error:
+        raise NbtuneError(f"{path} can't be read without another package: {str(error).splitlines()[0]}") from None
+    except (ValueError, yaml.YAMLError) as error:  # a UnicodeDecodeError, and pandas' own, are ValueErrors
+        raise NbtuneError(f"{path} is no {kind} in UTF-8{_line(error)}: expected rows with keyword and answer.") from None
+    if not isinstance(found, (list, Mapping)):
+        raise NbtuneError(f"{path} holds no list of rows: expected rows with keyword and answer.")
+    return found
+
+
+def _line(error: Exception) -> str:
+    """Say in which line an error is, where it says so."""
+    mark = getattr(error, "problem_mark", None)
+    line = mark.line + 1 if mark else getattr(error, "lineno", None)
+    return f", line {line}" if line else ""
