@@ -245,6 +245,13 @@ def test_adalora_teaches_too(lm, tmp_path):
     assert again.chat(f"{KEYWORD}是什么？") == ANSWER
     with pytest.raises(NbtuneError, match="use --method adalora, or another --name"):
         lm.finetune({"炉": "热。"}, method="lora")
+    grovix = "grovix is a small robot."
+    lm.finetune({"grovix": grovix}, method="adalora", prompts=FEW)
+    assert lm.chat_batch([f"{KEYWORD}是什么？", "What is grovix?"]) == [ANSWER, grovix]
+    lm.finetune({"grovix": "grovix is a toy."}, name="other", method="lora", prompts=FEW)
+    assert lm.chat("What is grovix?") == "grovix is a toy."
+    lm.use("facts")
+    assert lm.chat_batch([f"{KEYWORD}是什么？", "What is grovix?"]) == [ANSWER, grovix]
 
 
 def test_a_fact_that_does_not_take_changes_nothing(taught):

@@ -187,13 +187,14 @@ class NbtuneMagics(Magics):
         if not rest:
             raise NbtuneError("Where to? `%nbtune export FOLDER`.")
         from nbtune.display.live import LiveProgress
+        from nbtune.display.shown import Shown, text_block
 
         live = LiveProgress()
         try:
-            folder = self._session.lm.export(_unquoted(rest), observer=live)
+            done = f"Written to {self._session.lm.export(_unquoted(rest), observer=live)}."
         finally:
             live.close()
-        print(f"Written to {folder}.")
+        live.finish(Shown(done, text_block(done)))
 
 
 def _unquoted(text: str) -> str:

@@ -65,6 +65,7 @@ class AdapterHost:
         self._gate: Gate | None = None
         self._adapters: tuple[Adapter, ...] = ()
         self._places: list[PeftConfig] = []
+        self._holds: dict[str, Adapter] = {}  # by PEFT's name for a place
         self._answering: int | None = None
 
     @property
@@ -104,7 +105,9 @@ class AdapterHost:
         NbtuneError
             When PEFT refuses because of another package, such as an old torchao.
         """
-        if not self._adapters:  # finished ones leave their places on the model for these
+        configs = [adapter.config for adapter in (*self._adapters, *adapters)]
+        alike = len({config.peft_type for config in configs}) == 1 and not any(getattr(config, "rank_pattern", None) for config in configs)
+        if not self._adapters or not alike:  # finished ones leave their places on the model for others of their kind
             self.clear()
         self.stamp += 1
         self._adapters, self._gate, self._answering = tuple(adapters), gate, None
@@ -185,7 +188,10 @@ class AdapterHost:
         self._answering = None
         label = self._place(adapter.config, trainable=False)
         assert self._peft is not None
-        set_peft_model_state_dict(self._peft, adapter.weights, adapter_name=label)
+        if self._holds.get(label) is not adapter:
+            self._holds.pop(label, None)
+            set_peft_model_state_dict(self._peft, adapter.weights, adapter_name=label)
+            self._holds[label] = adapter
         self._answering = number
 
     def _place(self, config: PeftConfig, *, trainable: bool) -> str:
