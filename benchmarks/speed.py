@@ -134,6 +134,15 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def keep(results: list[dict[str, Any]], name: str) -> None:
+    """Write raw results, table and plot."""
+    RESULTS.mkdir(exist_ok=True)
+    kept = {"machine": machine(), "rows": results}
+    (RESULTS / f"{name}.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(table(results) + "\n", encoding="utf-8")
+    plot(results, RESULTS / f"{name}.png")
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
@@ -145,11 +154,7 @@ def main() -> None:
     results = []
     for shape in options.on:
         results.extend(run(shape, [row for row in ROWS if not options.rows or row.measure.__name__ in options.rows], options.repeats))
-    RESULTS.mkdir(exist_ok=True)
-    kept = {"machine": machine(), "rows": results}
-    (RESULTS / f"{options.name}.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / f"{options.name}.md").write_text(table(results) + "\n", encoding="utf-8")
-    plot(results, RESULTS / f"{options.name}.png")
+        keep(results, options.name)  # a later model takes long, and may be interrupted
     print(table(results))
 
 
