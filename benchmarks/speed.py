@@ -120,6 +120,8 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
     by_name = {row.name: row for row in ROWS}
     shown = [found for found in results if not by_name[found["row"]].at_most]
+    if not shown:
+        return
     figure = Figure(figsize=(10, 0.45 * len(shown) + 1.2), layout="constrained")
     axes = figure.add_subplot()
     places = range(len(shown))
