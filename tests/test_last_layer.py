@@ -89,7 +89,7 @@ def test_another_architecture_is(random_model, examples):
 
 
 def test_what_was_wrong_comes_again_before_what_was_right(examples):
-    lesson = Lesson(examples * 4, examples, [], [], pad=0, sizes=(4, 1, 2, 0), steps=3, seed=0)
+    lesson = Lesson(examples * 4, examples, [], pad=0, sizes=(4, 1, 2), steps=3, seed=0)
     seen = [set(batch["places"].tolist()) & set(lesson.places("facts")) for batch in lesson]
     assert set.union(*seen) == set(lesson.places("facts")), "in three steps of four each of the twelve is seen"
     assert lesson.share("facts") == 0
@@ -104,7 +104,7 @@ def test_what_was_wrong_comes_again_before_what_was_right(examples):
 
 
 def test_that_the_beginning_is_right_does_not_settle_what_was_wrong_as_a_whole(examples):
-    lesson = Lesson(examples * 4, [], [], [], pad=0, sizes=(4, 0, 0, 0), steps=3, seed=0)
+    lesson = Lesson(examples * 4, [], [], pad=0, sizes=(4, 0, 0), steps=3, seed=0)
     lesson.mark([4], [False], [lesson.examples[4].trained])
     lesson.mark([4, 7], [True, True], [2, 2])
     assert lesson.wrong("facts") == [4]
