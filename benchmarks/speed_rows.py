@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Bench:
     """A model with a random adapter in its last layer, as the benchmarks of one folder share it."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = tempfile.TemporaryDirectory()  # removed with the process
+        self._model, self._folder = folder, tempfile.TemporaryDirectory()  # removed with the process
         self.store = Path(self._folder.name) / "store"
         self.lm = nbtune.load(folder, store=self.store)
         host = self.lm._host
@@ -72,6 +72,13 @@ class Bench:
         self.lm.store.commit("bench", version)
         self.version = self.lm.store.commit("bench", replace(version, places=()))  # two, to go back from the second
         self.lm.use("bench")
+
+    @cached_property
+    def taught(self) -> nbtune.LanguageModel:
+        """Another one, that was taught the fact."""
+        lm = nbtune.load(self._model, store=self.store.with_name("taught"))
+        lm.finetune({KEYWORD: ANSWER})
+        return lm
 
     @contextmanager
     def training(self) -> Iterator[Any]:
@@ -284,7 +291,7 @@ def stream(folder: str) -> tuple[float, float]:
 
 def answer(folder: str) -> tuple[float, float]:
     """Seconds for the answer of a fact: by ``generate`` of the PEFT model, and by us, who know what it may be."""
-    lm = _taught(folder)
+    lm = bench(folder).taught
     question = f"Do you know what a {KEYWORD} is?"
     inputs = lm.tokenizer.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -294,13 +301,6 @@ def answer(folder: str) -> tuple[float, float]:
     ours = timed(lambda: lm.reply(question, on_text=lambda _: None))
     lm._cache = PromptCache()  # the next measurement reads the question again
     return raw, ours
-
-
-@cache
-def _taught(folder: str) -> nbtune.LanguageModel:
-    lm = nbtune.load(folder, store=tempfile.mkdtemp())
-    lm.finetune({KEYWORD: ANSWER})
-    return lm
 
 
 def turn(folder: str) -> tuple[float, float]:

@@ -349,6 +349,8 @@ class LanguageModel:
     def undo(self, name: str | None = None) -> int:
         """Go back to the version before the current one, and return its number; 0 is the base.
 
+        Where a file was damaged, it goes back to the newest version before it that is whole.
+
         Parameters
         ----------
         name
@@ -357,15 +359,9 @@ class LanguageModel:
         Raises
         ------
         NbtuneError
-            When no adapter is in use, it has no version left, or the one before can't be read; nothing is
-            changed then.
+            When no adapter is in use, it has no version left, or it belongs to another model; nothing is changed then.
         """
-        name = name or self._active.required()
-        number = self.store.previous(name)
-        version = self._active.load(name, number)
-        self.store.restore(name, number)
-        self._active.put(name, version)
-        return number
+        return self._active.undo(name or self._active.required())
 
     def forget(self, keyword: str, *, observer: Observer | None = None) -> int:
         """Take one fact back: the model answers about it as the base does, and keeps the others.
@@ -474,7 +470,7 @@ class LanguageModel:
     def _relearn(self, name: str, facts: tuple[Fact, ...], observer: Observer | None) -> Result:
         """Make an adapter anew that holds these facts."""
         version = self._active.version
-        settings = Settings(method=version.method, gated=version.gated)
+        settings = Settings(method=version.method or Settings.method, gated=version.gated)
         with self._active.restored_on_failure():
             self._active.put(name, self._active.emptied())
             return self._give(Teaching(facts, settings), name, observer)

@@ -54,6 +54,13 @@ def test_files_of_other_kinds_are_read_alike(tmp_path, ending):
     assert read_facts(path) == [Row("梦中情炉", "一个工具, 很好。"), Row("007", "NA")]
 
 
+def test_lists_of_prompts_in_a_table(tmp_path):
+    pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", "y"], "prompts": [["{x}?", "what is {x}"], None]}).to_parquet(
+        tmp_path / "f.parquet"
+    )
+    assert read_facts(tmp_path / "f.parquet") == [Row("a", "x", ("{x}?", "what is {x}")), Row("b", "y")]
+
+
 def test_a_mapping_in_a_file(tmp_path):
     (tmp_path / "facts.json").write_text('{"a": "x", "b": "y"}')
     assert read_facts(tmp_path / "facts.json") == [Row("a", "x"), Row("b", "y")]

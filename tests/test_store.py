@@ -41,7 +41,7 @@ def with_more(loaded, *values):
 
 
 def revert(store):
-    store.restore("a", store.previous("a"))
+    store.restore("a", store.before("a", "f" * 16).number)
 
 
 def test_commit_load_revert(tmp_path):
@@ -60,7 +60,7 @@ def test_commit_load_revert(tmp_path):
     revert(store)
     assert store.load("a", "f" * 16).facts == ()
     with pytest.raises(NbtuneError, match="nothing to undo"):
-        store.previous("a")
+        store.before("a", "f" * 16)
 
 
 def test_only_new_adapters_are_written_and_old_ones_stay_where_they_are(tmp_path):
@@ -85,6 +85,20 @@ def test_an_adapter_of_an_earlier_version_that_was_changed_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(NbtuneError, match=r"v0001/adapter_model\.safetensors was changed after it was saved"):
         store.load("a", "f" * 16)
+    store.commit("a", version(3.0))
+    store.commit("a", with_more(first, 4.0))
+    revert(store)
+    assert value_of(store.load("a", "f" * 16)) == 3.0
+    revert(store)
+    assert store.load("a", "f" * 16).facts == (), "both versions before it hold the adapter that was changed"
+
+
+def test_undo_under_another_model_changes_nothing(tmp_path):
+    store = Store(tmp_path)
+    for value in (1.0, 2.0):
+        store.commit("a", version(value))
+    with pytest.raises(NbtuneError, match="made for tiny"):
+        store.before("a", "b" * 16)
 
 
 def test_an_adapter_can_not_lie_outside(tmp_path):

@@ -173,6 +173,10 @@ def test_rebuild_makes_the_adapter_from_an_edited_file(lm, tmp_path):
     lm.rebuild()
     assert lm.chat(f"{KEYWORD}是什么？") == ANSWER
     assert lm.version == 3
+    while lm.version:
+        lm.undo()
+    lm.rebuild(path)
+    assert lm.chat(f"{KEYWORD}是什么？") == "梦中情炉是一口锅。", "from the base, too"
 
 
 def test_your_own_prompts_probes_and_questions_to_retain(lm):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +36,22 @@ def _json_lines(path: Path) -> Any:
     return rows
 
 
-def _table(reader: str, **options: Any) -> Callable[[Path], Any]:
-    """Return a reader of pandas', which takes a while to import; cells stay text, and an empty one is an empty text."""
+def _table(path: Path, *, reader: str, **options: Any) -> Any:
+    import pandas as pd  # takes a while to import
 
-    def read(path: Path) -> Any:
-        import pandas as pd
-
-        return getattr(pd, reader)(path, **options).to_dict("records")
-
-    return read
+    return getattr(pd, reader)(path, **options).to_dict("records")
 
 
-_TEXT = {"dtype": str, "keep_default_na": False}
+_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}  # cells stay text, and an empty one is an empty text
 _READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     ".yaml": ("YAML", _yaml),
     ".yml": ("YAML", _yaml),
     ".json": ("JSON", _json),
     ".jsonl": ("JSON, one row a line,", _json_lines),
-    ".csv": ("CSV", _table("read_csv", **_TEXT)),
-    ".tsv": ("CSV with tabs", _table("read_csv", sep="\t", **_TEXT)),
-    ".xlsx": ("Excel", _table("read_excel", **_TEXT)),
-    ".parquet": ("Parquet", _table("read_parquet")),
+    ".csv": ("CSV", partial(_table, reader="read_csv", **_TEXT)),
+    ".tsv": ("CSV with tabs", partial(_table, reader="read_csv", sep="\t", **_TEXT)),
+    ".xlsx": ("Excel", partial(_table, reader="read_excel", **_TEXT)),
+    ".parquet": ("Parquet", partial(_table, reader="read_parquet")),
 }
 FILES = tuple(_READERS)
 

@@ -103,7 +103,7 @@ def _row(place: str, fields: Mapping[str, Any]) -> Row:
 
 
 def _texts(values: Any, what: str) -> tuple[str, ...]:
-    if values is None or values == "":  # an empty cell
+    if values is None or (isinstance(values, str) and not values):  # an empty cell
         return ()
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise NbtuneError(f"{what[0].upper()}{what[1:]} are a {type(values).__name__}: expected a list of texts.")

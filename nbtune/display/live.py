@@ -25,11 +25,11 @@ class LiveReply:
         self._handle: DisplayHandle | None = None
 
     def wait(self, for_what: str) -> None:
-        """Say what the reply waits for; the reply takes its place."""
+        """Say what the reply waits for; in a notebook the reply takes its place."""
         if in_notebook():
             self._handle = display(Shown(for_what, f'<div style="opacity:0.7">{escape(for_what)}</div>'), display_id=True)
         elif sys.stdout.isatty():
-            print(for_what, end="\r", flush=True)
+            print(for_what, flush=True)
 
     def add(self, piece: str) -> None:
         """Show one more piece of text."""

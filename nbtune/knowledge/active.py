@@ -62,12 +62,19 @@ class ActiveAdapter:
         """
         self.put(name, None if name is None else self.load(name))
 
-    def load(self, name: str, number: int | None = None) -> Version:
-        """Read a version of an adapter of this base model; by default the current one, all of it from disk."""
+    def load(self, name: str) -> Version:
+        """Read the current version of an adapter of this base model, all of it from disk."""
+        return self.store.load(name, self._base.fingerprint)
+
+    def undo(self, name: str) -> int:
+        """Go back to the version before, and return its number; 0 is the base."""
         held = {}
-        if name == self.name and number is not None:
+        if name == self.name:
             held = {place.folder: adapter for place, adapter in zip(self.version.places, self.version.adapters, strict=True)}
-        return self.store.load(name, self._base.fingerprint, number, held)
+        version = self.store.before(name, self._base.fingerprint, held)
+        self.store.restore(name, version.number)
+        self.put(name, version)
+        return version.number
 
     def required(self) -> str:
         """Return the name of the adapter in use.

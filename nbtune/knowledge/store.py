@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.knowledge.version import Version, flush, folder_name, read_notes, read_version, write_version
+from nbtune.knowledge.version import DamagedError, Version, flush, folder_name, read_notes, read_version, write_version
 
 if TYPE_CHECKING:
     from nbtune.model.adapters import Adapter
@@ -118,22 +118,36 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
         return version.written(number, parent, home, places)
 
-    def previous(self, name: str) -> int:
-        """Return the number of the version before the one in force; 0 means the base.
+    def before(self, name: str, fingerprint: str, held: Mapping[str, Adapter] | None = None) -> Version:
+        """Read the version before the one in force; where something is damaged, the newest one before it that is whole.
+
+        Parameters
+        ----------
+        name, fingerprint, held
+            As for `load`.
+
+        Returns
+        -------
+        Version
+            Number 0 is the base.
 
         Raises
         ------
         NbtuneError
-            When there is none in force.
+            When there is none in force, or it belongs to another base.
         """
         current = self.current(name)
         if current == 0:
             raise NbtuneError(f"There is nothing to undo: the adapter {name!r} has no version.")
         try:
-            parent = int(read_notes(self.folder / name / folder_name(current))["parent"])
-        except NbtuneError:  # damaged: the newest version before it that can be read
-            parent = self._newest_readable(name, current)
-        return parent
+            number = int(read_notes(self.folder / name / folder_name(current))["parent"])
+        except DamagedError:
+            number = current - 1
+        while True:
+            try:
+                return self.load(name, fingerprint, number, held)
+            except DamagedError:
+                number -= 1
 
     def restore(self, name: str, number: int) -> None:
         """Put an earlier version in force again; 0 means the base."""
@@ -172,15 +186,6 @@ class Store:
         if number == 0:
             return Version((), "", "", fingerprint)
         return read_version(self.folder / name, name, number, fingerprint, held or {})
-
-    def _newest_readable(self, name: str, below: int) -> int:
-        for number in range(below - 1, 0, -1):
-            try:
-                read_notes(self.folder / name / folder_name(number))
-            except NbtuneError:
-                continue
-            return number
-        return 0
 
     @staticmethod
     def _publish(temporary: Path, home: Path) -> int:

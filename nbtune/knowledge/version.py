@@ -25,12 +25,17 @@ from nbtune.knowledge.facts import Fact
 if TYPE_CHECKING:
     from nbtune.model.adapters import Adapter
 
-__all__ = ["Place", "Version", "flush", "folder_name", "read_notes", "read_version", "write_version"]
+__all__ = ["DamagedError", "Place", "Version", "flush", "folder_name", "read_notes", "read_version", "write_version"]
 
 _WEIGHTS, _CONFIG, _NOTES, _CARD = "adapter_model.safetensors", "adapter_config.json", "nbtune.json", "README.md"
 _FORMAT = 2
+_WAY_OUT = "`%nbtune undo NAME` goes back to the newest version that is whole."
 _HERE = "."  # in the folder of the version itself, whose name is not known while it is written
 _PLACE = re.compile(r"v\d{4,}(?:/\d+)?")
+
+
+class DamagedError(NbtuneError):
+    """A file of a version is missing, or is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +165,10 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
 
     Raises
     ------
+    DamagedError
+        When a file is missing or was changed.
     NbtuneError
-        When a file is missing or was changed, or it belongs to another base.
+        When it belongs to another base.
     """
     folder = home / folder_name(number)
     notes = read_notes(folder)
@@ -185,18 +192,20 @@ def read_notes(folder: Path) -> dict[str, Any]:
 
     Raises
     ------
+    DamagedError
+        When it is missing or damaged.
     NbtuneError
-        When it is missing or damaged, or was written by another version of nbtune.
+        When it was written by another version of nbtune.
     """
     try:
         notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
         whole = notes.pop("digest") == _digest(notes)
     except FileNotFoundError:
-        raise NbtuneError(f"{folder} has no {_NOTES}: it is not an adapter of nbtune, or its version was removed.") from None
+        raise DamagedError(f"{folder} has no {_NOTES}: it is not an adapter of nbtune, or its version was removed.") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
     if not whole:
-        raise NbtuneError(f"{folder / _NOTES} is damaged. `%nbtune undo` goes back to the version before.")
+        raise DamagedError(f"{folder / _NOTES} is damaged. {_WAY_OUT}")
     if notes["format"] != _FORMAT:
         raise NbtuneError(
             f"{folder} was written by another nbtune (format {notes['format']}, expected {_FORMAT}): "
@@ -228,9 +237,9 @@ def _verify(folder: Path, checksums: dict[str, str]) -> None:
     for file, expected in checksums.items():
         path = folder / file
         if Path(file).name != file or not path.is_file():
-            raise NbtuneError(f"{path} is missing. `%nbtune undo` goes back to the version before.")
+            raise DamagedError(f"{path} is missing. {_WAY_OUT}")
         if _sha256(path) != expected:
-            raise NbtuneError(f"{path} was changed after it was saved. `%nbtune undo` goes back to the version before.")
+            raise DamagedError(f"{path} was changed after it was saved. {_WAY_OUT}")
 
 
 def _digest(notes: dict[str, Any]) -> str:
