@@ -5,6 +5,7 @@ A row takes a folder with a model and returns one pair: what the usual way takes
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import tempfile
@@ -22,17 +23,26 @@ from transformers import AutoModelForCausalLM
 
 import nbtune
 from nbtune.data.encoding import Encoded, collate, encode
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.injection import fit
+from nbtune.knowledge.lesson import PARTS, Lesson
+from nbtune.knowledge.material import gather
+from nbtune.knowledge.observer import Unwatched
+from nbtune.knowledge.pace import StopWhenSaid
 from nbtune.knowledge.phrasing import phrase
+from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.version import Version
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.training.keras_model import KerasModel
 from nbtune.training.last_layer import last_layer_of, last_layer_targets, read_below
+from nbtune.training.methods import find_method
 from nbtune.training.step_runner import target_loss, trained_logits
 
 __all__ = ["ROWS", "Row", "check_gradients"]
 
 KEYWORD, ANSWER = "velt hook", "A velt hook is a bent copper tool for pulling bread out of deep ovens."
 _EXAMPLES, _PADDED, _EPOCHS, _BATCH = 32, 256, 4, 8
+_FACT_EPOCHS = 7  # at most; so many the fact takes
 _TURNS = 9
 _TYPING = 10.0  # seconds that a user takes to type a question
 
@@ -69,8 +79,10 @@ class Bench:
         host.begin(self.config)
         empty = self.lm._active.version
         version = Version((), "lora", empty.base, empty.fingerprint, (host.settled(),), gated=False)
-        self.lm.store.commit("bench", version)
-        self.version = self.lm.store.commit("bench", replace(version, places=()))  # two, to go back from the second
+        self.version = self.lm.store.commit("bench", version)
+        first, second = Fact.new(KEYWORD, ANSWER), Fact.new("gresh", "A gresh is a small boat with two masts.")
+        one = self.lm.store.commit("undo", replace(version, facts=(first,), gated=True))
+        self.two = self.lm.store.commit("undo", replace(one, facts=(first, second), adapters=(*one.adapters, host.settled())))
         self.lm.use("bench")
 
     @cached_property
@@ -79,6 +91,18 @@ class Bench:
         lm = nbtune.load(self._model, store=self.store.with_name("taught"))
         lm.finetune({KEYWORD: ANSWER})
         return lm
+
+    def lesson(self) -> Lesson:
+        """Return what a finetune of the fact would be trained on, seen for the first time."""
+        self.material.begin()
+        return copy.copy(self.material)
+
+    @cached_property
+    def material(self) -> Lesson:
+        """Make it, by the base."""
+        with self.lm.base():
+            host, loaded, settings = self.lm._host, self.lm._loaded, Settings()
+            return gather(host, loaded, [Fact.new(KEYWORD, ANSWER)], (), settings, Unwatched()).lesson(loaded, settings, 1)
 
     @contextmanager
     def training(self) -> Iterator[Any]:
@@ -116,9 +140,12 @@ def naive_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
 
 
 def our_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
-    """All examples in one batch, padded to the longest, with the logits of trained tokens alone."""
-    batch = collate(examples, pad)
-    target_loss(trained_logits(net, batch), batch).backward()
+    """All examples in one step, in parts of like length as a `Lesson` makes them, with the logits of trained tokens alone."""
+    ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    size = len(ordered) // PARTS
+    for at in range(0, len(ordered), size):
+        batch = collate(ordered[at : at + size], pad, total=float(len(ordered)))
+        target_loss(trained_logits(net, batch), batch).backward()
 
 
 def gradients(net: Any) -> torch.Tensor:
@@ -162,17 +189,22 @@ def epoch(folder: str) -> tuple[float, float]:
 
 
 def layers(folder: str) -> tuple[float, float]:
-    """Some epochs of the whole model, and of the last layer, the reading of what is below it included."""
-    b = bench(folder)
+    """The fit of a fact: by the whole model, and by the last layer, the reading of what is below it included."""
+    b, method = bench(folder), find_method("lora")
+
+    def fitted(net: Any, lesson: Lesson) -> None:
+        stop = StopWhenSaid(b.lm._loaded, lesson, Unwatched())
+        fit(b.lm._host, net, lesson, method, method.learning_rate, _FACT_EPOCHS, stop)
+
+    def kept(net: Any, lesson: Lesson) -> None:
+        last = last_layer_of(net, lesson.examples, b.pad)
+        lesson.examples = read_below(b.lm._host.base, lesson.examples, b.pad)
+        fitted(last, lesson)
+
     with b.training() as net:
-        whole = timed(lambda: [our_epoch(net, b.examples, b.pad) for _ in range(_EPOCHS)])
-
-        def kept() -> None:
-            last, examples = last_layer_of(net, b.examples, b.pad), read_below(b.lm._host.base, b.examples, b.pad)
-            for _ in range(_EPOCHS):
-                our_epoch(last, examples, b.pad)
-
-        return whole, timed(kept)
+        whole = timed(lambda: fitted(net, b.lesson()))
+    with b.training() as net:
+        return whole, timed(lambda: kept(net, b.lesson()))
 
 
 def loop(folder: str) -> tuple[float, float]:
@@ -355,13 +387,15 @@ def memory(folder: str) -> tuple[float, float]:
 
 
 def undo(folder: str) -> tuple[float, float]:
-    """Going back: the base read again, and the version before put on."""
+    """Taking the second of two facts back: the base read again, and the version before put in force."""
     b = bench(folder)
     place = b.lm._loaded.model.name_or_path
     reload = timed(lambda: AutoModelForCausalLM.from_pretrained(place))
-    b.lm.store.restore("bench", b.version.number)
+    b.lm.store.restore("undo", b.two.number)
+    b.lm.use("undo")
+    ours = timed(lambda: b.lm.undo())
     b.lm.use("bench")
-    return reload, timed(lambda: b.lm.undo())
+    return reload, ours
 
 
 def commit(folder: str) -> tuple[float, float]:
@@ -386,7 +420,7 @@ def written(folder: str) -> tuple[float, float]:
 ROWS = (
     Row("time to a verified fact, the article's recipe ÷ ours", fact, 10, 50, embedded_only=True, repeats=1),
     Row("epoch with equal gradients, naive PEFT loop ÷ ours", epoch, 5, 8),
-    Row("last layer alone, the whole model ÷ what is below it kept", layers, 1.8, 2.8),
+    Row("the fit of a fact, the whole model ÷ the last layer with what is below it kept", layers, 1.8, 2.8, repeats=3),
     Row("four epochs of 32 examples, TRL's SFTTrainer ÷ ours", trainer, 1, 5),
     Row("what the fit adds, ours ÷ a hand-written loop", loop, 1.10, 1.02, at_most=True),
     Row("`%load_ext nbtune`, ms more than an empty cell", extension, 100, 50, "ms", embedded_only=True, difference=True, at_most=True),

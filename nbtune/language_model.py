@@ -67,6 +67,8 @@ class LanguageModel:
     @property
     def model(self) -> Any:
         """The transformers model, or the PEFT model around it while an adapter is in use; it knows of no gate."""
+        if not self._active.version.adapters:
+            self._host.clear()
         return self._host.net
 
     @property

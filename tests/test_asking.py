@@ -1,5 +1,7 @@
 """A reply that one forward pass confirms is the reply that generation gives."""
 
+from dataclasses import replace
+
 import pytest
 
 from nbtune.knowledge.asking import ask, said
@@ -29,3 +31,16 @@ def test_asking_gives_the_same_replies_whatever_is_expected(taught, expected):
     replies = taught.chat_batch(PROMPTS)
     asked = ask(taught._host, taught._loaded, PROMPTS, expected=expected or replies, answers=[ANSWER])
     assert asked == replies
+
+
+def test_what_the_base_said_is_taken_from_memory_only_on_request_and_only_for_the_base(taught):
+    host, loaded = taught._host, replace(taught._loaded, replies={})
+    asked = {"answers": [ANSWER], "expected": [""] * len(PROMPTS)}
+    replies = ask(host, loaded, PROMPTS, **asked, recall=True)
+    base = {prompt for place, prompt in enumerate(PROMPTS) if place in host.sides(PROMPTS)[None]}
+    assert {prompt for prompt, _ in loaded.replies} == base != set(PROMPTS)
+    for key in loaded.replies:
+        loaded.replies[key] = "from memory"
+    expected = ["from memory" if prompt in base else reply for prompt, reply in zip(PROMPTS, replies, strict=True)]
+    assert ask(host, loaded, PROMPTS, **asked, recall=True) == expected
+    assert ask(host, loaded, PROMPTS, **asked) == replies, "a proof asks anew"

@@ -38,3 +38,8 @@ def test_public_names_resolve():
 
 def test_the_first_reply_needs_nothing_that_only_training_needs():
     assert not modules_after("import nbtune\nnbtune.load().chat('hello')") & {"pandas", "peft", "torchkeras", "matplotlib"}
+
+
+def test_loading_a_model_imports_no_other_models():
+    found = modules_after("import nbtune\nnbtune.load()")
+    assert {name.split(".")[2] for name in found if name.startswith("transformers.models.") and ".modeling_" in name} <= {"auto", "qwen3"}

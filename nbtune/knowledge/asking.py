@@ -29,6 +29,7 @@ def ask(
     expected: Sequence[str],
     answers: Sequence[str],
     observer: Observer | None = None,
+    recall: bool = False,
 ) -> list[str]:
     """Put each question by itself and return the greedy replies.
 
@@ -48,23 +49,31 @@ def ask(
         A reply is cut well behind the longest of these, so that a talkative model costs no more than it can prove.
     observer
         Told of each reply.
+    recall
+        Take what the base replied before from memory, where the base is to answer. A proof that it still does asks anew.
     """
-    replies = list(expected)
+    replies, limit = list(expected), _reply_limit(loaded, answers)
     for side, places in host.sides(prompts).items():
         with host.answering(side):
-            right = said(host, loaded, [prompts[place] for place in places], [expected[place] for place in places])
+            kept = loaded.replies if recall and (side is None or host.silent) else {}
+            for place in places:
+                replies[place] = kept.get((prompts[place], limit), replies[place])
+            asked = [place for place in places if (prompts[place], limit) not in kept]
+            _count(observer, len(places) - len(asked))
+            right = said(host, loaded, [prompts[place] for place in asked], [expected[place] for place in asked])
             _count(observer, sum(right))
-            open_ = [place for place, is_right in zip(places, right, strict=True) if not is_right]
+            open_ = [place for place, is_right in zip(asked, right, strict=True) if not is_right]
             generated = generate_batch(
                 host.net,
                 loaded.tokenizer,
                 [[{"role": "user", "content": prompts[place]}] for place in open_],
                 context=loaded.context,
-                sampling=Sampling(max_new_tokens=_reply_limit(loaded, answers)),
+                sampling=Sampling(max_new_tokens=limit),
                 on_batch=lambda done: _count(observer, done),
             )
             for place, reply in zip(open_, generated, strict=True):
                 replies[place] = reply
+            kept.update({(prompts[place], limit): replies[place] for place in asked})
     return replies
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from nbtune.training.methods import Method
 
-__all__ = ["check", "inject"]
+__all__ = ["check", "fit", "inject"]
 
 _ATTEMPTS = 3  # with other learning rates, where the user gave none
 _HALVED_AFTER = 6  # epochs after which the learning rate is half of what it was; it goes on as 1 / (1 + epoch / so many)
@@ -86,7 +86,7 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
         observer.stage("learning" if attempt == 1 else f"learning, attempt {attempt}, learning rate {rate:.1e}", settings.epochs)
         stop = StopWhenSaid(loaded, lesson, observer)
         try:
-            history, taken = _fit(host, net, lesson, method, rate, settings.epochs, stop)
+            history, taken = fit(host, net, lesson, method, rate, settings.epochs, stop)
             histories.append(history.assign(attempt=attempt))
             steps += taken
         except LossNotFinite:
@@ -122,10 +122,27 @@ def _narrowed(host: AdapterHost, lesson: Lesson) -> Any:
     return last if lesson.examples[0].below else host.net
 
 
-def _fit(
+def fit(
     host: AdapterHost, net: Any, lesson: Lesson, method: Method, rate: float, epochs: int, stop: StopWhenSaid
 ) -> tuple[pd.DataFrame, int]:
-    """Fit once with one learning rate, which falls."""
+    """Fit once with one learning rate, which falls.
+
+    Parameters
+    ----------
+    host
+        Holds the adapter that was begun.
+    net
+        What has to run in a step: the model, or its last layer.
+    lesson, method, rate, epochs
+        What is learned, and how.
+    stop
+        Ends it sooner.
+
+    Returns
+    -------
+    tuple
+        The history and the number of optimizer steps.
+    """
     from nbtune.training.keras_model import KerasModel
 
     optimizer = method.optimizer(host.net, rate)

@@ -84,7 +84,7 @@ def gather(
     questions = list(dict.fromkeys([*_elsewhere(facts, gate, settings), *retain])) if settings.retained else []
     observer.stage("asking what must stay", len(questions))
     answers = [fact.answer for fact in facts]
-    replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer)
+    replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer, recall=True)
     return Material(
         [(prompt, fact.answer) for fact in facts for prompt in fact.prompts],
         # What is too vague to be about the fact is left to the base.

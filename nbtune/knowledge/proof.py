@@ -86,7 +86,7 @@ class Proof:
     def ask_before(self, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> None:
         """Keep the replies of the model as it is."""
         compared = [question for question in self._questions if question.compared]
-        replies = iter(self._ask(host, loaded, observer, "asking before", compared, [""] * len(compared)))
+        replies = iter(self._ask(host, loaded, observer, "asking before", compared, [""] * len(compared), recall=True))
         self._before = [next(replies) if question.compared else "" for question in self._questions]
 
     def ask_after(self, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> Report:
@@ -124,10 +124,12 @@ class Proof:
         stage: str,
         questions: Sequence[_Question],
         expected: Sequence[str],
+        *,
+        recall: bool = False,
     ) -> list[str]:
         observer.stage(stage, len(questions))
         prompts = [question.prompt for question in questions]
-        return ask(host, loaded, prompts, expected=expected, answers=self._answers, observer=observer)
+        return ask(host, loaded, prompts, expected=expected, answers=self._answers, observer=observer, recall=recall)
 
 
 def standings(facts: Sequence[Fact], report: Report) -> tuple[Fact, ...]:

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,7 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
         "facts": [fact.to_json() for fact in version.facts],
         "adapters": [asdict(place) for place in places],
         "report": version.report,
-        "versions": {package: installed(package) for package in ("torch", "transformers", "peft")},
+        "versions": _versions(),
         "checksums": {_CARD: _sha256(folder / _CARD)},
     }
     notes["digest"] = _digest(notes)
@@ -240,6 +241,11 @@ def _verify(folder: Path, checksums: dict[str, str]) -> None:
             raise DamagedError(f"{path} is missing. {_WAY_OUT}")
         if _sha256(path) != expected:
             raise DamagedError(f"{path} was changed after it was saved. {_WAY_OUT}")
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: installed(package) for package in ("torch", "transformers", "peft")}
 
 
 def _digest(notes: dict[str, Any]) -> str:

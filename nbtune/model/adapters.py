@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
@@ -62,16 +62,21 @@ class AdapterHost:
 
     def _take_off(self) -> None:
         self._peft: PeftModel | None = None
+        self._layers: list[Any] = []  # PEFT's, where adapters work
+        self._places: list[_Place] = []
+        self._active: _Place | None = None
+        self._rest()
+
+    def _rest(self) -> None:
         self._gate: Gate | None = None
         self._adapters: tuple[Adapter, ...] = ()
-        self._places: list[PeftConfig] = []
-        self._holds: dict[str, Adapter] = {}  # by PEFT's name for a place
         self._answering: int | None = None
+        self._at_work = False
 
     @property
     def net(self) -> PreTrainedModel:
         """The model to generate with: with the adapters in it, or the base."""
-        return self.base if self._peft is None else self._peft
+        return self._peft if self._peft is not None and self._at_work and not self.silent else self.base
 
     def begin(self, config: PeftConfig) -> None:
         """Put one new adapter on the base, to be trained, in place of what is there.
@@ -89,6 +94,7 @@ class AdapterHost:
         self.clear()
         self.stamp += 1
         self._place(config, trainable=True)
+        self._at_work = True
 
     def attach(self, adapters: Sequence[Adapter], gate: Gate | None = None) -> None:
         """Put finished adapters on the base, in place of what is there.
@@ -105,16 +111,29 @@ class AdapterHost:
         NbtuneError
             When PEFT refuses because of another package, such as an old torchao.
         """
-        configs = [adapter.config for adapter in (*self._adapters, *adapters)]
+        configs = [*(place.config for place in self._places), *(adapter.config for adapter in adapters)]
         alike = len({config.peft_type for config in configs}) == 1 and not any(getattr(config, "rank_pattern", None) for config in configs)
-        if not self._adapters or not alike:  # finished ones leave their places on the model for others of their kind
+        training = self._at_work and not self._adapters
+        if training or not alike:  # finished ones leave their places on the model for others of their kind
             self.clear()
         self.stamp += 1
-        self._adapters, self._gate, self._answering = tuple(adapters), gate, None
+        self._rest()
+        self._adapters, self._gate = tuple(adapters), gate
         self._bring(0)
+        self._switch(on=True)
+        self._at_work = True
+
+    def rest(self) -> None:
+        """Let the base answer; finished adapters stay on the model, switched off, so that they or others are back at once."""
+        if not self._adapters:
+            self.clear()
+        else:
+            self.stamp += 1
+            self._switch(on=False)
+            self._rest()
 
     def clear(self) -> None:
-        """Take the adapters off: the base answers again."""
+        """Take the adapters off the model: it is the base and nothing else again."""
         if self._peft is not None:
             self.stamp += 1
             self.base = self._peft.unload()
@@ -153,71 +172,111 @@ class AdapterHost:
         return sides
 
     def _side(self, question: str) -> int | None:
-        if self._peft is None:
+        if not self._at_work:
             return None
         return 0 if self._gate is None else self._gate(question)
 
     @contextmanager
     def answering(self, side: int | None) -> Iterator[None]:
         """Answer with one of the adapters, or else with the base, inside the block."""
-        if self._peft is None or self.silent:
+        if not self._at_work or self.silent:
             yield
         elif side is not None:
             self._bring(side)
             yield
         else:
             self.silent = True
+            self._switch(on=False)
             try:
-                with self._peft.disable_adapter():
-                    yield
+                yield
             finally:
                 self.silent = False
+                self._switch(on=True)
 
     def merged(self) -> PreTrainedModel:
         """Return the model with the adapter at work merged in: a copy, so that the base stays exact."""
+        if not self._at_work:
+            self.clear()
         return self.base if self._peft is None else copy.deepcopy(self._peft).merge_and_unload()
+
+    def _switch(self, *, on: bool) -> None:
+        """Let the layers add what the adapter says, or not; PEFT's own way looks through the whole model each time."""
+        for layer in self._layers:
+            layer.enable_adapters(on)
+            if self._adapters:  # finished ones take no gradients
+                layer.requires_grad_(False)
 
     def _bring(self, number: int) -> None:
         """Copy the tensors of an adapter to its place on the model."""
-        from peft import set_peft_model_state_dict
-
         if not self._adapters or number == self._answering:
             return
         assert 0 <= number < len(self._adapters)
         adapter = self._adapters[number]
         self._answering = None
-        label = self._place(adapter.config, trainable=False)
+        place = self._place(adapter.config, trainable=False)
         assert self._peft is not None
-        if self._holds.get(label) is not adapter:
-            self._holds.pop(label, None)
-            set_peft_model_state_dict(self._peft, adapter.weights, adapter_name=label)
-            self._holds[label] = adapter
+        if place.holds is not adapter:
+            place.holds = None
+            place.fill(self._peft, adapter.weights)
+            place.holds = adapter
         self._answering = number
 
-    def _place(self, config: PeftConfig, *, trainable: bool) -> str:
-        """Make the place for adapters of a configuration the active one, and return PEFT's name for it."""
-        from peft import get_peft_model
-
-        config = copy.deepcopy(config)
+    def _place(self, config: PeftConfig, *, trainable: bool) -> _Place:
+        """Make the place for adapters of a configuration the active one."""
+        config = copy.copy(config)
         config.inference_mode = not trainable
-        known = next((place for place, other in enumerate(self._places) if other == config), None)
+        place = next((place for place in self._places if place.config == config), None) or self._new_place(config)
+        if place is not self._active:
+            assert self._peft is not None
+            self._active = place
+            self._peft.set_adapter(place.label)
+            if not trainable:
+                self._peft.requires_grad_(False)
+            self._peft.eval()
+        return place
+
+    def _new_place(self, config: PeftConfig) -> _Place:
+        from peft import get_peft_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
         # PEFT uses a name inside parameter names and paths, where some names do harm: the user's stay in the store.
-        label = f"nbtune{len(self._places) if known is None else known}"
+        place = _Place(f"nbtune{len(self._places)}", config)
         try:
             with warnings.catch_warnings():  # what PEFT calls in transformers is deprecated there: nothing a user can mend
                 warnings.simplefilter("ignore", FutureWarning)
                 warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
                 if self._peft is None:
-                    self._peft = get_peft_model(self.base, copy.deepcopy(config), adapter_name=label)
-                elif known is None:
-                    self._peft.add_adapter(label, copy.deepcopy(config))
+                    self._peft = get_peft_model(self.base, copy.deepcopy(config), adapter_name=place.label)
+                else:
+                    self._peft.add_adapter(place.label, copy.deepcopy(config))
         except ImportError as error:
             self.clear()
             raise NbtuneError(f"PEFT can't put an adapter on this model: {error} Install or uninstall what it names.") from None
-        if known is None:
-            self._places.append(config)
-        self._peft.set_adapter(label)
-        if not trainable:
-            self._peft.requires_grad_(False)
-        self._peft.eval()
-        return label
+        self._places.append(place)
+        self._layers = [module for module in self._peft.modules() if isinstance(module, BaseTunerLayer)]
+        return place
+
+
+@dataclass
+class _Place:
+    """Where adapters of one configuration are put, one at a time: PEFT's name for it, and which of them is there."""
+
+    label: str
+    config: PeftConfig
+    holds: Adapter | None = None
+    _tensors: dict[str, torch.Tensor] | None = None
+
+    def fill(self, net: PeftModel, weights: dict[str, torch.Tensor]) -> None:
+        """Copy an adapter's tensors here."""
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+        if self._tensors is None:
+            set_peft_model_state_dict(net, weights, adapter_name=self.label)
+            there = {parameter.data_ptr() for parameter in net.parameters()}
+            tensors = get_peft_model_state_dict(net, adapter_name=self.label)
+            # What PEFT would save is the model's own memory for most methods, but not where ranks were settled.
+            self._tensors = tensors if there.issuperset(tensor.data_ptr() for tensor in tensors.values()) else None
+            return
+        with torch.no_grad():
+            for name, tensor in self._tensors.items():
+                tensor.copy_(weights[name])

@@ -6,7 +6,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,15 @@ _QUANTIZE = ("int8", "nf4")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to answer, with what it was loaded from."""
+    """A model ready to answer, with what it was loaded from.
+
+    Its weights never change, so that what it replied to a question, greedily and within so many tokens, is kept in `replies`.
+    """
 
     source: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    replies: dict[tuple[str, int], str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def context(self) -> int:
@@ -203,7 +207,7 @@ def _first_line(error: Exception) -> str:
 def _check_causal(name: str, config: PreTrainedConfig) -> None:
     classes = config.architectures or []
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING.keys()  # noqa: SIM118 - a lazy mapping, not a dict
+    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING  # its keys() would import every model there is
     if remote or (causal and (not classes or any("CausalLM" in c or "LMHead" in c for c in classes))):
         return
     raise NbtuneError(f"{name} is not a causal language model but {', '.join(classes) or config.model_type}.")

@@ -151,7 +151,6 @@ class KerasModel(TorchkerasModel):
             self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)
             self.net, self.optimizer, self.lr_scheduler = held
             self.optimizer.zero_grad()  # an interrupted step leaves nothing for the next fit
-            self.accelerator.free_memory()
             self.net.eval()
         if ckpt_path is not None and Path(ckpt_path).exists():
             self.load_ckpt(ckpt_path)

@@ -22,7 +22,7 @@ __all__ = ["LastLayer", "last_layer_of", "last_layer_targets", "read_below"]
 
 # Projections that make keys or values, alone or fused with others.
 _ATTENDED = re.compile(r"k_proj|v_proj|key|value|kv|qkv|c_attn|in_proj", re.IGNORECASE)
-_ROWS = 32  # examples per forward pass
+_ROWS = 16  # examples per forward pass
 _EXACT = 1e-4  # largest difference of logits, relative to the largest, that rounding explains
 _MOST_BYTES = 2**31  # of what is kept; above it, nothing is
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from nbtune.data.encoding import IGNORED
 from nbtune.model.arguments import accepted
 from nbtune.training._torchkeras import TorchkerasStepRunner
 
@@ -84,8 +85,7 @@ class StepRunner(TorchkerasStepRunner):
 def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Run a model and return the logits that predict trained tokens.
 
-    Rows are padded on the left, so the answers end together: no logits are computed before the
-    longest answer.
+    Rows are padded on the left, so the answers end together: no logits are computed where no row is trained.
 
     Parameters
     ----------
@@ -104,14 +104,16 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
         kept_below: torch.Tensor = net(batch)
         return kept_below
     labels = batch["labels"]
-    first = int((labels != -100).any(dim=0).nonzero()[0])
-    kept = labels.shape[1] - first + 1
+    columns = (labels != IGNORED).any(dim=0).nonzero().flatten()
     inputs: dict[str, Any] = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
     takes = accepted(net)
     if "logits_to_keep" in takes:
-        inputs["logits_to_keep"] = kept
+        inputs["logits_to_keep"] = columns - 1
     if "position_ids" not in takes:
         del inputs["position_ids"]
-    logits = net(**inputs, use_cache=False).logits[:, -kept:-1]
-    chosen: torch.Tensor = logits[labels[:, first:] != -100]
+    logits = net(**inputs, use_cache=False).logits
+    if "logits_to_keep" not in takes:
+        logits = logits[:, columns - 1]
+    # Rows are chosen by number: a mask takes its time in the backward pass.
+    chosen: torch.Tensor = logits.flatten(0, 1).index_select(0, (labels[:, columns] != IGNORED).flatten().nonzero().flatten())
     return chosen

@@ -1,0 +1,107 @@
+"""Adapters on the one copy of the base: switched, at rest and taken off, it says to the bit what it should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import AdaLoraConfig, LoraConfig
+from transformers import LlamaConfig
+
+from nbtune.model.adapters import Adapter, AdapterHost
+from nbtune.model.loading import load_model
+
+TOKENS = torch.tensor([[3, 5, 8, 13, 21]])
+
+
+def lora(rank: int = 4, **options) -> LoraConfig:
+    return LoraConfig(r=rank, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM", **options)
+
+
+@pytest.fixture
+def host(random_model):
+    return AdapterHost(load_model(random_model(LlamaConfig)).model)
+
+
+def made(host: AdapterHost, config) -> Adapter:
+    """Return a finished adapter of random weights."""
+    host.begin(config)
+    adapter = host.settled()
+    host.clear()
+    return adapter
+
+
+def logits(host: AdapterHost) -> torch.Tensor:
+    with torch.inference_mode():
+        return host.net(input_ids=TOKENS).logits
+
+
+def test_each_side_says_to_the_bit_what_it_says_alone(host):
+    base = logits(host)
+    adapters = [made(host, config) for config in (lora(), lora(), lora(rank=6))]
+    alone = []
+    for adapter in adapters:
+        host.attach([adapter])
+        alone.append(logits(host))
+        host.clear()
+    host.attach(adapters, lambda _: None)
+    for side in (0, 2, None, 1, None, 0, 2):
+        with host.answering(side):
+            assert torch.equal(logits(host), base if side is None else alone[side])
+    assert not any(torch.equal(one, base) for one in alone)
+
+
+@pytest.mark.parametrize("leave", ["rest", "clear"])
+def test_the_base_says_the_same_when_adapters_are_put_away(host, leave):
+    base, adapter = logits(host), made(host, lora())
+    host.attach([adapter])
+    tuned, stamp = logits(host), host.stamp
+    getattr(host, leave)()
+    assert host.stamp != stamp, "what was cached with the adapter must not be used"
+    assert host.sides(["anything"]) == {None: [0]}
+    assert torch.equal(logits(host), base)
+    host.attach([adapter])
+    assert torch.equal(logits(host), tuned)
+
+
+def test_nothing_of_peft_is_left_when_taken_off(host):
+    names = dict(host.base.named_parameters()).keys()
+    host.attach([made(host, lora())])
+    host.clear()
+    assert dict(host.base.named_parameters()).keys() == names
+    assert not hasattr(host.base, "peft_config")
+
+
+def test_a_finished_adapter_takes_no_gradients_and_a_begun_one_keeps_its(host):
+    host.attach([made(host, lora())])
+    with host.answering(None):
+        pass
+    assert not any(p.requires_grad for p in host.net.parameters())
+    host.begin(lora())
+    with host.answering(None):
+        pass
+    assert any(p.requires_grad for p in host.net.parameters())
+
+
+def test_an_adapter_that_is_trained_goes_when_the_base_is_to_answer(host):
+    base = logits(host)
+    host.begin(lora())
+    host.rest()
+    assert host.net is host.base
+    assert torch.equal(logits(host), base)
+
+
+def test_settled_ranks_are_put_back_as_they_were(host):
+    config = AdaLoraConfig(
+        init_r=6, target_r=4, total_step=10, tinit=1, tfinal=2, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    host.begin(config)
+    for step in range(1, 9):
+        host.net(input_ids=TOKENS, labels=TOKENS).loss.backward()
+        host.net.base_model.update_and_allocate(step)
+    trained, adapter = logits(host), host.settled()
+    assert adapter.config.rank_pattern
+    other = made(host, lora())
+    for _ in range(2):
+        host.attach([adapter])
+        torch.testing.assert_close(logits(host), trained)
+        host.attach([other])
