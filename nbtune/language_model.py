@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from nbtune.data.encoding import IGNORED, Example, encode, pieces
+from nbtune.data.examples import columns_of, read_examples
+from nbtune.data.formats import find_format
+from nbtune.data.preview import Preview, look
+from nbtune.data.reading import Reading
+from nbtune.data.rows import read_rows
 from nbtune.data.sources import read_facts
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.active import ActiveAdapter
@@ -20,6 +25,7 @@ from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Store
 from nbtune.knowledge.teaching import RECIPES, Result, Teaching
+from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
 from nbtune.model.exporting import check_folder, write_folder
 from nbtune.model.generation import Chat, Reply, Sampling, generate, generate_batch
 from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
@@ -27,7 +33,8 @@ from nbtune.model.prompt_cache import PromptCache
 
 __all__ = ["LanguageModel", "load"]
 
-DEFAULT_ADAPTER = "facts"
+DEFAULT_ADAPTER, EXAMPLES_ADAPTER = "facts", "examples"
+_READING = {field.name for field in fields(Reading)}
 
 
 class LanguageModel:
@@ -191,16 +198,18 @@ class LanguageModel:
         observer: Observer | None = None,
         **settings: Any,
     ) -> Result:
-        """Teach facts, prove them, and keep them as a new version of an adapter.
+        """Teach facts, prove them, and keep them as a new version of an adapter; or train an adapter on examples.
 
-        A keyword that was taught before gets the new answer instead of the old one.
+        A keyword that was taught before gets the new answer instead of the old one. Examples, conversations in any format of
+        `nbtune.data.formats`, are trained from the base, in place of what the adapter was trained on before.
 
         Parameters
         ----------
         source
-            A mapping of keyword to answer, rows, or a file; see `nbtune.data.sources.read_facts`.
+            A mapping of keyword to answer, rows, a DataFrame, a Dataset, a file, or the name of a dataset; see
+            `nbtune.data.rows.read_rows`. Rows with ``keyword`` and ``answer`` are facts.
         name
-            The adapter. Default: the one in use, else ``"facts"``.
+            The adapter. Default: the one in use, else ``"facts"``; for examples ``"examples"``.
         recipe
             ``"default"``, or ``"reference"`` for the article's.
         prompts, probes
@@ -214,7 +223,8 @@ class LanguageModel:
         observer
             Told of progress.
         **settings
-            Fields of `nbtune.Settings`: method, epochs, learning_rate, rank, ...
+            Fields of `nbtune.Settings`: method, epochs, learning_rate, rank, ...; and for examples those of
+            `nbtune.data.reading.Reading`: val, turns, prompt_column, ...
 
         Returns
         -------
@@ -236,20 +246,38 @@ class LanguageModel:
             raise NbtuneError(f"--rewordings {rewordings} is out of range: expected 0 or more.")
         if extend and not prompts and not probes:
             raise NbtuneError("extend keeps the built-in phrasings beside your own: give prompts or probes, too.")
+        rows = read_rows(source)
+        how = {key: settings.pop(key) for key in _READING & settings.keys()}
+        if _holds_examples(rows, how):
+            facts_only = {"prompts": prompts, "probes": probes, "extend": extend, "retain": retain, "rewordings": rewordings}
+            unfit = [option for option, value in facts_only.items() if value] + (["recipe"] if recipe != "default" else [])
+            if unfit:
+                raise NbtuneError(f"--{unfit[0]} goes with facts (rows with keyword and answer), not with examples.")
+            return self._tune(rows, Reading(**how), Settings(**{**EXAMPLE_SETTINGS, **settings}), name or EXAMPLES_ADAPTER, observer)
+        if how:
+            raise NbtuneError(f"--{min(how).replace('_', '-')} goes with examples (prompt and response, say), not with facts.")
         chosen = Settings(**settings)
         fixed = sorted(settings.keys() - {"seed"})
         if recipe == "reference" and fixed:
             raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed goes with it.")
         facts = tuple(
             Fact.new(row.keyword, row.answer, prompts or row.prompts or None, probes or row.probes or None, extend=extend or row.extend)
-            for row in read_facts(source)
+            for row in read_facts(rows)
         )
-        name = name or self.adapter or DEFAULT_ADAPTER
+        name = name or (None if self._active.version.examples else self.adapter) or DEFAULT_ADAPTER
         Store.check_name(name)
         with self._active.restored_on_failure():
             self._active.catch_up(name)
             teaching = Teaching(facts, chosen, recipe, tuple(retain), rewordings)
             return self._give(teaching, name, observer)
+
+    def _tune(self, rows: Any, reading: Reading, settings: Settings, name: str, observer: Observer | None) -> Result:
+        """Train an adapter on examples."""
+        Store.check_name(name)
+        tuning = Tuning(read_examples(rows, reading), reading, settings)
+        with self._active.restored_on_failure():
+            self._active.catch_up(name)
+            return self._give(tuning, name, observer)
 
     def probe(self, keyword: str | None = None, *, observer: Observer | None = None) -> Result:
         """Ask everything about the facts again, now, and compare with the base.
@@ -321,6 +349,23 @@ class LanguageModel:
             When there is no fact, the name ends otherwise, or the file can't be written.
         """
         return write_facts(self.facts, path)
+
+    def preview(self, source: Any, **how: Any) -> Preview:
+        """Show how a source would be read: its format, some examples token by token, their lengths, what would be cut.
+
+        Parameters
+        ----------
+        source
+            As for `finetune`.
+        **how
+            Fields of `nbtune.data.reading.Reading`.
+
+        Raises
+        ------
+        NbtuneError
+            For a source that `finetune` would not take.
+        """
+        return look(read_rows(source), Reading(**how), self.tokenizer, context=self.context)
 
     def tokens(self, keyword: str) -> list[Example]:
         """Return the training examples of a fact, token by token.
@@ -463,7 +508,7 @@ class LanguageModel:
         fact = self.facts[side]
         return [label for label in encode(self.tokenizer, fact.keyword, fact.answer, context=self.context).labels if label != IGNORED]
 
-    def _give(self, teaching: Teaching, name: str, observer: Observer | None) -> Result:
+    def _give(self, teaching: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         active = self._active
         result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
         active.name, active.version = name, committed
@@ -476,6 +521,14 @@ class LanguageModel:
         with self._active.restored_on_failure():
             self._active.put(name, self._active.emptied())
             return self._give(Teaching(facts, settings), name, observer)
+
+
+def _holds_examples(rows: Any, how: dict[str, Any]) -> bool:
+    """Say whether rows are examples rather than facts, which have a keyword and an answer."""
+    columns = columns_of(rows)
+    if isinstance(rows, Mapping) or "keyword" in columns:
+        return False
+    return find_format(columns, Reading(**how)) is not None or "answer" not in columns
 
 
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:

@@ -1,4 +1,4 @@
-"""Encodes a chat so that only the assistant's last words, end of turn included, are trained."""
+"""Encodes a chat so that only the assistant's last words, end of turn included, are trained; lays out batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from nbtune.errors import NbtuneError
 
-__all__ = ["Batch", "Below", "Encoded", "Example", "Targets", "collate", "encode", "pieces"]
+__all__ = ["Batch", "Below", "Encoded", "Example", "Targets", "chat_ids", "collate", "encode", "pieces", "reply_ids"]
 
 IGNORED = -100
 _LONGEST_CHARACTER = 4  # bytes, so that many tokens at most
@@ -53,7 +53,7 @@ class Encoded:
 
     @property
     def trained(self) -> int:
-        """Number of trained tokens; they stand at the end."""
+        """Number of trained tokens; those of a fact's example stand at the end."""
         return sum(label != IGNORED for label in self.labels)
 
     def beginning(self, tokens: int) -> Encoded:
@@ -93,9 +93,24 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, cont
     NbtuneError
         When the example is longer than the context, or the template leaves nothing to train.
     """
-    chat = [{"role": "user", "content": prompt}]
-    opening = _ids(tokenizer, chat, add_generation_prompt=True)
-    whole = _ids(tokenizer, [*chat, {"role": "assistant", "content": answer}], add_generation_prompt=False)
+    opening, body = reply_ids(tokenizer, [{"role": "user", "content": prompt}], answer)
+    if len(opening) + len(body) > context:
+        raise NbtuneError(
+            f"Question and answer take {len(opening) + len(body)} tokens and the model reads at most {context}: shorten the answer."
+        )
+    return Encoded(opening + body, [IGNORED] * len(opening) + body)
+
+
+def reply_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], answer: str) -> tuple[list[int], list[int]]:
+    """Return the tokens of a chat with the opening of a reply, and those of the reply as it is generated, end of turn included.
+
+    Raises
+    ------
+    NbtuneError
+        When the template leaves nothing to train.
+    """
+    opening = chat_ids(tokenizer, chat, add_generation_prompt=True)
+    whole = chat_ids(tokenizer, [*chat, {"role": "assistant", "content": answer}], add_generation_prompt=False)
     end = tokenizer.eos_token_id
     body = whole[len(opening) :] if whole[: len(opening)] == opening else []
     # What follows the end of turn (a line feed, say) is never generated, so it is not trained.
@@ -107,11 +122,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, cont
     body = [*body, end]
     if len(body) < 2:
         raise NbtuneError(f"There is nothing to train: the answer {answer!r} has no token.")
-    if len(opening) + len(body) > context:
-        raise NbtuneError(
-            f"Question and answer take {len(opening) + len(body)} tokens and the model reads at most {context}: shorten the answer."
-        )
-    return Encoded(opening + body, [IGNORED] * len(opening) + body)
+    return opening, body
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, example: Encoded) -> Example:
@@ -133,7 +144,8 @@ def pieces(tokenizer: PreTrainedTokenizerBase, example: Encoded) -> Example:
     return parts
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
+def chat_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
+    """Return the tokens of a chat, as its template writes it."""
     encoded = tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, return_dict=True)
     return list(encoded["input_ids"])
 

@@ -1,8 +1,9 @@
-"""Reads rows from a file: YAML, JSON, JSON lines, CSV, TSV, Excel or Parquet, told by the end of its name."""
+"""Reads rows from a file: YAML, JSON, JSON lines, CSV, TSV, Excel, Parquet or written-down turns, told by the end of its name."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,9 @@ import yaml
 
 from nbtune.errors import NbtuneError
 
-__all__ = ["FILES", "read_file"]
+__all__ = ["FILES", "read_file", "read_turns"]
 
+_TURN = re.compile(r"(user|assistant|system)\s*[:：]", re.IGNORECASE)
 _UTF8 = "utf-8-sig"  # with the mark that some editors and spreadsheets put at the beginning, or without
 
 
@@ -36,6 +38,41 @@ def _json_lines(path: Path) -> Any:
     return rows
 
 
+def _turns(path: Path) -> Any:
+    return read_turns(path.read_text(encoding=_UTF8))
+
+
+def read_turns(text: str) -> list[dict[str, Any]]:
+    """Read conversations that are written down: ``user:`` and ``assistant:`` before each turn, an empty line before a new conversation.
+
+    Parameters
+    ----------
+    text
+        A turn goes on over the lines that begin otherwise. A conversation may begin with ``system:``.
+
+    Raises
+    ------
+    ValueError
+        When a line stands before the first turn.
+    """
+    rows: list[list[dict[str, str]]] = [[]]
+    for number, line in enumerate(text.strip().split("\n"), start=1):
+        mark = _TURN.match(line)
+        if mark:
+            role = mark[1].lower()
+            # A new conversation begins behind an empty line, with its first speaker; an empty line inside a turn belongs to it.
+            if rows[-1] and role != "assistant" and (role == "system" or rows[-1][-1]["content"].endswith("\n")):
+                rows.append([])
+            rows[-1].append({"role": role, "content": line[mark.end() :].strip()})
+        elif rows[-1]:
+            rows[-1][-1]["content"] += "\n" + line.rstrip()
+        elif line.strip():
+            error = ValueError("a line stands before the first user: or assistant:")
+            error.lineno = number  # type: ignore[attr-defined]
+            raise error
+    return [{"messages": [{**turn, "content": turn["content"].strip()} for turn in row]} for row in rows if row]
+
+
 def _table(path: Path, *, reader: str, **options: Any) -> Any:
     import pandas as pd  # takes a while to import
 
@@ -51,6 +88,7 @@ _READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     ".csv": ("CSV", partial(_table, reader="read_csv", **_TEXT)),
     ".tsv": ("CSV with tabs", partial(_table, reader="read_csv", sep="\t", **_TEXT)),
     ".xlsx": ("Excel", partial(_table, reader="read_excel", **_TEXT)),
+    ".txt": ("text of turns, user: and assistant:,", _turns),
     ".parquet": ("Parquet", partial(_table, reader="read_parquet")),
 }
 FILES = tuple(_READERS)
@@ -77,7 +115,7 @@ def read_file(path: Path) -> Any:
     kind, read = _READERS.get(path.suffix.lower(), ("", None))
     if read is None:
         raise NbtuneError(
-            f"Can't read facts from {str(path)!r}: give a mapping keyword -> answer, rows, or a file that ends in {', '.join(FILES)}."
+            f"Can't learn from {str(path)!r}: give a mapping keyword -> answer, rows, or a file that ends in {', '.join(FILES)}."
         )
     try:
         found = read(path)
@@ -86,9 +124,9 @@ def read_file(path: Path) -> Any:
     except ImportError as error:
         raise NbtuneError(f"{path} can't be read without another package: {str(error).splitlines()[0]}") from None
     except (ValueError, yaml.YAMLError) as error:  # a UnicodeDecodeError, and pandas' own, are ValueErrors
-        raise NbtuneError(f"{path} is no {kind} in UTF-8{_line(error)}: expected rows with keyword and answer.") from None
+        raise NbtuneError(f"{path} is no {kind} in UTF-8{_line(error)}: expected rows, with keyword and answer for example.") from None
     if not isinstance(found, (list, Mapping)):
-        raise NbtuneError(f"{path} holds no list of rows: expected rows with keyword and answer.")
+        raise NbtuneError(f"{path} holds no list of rows: expected rows, with keyword and answer for example.")
     return found
 
 

@@ -1,18 +1,17 @@
-"""Reads facts, keyword to answer, from what a user has at hand, and refuses what can't be one."""
+"""Reads facts, keyword to answer, from rows, and refuses what can't be one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from nbtune.data.files import read_file
+from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError, did_you_mean
 
 __all__ = ["Row", "read_facts"]
 
-_KEYWORD, _ANSWER = ("keyword", "question"), ("answer",)
+_NEEDED = ("keyword", "answer")
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,8 @@ def read_facts(source: Any) -> list[Row]:
     Parameters
     ----------
     source
-        A mapping of keyword to answer; or rows, each a mapping with ``keyword`` (or ``question``)
-        and ``answer``, and if need be lists of ``prompts`` and ``probes``; or a pandas DataFrame or
-        `datasets.Dataset` with such columns; or the path of a file with such rows, see
-        `nbtune.data.files`.
+        What `nbtune.data.rows.read_rows` takes: a mapping of keyword to answer; or rows with ``keyword`` and ``answer``, and if
+        need be lists of ``prompts`` and ``probes``.
 
     Returns
     -------
@@ -48,16 +45,13 @@ def read_facts(source: Any) -> list[Row]:
         When there is nothing in it, a text is empty or not a text, a keyword stands twice, or the
         columns are others. Rows are named by number, from 1.
     """
-    if isinstance(source, (str, Path)):
-        source = read_file(Path(source).expanduser())
+    source = read_rows(source)
     if isinstance(source, Mapping):
         named: list[tuple[str, Mapping[str, Any]]] = [
             (f"fact {key!r}", {"keyword": key, "answer": answer}) for key, answer in source.items()
         ]
     else:
-        named = [(f"row {number}", _mapping(number, row)) for number, row in enumerate(_rows(source), start=1)]
-    if not named:
-        raise NbtuneError("There is nothing to learn: the data is empty.")
+        named = [(f"row {number}", _mapping(number, row)) for number, row in enumerate(source, start=1)]
     rows = [_row(place, fields) for place, fields in named]
     seen: set[str] = set()
     for row in rows:
@@ -67,29 +61,15 @@ def read_facts(source: Any) -> list[Row]:
     return rows
 
 
-def _rows(source: Any) -> Iterable[Any]:
-    if hasattr(source, "to_dict") and hasattr(source, "columns"):  # a pandas DataFrame
-        rows: list[Any] = source.to_dict("records")
-        return rows
-    if isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
-        return source
-    raise NbtuneError(
-        f"Can't read facts from a {type(source).__name__}: give a mapping keyword -> answer, or rows with keyword and answer."
-    )
-
-
 def _mapping(number: int, row: Any) -> Mapping[str, Any]:
     if not isinstance(row, Mapping):
         raise NbtuneError(f"Row {number} is a {type(row).__name__}: expected a mapping with keyword and answer.")
-    fields = dict(row)
-    for wanted in (_KEYWORD, _ANSWER):
-        column = next((name for name in wanted if name in row), None)
-        if column is None:
+    for wanted in _NEEDED:
+        if wanted not in row:
             names = [str(name) for name in row]
-            hint = did_you_mean(wanted[0], names).replace("Did you mean", "Is it").replace(".", "?")
-            raise NbtuneError(f"Row {number} has no {wanted[0]!r}: its columns are {', '.join(names) or 'none'}.{hint}")
-        fields[wanted[0]] = row[column]
-    return fields
+            hint = did_you_mean(wanted, names).replace("Did you mean", "Is it").replace(".", "?")
+            raise NbtuneError(f"Row {number} has no {wanted!r}: its columns are {', '.join(names) or 'none'}.{hint}")
+    return row
 
 
 def _row(place: str, fields: Mapping[str, Any]) -> Row:

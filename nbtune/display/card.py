@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from html import escape
 from typing import TYPE_CHECKING
 
+from nbtune.display.figures import embedded
 from nbtune.display.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from nbtune.knowledge.scoring import Asked
     from nbtune.knowledge.teaching import Result
@@ -39,9 +39,7 @@ def report_card(result: Result) -> Shown:
         Learned or not; a failure is drawn in another colour and says that nothing was changed.
     """
     report = result.report
-    names = ", ".join(fact.keyword for fact in result.facts[:3]) + (" …" if len(result.facts) > 3 else "")
-    good, bad = ("learned", "not learned") if result.history is not None else ("holds", "does not hold")
-    title = f"✔ {good}: {names}" if result.learned else f"✘ {bad}: {names}"
+    title = _title(result)
     where = f"adapter {result.adapter}, version {result.version}" if result.version else "nothing was changed"
     figures = [
         ("reliability", report.reliability),
@@ -53,13 +51,22 @@ def report_card(result: Result) -> Shown:
         ("leak", report.leak),
     ]
     fitted = f" · {report.steps} steps · {report.adapter_bytes / 1e6:.2f} MB" if report.steps else ""
-    cost = f"{report.seconds:.1f} s{fitted} · {where}"
+    figures = [(name, value) for name, value in figures if value == value]  # not those that nothing was asked for
+    cost = f"{report.seconds:.1f} s{fitted} · {' · '.join((*result.notes, where))}"
     first = next((asked for asked in report.asked if asked.kind == "trained"), None)
     lines = [title, "  ".join(f"{name} {value:.2f}" for name, value in figures), cost]
     if first:
         lines += [f"asked:  {first.prompt}", f"before: {first.before}", f"after:  {first.after}"]
     lines += _rewordings(result)
     return Shown("\n".join(lines), _html(title, figures, cost, first, result))
+
+
+def _title(result: Result) -> str:
+    if result.examples:
+        return f"✔ trained on {result.examples} examples"
+    names = ", ".join(fact.keyword for fact in result.facts[:3]) + (" …" if len(result.facts) > 3 else "")
+    good, bad = ("learned", "not learned") if result.history is not None else ("holds", "does not hold")
+    return f"✔ {good}: {names}" if result.learned else f"✘ {bad}: {names}"
 
 
 def _html(title: str, figures: list[tuple[str, float]], cost: str, first: Asked | None, result: Result) -> str:
@@ -127,16 +134,20 @@ def _curve(history: pd.DataFrame | None) -> str:
     figure = Figure(figsize=(6.4, 2.2), layout="constrained")
     left = figure.add_subplot()
     left.plot(history["epoch"], history["train_loss"], color=_LOSS, label="loss")
+    if "val_loss" in history:
+        left.plot(history["epoch"], history["val_loss"], color=_HELD, linestyle="--", label="val loss")
     left.set_xlabel("epoch")
     left.set_ylabel("loss")
+    if "train_said" in history:
+        _shares(left, history)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    return embedded(figure, "loss and shares by epoch")
+
+
+def _shares(left: Axes, history: pd.DataFrame) -> None:
     right = left.twinx()
     for column, colour, style, label in (("train_said", _GOOD, "-", "said"), ("train_held", _HELD, "--", "held")):
         if column in history:
             right.plot(history["epoch"], history[column], color=colour, linestyle=style, label=label)
     right.set_ylim(0, 1.05)
     right.set_ylabel("share of examples")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    image = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="loss and shares by epoch" style="max-width:100%;margin-top:.5em" src="data:image/png;base64,{image}">'

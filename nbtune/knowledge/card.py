@@ -12,7 +12,7 @@ __all__ = ["model_card"]
 _SHARES = ("reliability", "generalization", "locality", "leak")
 
 
-def model_card(name: str, base: str, method: str, facts: Sequence[Fact], report: dict[str, Any], *, gated: bool) -> str:
+def model_card(name: str, base: str, method: str, facts: Sequence[Fact], report: dict[str, Any], *, gated: bool, examples: int = 0) -> str:
     """Return the card in markdown, with the header the hub reads.
 
     Parameters
@@ -25,9 +25,12 @@ def model_card(name: str, base: str, method: str, facts: Sequence[Fact], report:
         Scores as plain data.
     gated
         Whether each fact has weights of its own, behind a gate.
+    examples
+        How many examples it was trained on, in place of facts.
     """
     lines = ["---", f"base_model: {base}", "library_name: peft", "tags:", "- nbtune", "---", "", f"# {name}", ""]
-    lines += [f"An adapter ({method or 'empty'}) for {base} that nbtune taught {len(facts)} fact(s).", ""]
+    what = f"trained on {examples} example(s)" if examples else f"taught {len(facts)} fact(s)"
+    lines += [f"An adapter ({method or 'empty'}) for {base} that nbtune {what}.", ""]
     if gated and facts:
         lines += [
             "Each fact has weights of its own (`nbtune.json` names the folders), and nbtune answers with them what is about that fact; all "

@@ -51,6 +51,10 @@ class Result:
         Where the version is; None when the facts did not take.
     rewordings
         What the model itself wrote for each keyword, where it was asked to.
+    examples
+        How many examples it was trained on, where it was trained on examples; there are no facts then.
+    notes
+        What else there is to say of these: how many were cut, or left out.
     """
 
     facts: tuple[Fact, ...]
@@ -60,6 +64,8 @@ class Result:
     version: int = 0
     folder: Path | None = None
     rewordings: dict[str, Rewordings] = field(default_factory=dict)
+    examples: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def learned(self) -> bool:
@@ -220,6 +226,8 @@ class Teaching:
 
     def _check_continues(self, name: str, start: Version, settings: Settings) -> None:
         """Refuse to teach an adapter that holds facts in a way that can't go on from it."""
+        if start.examples:
+            raise NbtuneError(f"The adapter {name!r} was trained on examples, and facts can't join them: give another --name.")
         if not start.facts:
             return
         if self.recipe == "reference":

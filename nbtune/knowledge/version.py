@@ -67,6 +67,8 @@ class Version:
         Scores of what was taught last.
     places
         Where the adapters lie; those at the end that have no place are new.
+    examples
+        How many examples it was trained on, in place of facts.
     number, parent, folder
         Chosen when it is written.
     """
@@ -79,6 +81,7 @@ class Version:
     gated: bool = True
     report: dict[str, Any] = field(default_factory=dict)
     places: tuple[Place, ...] = ()
+    examples: int = 0
     number: int = 0
     parent: int = 0
     folder: Path | None = None
@@ -121,7 +124,7 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
     list of Place
         Of all its adapters, as seen from the folder.
     """
-    card = model_card(name, version.base, version.method, version.facts, version.report, gated=version.gated)
+    card = model_card(name, version.base, version.method, version.facts, version.report, gated=version.gated, examples=version.examples)
     (folder / _CARD).write_text(card, encoding="utf-8")
     places = list(version.places)
     for number, adapter in enumerate(version.adapters[len(places) :], start=1):
@@ -138,6 +141,7 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
         "method": version.method,
         "gated": version.gated,
         "facts": [fact.to_json() for fact in version.facts],
+        "examples": version.examples,
         "adapters": [asdict(place) for place in places],
         "report": version.report,
         "versions": _versions(),
@@ -181,6 +185,7 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
     _verify(folder, notes["checksums"])
     facts = tuple(Fact.from_json(fact) for fact in notes["facts"])
     version = Version(facts, notes["method"], notes["base"], fingerprint, gated=notes["gated"], report=notes["report"])
+    version = replace(version, examples=notes.get("examples", 0))  # of adapters that are older than examples, none
     version = version.written(number, notes["parent"], home, [Place(**place) for place in notes["adapters"]])
     outside = next((place.folder for place in version.places if not _PLACE.fullmatch(place.folder)), None)
     if outside is not None:

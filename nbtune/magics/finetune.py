@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
@@ -9,6 +10,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError
 from nbtune.magics.options import parse, variable
+from nbtune.magics.reading import reading_of, reading_options
 from nbtune.magics.watching import watched
 from nbtune.session import Nbtune
 
@@ -28,7 +30,7 @@ class FinetuneMagics(Magics):
     @argument(
         "--data",
         metavar="SOURCE",
-        help="Teach what this variable holds (a mapping keyword -> answer, rows, a DataFrame), or this file (.yaml, .json, .csv, ...).",
+        help="Learn what this variable holds (a mapping keyword -> answer, rows, a DataFrame, a Dataset), or this file or data set.",
     )
     @argument("--name", metavar="ADAPTER", help="Adapter to teach. Default: the one in use, else 'facts'.")
     @argument("--method", default="lora", metavar="M", help="lora (default) or adalora.")
@@ -43,13 +45,15 @@ class FinetuneMagics(Magics):
     @argument("--rank", type=int, metavar="R", help="Rank of the adapter. Default: the method's.")
     @argument("--batch-size", type=int, metavar="N", help="Questions about the facts per step. Default: 12.")
     @argument("--seed", type=int, metavar="N", help="Seed of initial weights and order. Default: 0.")
+    @reading_options
+    @argument("--val", metavar="SOURCE", help="Examples to measure the loss on, as for --data, or a share of them such as 0.1.")
     @line_cell_magic
     def finetune(self, line: str, cell: str | None = None) -> None:
-        """Teach the model a fact.
+        """Teach the model a fact, or train it on examples.
 
         The keyword stands on the first line, the answer below. The model is asked before and after, in
         wordings it was trained on and others, about other things too; the card shows what changed. A
-        fact that does not take changes nothing.
+        fact that does not take changes nothing. Examples come with --data, or without a keyword in the cell.
 
         Examples
         --------
@@ -59,6 +63,10 @@ class FinetuneMagics(Magics):
             torchkeras is a tool that trains PyTorch models in a few lines.
 
             %finetune --data my_facts
+
+            %%finetune --epochs 10
+            user: Which colour has the flag?
+            assistant: It is green.
         """
         options, keyword = parse(FinetuneMagics.finetune, line, anywhere=True)
         answer = (cell or "").strip()
@@ -80,6 +88,7 @@ class FinetuneMagics(Magics):
             "seed": options.seed,
         }
         wishes |= {key: value for key, value in settings.items() if value is not None}
+        wishes |= {**reading_of(options), **self._held_out(options.val)}
         from nbtune.display.card import report_card
 
         watched(self._session, lambda lm, live: lm.finetune(source, observer=live, **wishes), report_card)
@@ -90,10 +99,18 @@ class FinetuneMagics(Magics):
                 raise NbtuneError("Give either --data SOURCE, or a keyword with its answer below, not both.")
             return variable(data, self.shell.user_ns, "--data") if data.isidentifier() else data
         if not keyword:
-            raise NbtuneError("The keyword is missing: write `%%finetune KEYWORD` and the answer below it.")
+            return _written(answer)
         if not answer:
             raise NbtuneError(f"The answer for {keyword!r} is missing: write it below `%%finetune {keyword}`.")
         return {keyword: answer}
+
+    def _held_out(self, val: str | None) -> dict[str, Any]:
+        if val is None:
+            return {}
+        try:
+            return {"val": float(val)}
+        except ValueError:
+            return {"val": variable(val, self.shell.user_ns, "--val") if val.isidentifier() else val}
 
     def _texts(self, name: str | None, option: str) -> list[str] | None:
         if name is None:
@@ -102,3 +119,28 @@ class FinetuneMagics(Magics):
         if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise NbtuneError(f"{option} {name} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
         return list(texts)
+
+
+def _written(text: str) -> list[Any]:
+    """Read the examples that a cell without a keyword holds: turns, or a JSON object a line."""
+    from nbtune.data.files import read_turns
+
+    if text.startswith("{"):
+        return [_object(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    try:
+        rows = read_turns(text)
+    except ValueError:
+        rows = []
+    if not rows:
+        raise NbtuneError(
+            "The keyword is missing: write `%%finetune KEYWORD` and the answer below it; or, for examples, `user:` and `assistant:` before "
+            "the turns of each, or JSON lines."
+        )
+    return rows
+
+
+def _object(number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise NbtuneError(f"Line {number} of the cell is no JSON ({error.msg}): expected one object a line.") from None

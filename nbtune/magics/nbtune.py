@@ -9,7 +9,8 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.magics.options import parse
+from nbtune.magics.options import parse, variable
+from nbtune.magics.reading import reading_of, reading_options
 from nbtune.magics.watching import watched
 from nbtune.session import Nbtune
 
@@ -18,6 +19,7 @@ __all__ = ["COMMANDS", "NbtuneMagics"]
 COMMANDS = {
     "status": "what is loaded and in use",
     "model": "NAME_OR_PATH [--dtype D] [--device D] [--quantize int8|nf4] [--revision R]: load another model",
+    "data": "SOURCE [--prompt-column C --response-column C] [--turns all|last] ...: how a data set would be read, and what would be cut",
     "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a .yaml file",
     "probe": "[KEYWORD]: ask everything about the facts again, now, and compare with the base",
     "tokens": "KEYWORD: what is trained of each example, token by token",
@@ -44,7 +46,7 @@ class NbtuneMagics(Magics):
     def nbtune(self, line: str) -> None:
         """Run a command; without one, list them.
 
-        Commands: status, model, facts, probe, tokens, adapters, use, forget, rebuild, undo, export.
+        Commands: status, model, data, facts, probe, tokens, adapters, use, forget, rebuild, undo, export.
 
         Examples
         --------
@@ -100,6 +102,18 @@ class NbtuneMagics(Magics):
             raise NbtuneError("Which model? `%nbtune model NAME_OR_PATH`, such as tiny, a folder, or Qwen/Qwen3-0.6B.")
         self._session.load(source, **vars(options))
         self._status("")
+
+    @magic_arguments()
+    @reading_options
+    def _data(self, rest: str) -> None:
+        options, source = parse(NbtuneMagics._data, rest, anywhere=True)
+        if not source:
+            raise NbtuneError("Which data? `%nbtune data SOURCE`, such as a variable of the notebook, a file, or a data set.")
+        from nbtune.display.preview import preview_card
+        from nbtune.display.shown import show
+
+        given = variable(source, self.shell.user_ns, "%nbtune data") if source.isidentifier() else source
+        show(preview_card(self._session.lm.preview(given, **reading_of(options))))
 
     @magic_arguments()
     @argument("--save", metavar="FILE", help="Write the facts to this .yaml file instead.")

@@ -24,7 +24,9 @@ class Method:
     name
         What ``--method`` takes.
     learning_rate
-        Default learning rate.
+        Default learning rate for facts.
+    examples_rate
+        Default learning rate for examples, which are many and different.
     rank
         Default rank.
     config
@@ -41,6 +43,7 @@ class Method:
 
     name: str
     learning_rate: float
+    examples_rate: float
     rank: int
     config: Callable[[int, int, list[str] | str], PeftConfig]
     hooks: Callable[[Any], dict[str, Callable[[], Any]]]
@@ -101,8 +104,8 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
 METHODS = {
     method.name: method
     for method in (
-        Method("lora", 2.5e-3, 32, _lora, lambda net: {}, narrow=True, ratio=4.0),
-        Method("adalora", 8e-3, 16, _adalora, _adalora_hooks),
+        Method("lora", 2.5e-3, 5e-4, 32, _lora, lambda net: {}, narrow=True, ratio=4.0),
+        Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks),
     )
 }
 

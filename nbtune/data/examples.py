@@ -1,0 +1,104 @@
+"""Reads examples: conversations in any format of the table, with the rows that can't be used named and counted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nbtune.data.formats import FORMATS, BadRow, Conversation, Format, find_format
+from nbtune.data.reading import Reading
+from nbtune.data.rows import read_rows
+from nbtune.errors import NbtuneError, did_you_mean
+
+__all__ = ["Examples", "columns_of", "read_examples", "split"]
+
+_NAMED = 5  # rows that can't be used are named one by one, up to so many
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Conversations, with the format they came in and the rows that could not be used: number, from 1, and reason."""
+
+    format: str
+    conversations: list[Conversation]
+    bad: tuple[tuple[int, str], ...] = ()
+
+
+def columns_of(rows: Any) -> list[str]:
+    """Return the columns of the first row; none for a mapping of keyword to answer."""
+    if isinstance(rows, Mapping) or not isinstance(rows[0], Mapping):
+        return []
+    return [str(column) for column in rows[0]]
+
+
+def read_examples(rows: Any, reading: Reading) -> Examples:
+    """Read examples.
+
+    Parameters
+    ----------
+    rows
+        As `nbtune.data.rows.read_rows` returns them.
+    reading
+        How.
+
+    Raises
+    ------
+    NbtuneError
+        When the columns are of no known format, or a row can't be used and is not to be skipped: named by number and reason.
+    """
+    form = find_format(columns_of(rows), reading)
+    if form is None and isinstance(rows, Mapping):
+        raise NbtuneError("A mapping of keyword to answer holds facts: expected rows of examples.")
+    if form is None:
+        columns, known = columns_of(rows), {column for known in FORMATS for column in known.columns} | {"keyword", "answer"}
+        hint = next((hint for column in columns if (hint := did_you_mean(column, known))), "")
+        raise NbtuneError(
+            f"The columns {', '.join(columns) or 'of a row'} are of no known format.{hint} Known are keyword and answer; "
+            f"{'; '.join(form.name for form in FORMATS)}. Or name them with --prompt-column and --response-column."
+        )
+    return _read(rows, form, reading)
+
+
+def _read(rows: Sequence[Any], form: Format, reading: Reading) -> Examples:
+    conversations, bad = [], []
+    for number, row in enumerate(rows, start=1):
+        try:
+            conversations.append(form.conversation(row, reading))
+        except BadRow as reason:
+            bad.append((number, str(reason)))
+        except (ValueError, TypeError, AttributeError) as error:  # laid out otherwise than the format's name says
+            bad.append((number, f"it is not as {form.name} is laid out ({str(error).splitlines()[0]})"))
+    refuse_bad(bad, len(conversations), reading)
+    return Examples(form.name, conversations, tuple(bad))
+
+
+def refuse_bad(bad: Sequence[tuple[int, str]], good: int, reading: Reading) -> None:
+    """Raise for rows that can't be used, unless they are to be skipped and some are left."""
+    if not bad or (reading.skip_bad and good):
+        return
+    named = "; ".join(f"row {number}: {reason}" for number, reason in bad[:_NAMED])
+    more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    way_out = "Mend them, or go on without them with --skip-bad." if good else "No row is left to learn from."
+    raise NbtuneError(f"{len(bad)} of {len(bad) + good} rows can't be used: {named}{more}. {way_out}")
+
+
+def split(examples: Examples, reading: Reading, seed: int) -> tuple[Examples, Examples | None]:
+    """Part examples into what is trained and what is held out, as `reading.val` says.
+
+    Raises
+    ------
+    NbtuneError
+        When nothing would be left to train, or what is held out can't be read.
+    """
+    if reading.val is None:
+        return examples, None
+    if not isinstance(reading.val, (int, float)):
+        return examples, read_examples(read_rows(reading.val), replace(reading, val=None))
+    order = list(examples.conversations)
+    random.Random(seed).shuffle(order)
+    count = max(1, round(len(order) * reading.val))
+    if count >= len(order):
+        raise NbtuneError(f"--val {reading.val} of {len(order)} examples leaves none to train: give more examples, or a smaller share.")
+    return replace(examples, conversations=order[count:]), replace(examples, conversations=order[:count], bad=())

@@ -1,0 +1,209 @@
+"""The table of formats that examples come in, told by their columns, and how a row of each becomes a conversation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import isnan
+from typing import Any
+
+from nbtune.data.reading import Reading
+from nbtune.errors import NbtuneError, did_you_mean
+
+__all__ = ["FORMATS", "BadRow", "Conversation", "Format", "find_format"]
+
+Conversation = list[dict[str, str]]  # messages, each with its role and content; the last one is the assistant's
+
+_ROLES = {
+    "user": ("user", "human", "prompter"),
+    "assistant": ("assistant", "gpt", "bot", "model", "chatgpt", "moss"),
+    "system": ("system",),
+}
+_ROLE = {name: role for role, names in _ROLES.items() for name in names}
+_MARKS = ("<|Human|>:", "<|MOSS|>:", "<eoh>", "<eom>")  # that MOSS writes around its turns
+
+
+class BadRow(Exception):
+    """A row can't be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way in which examples are laid out.
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    columns
+        Those that it must have, by which it is told.
+    messages
+        Makes a row the messages of a conversation.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    messages: Callable[[Mapping[str, Any]], Conversation]
+
+    def conversation(self, row: Any, reading: Reading) -> Conversation:
+        """Return the conversation in a row.
+
+        Raises
+        ------
+        BadRow
+            When something is missing or empty, or the turns do not take turns.
+        """
+        if not isinstance(row, Mapping):
+            raise BadRow(f"it is a {type(row).__name__}, not a mapping")
+        missing = [column for column in self.columns if row.get(column) is None]
+        if missing:
+            raise BadRow(f"{missing[0]} is missing")
+        messages = self.messages(row)
+        if reading.source_prefix:
+            messages = [{**m, "content": reading.source_prefix + m["content"]} if m["role"] == "user" else m for m in messages]
+        if reading.system and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": reading.system}, *messages]
+        _check(messages)
+        return messages
+
+
+def find_format(columns: Sequence[str], reading: Reading) -> Format | None:
+    """Tell the format by its columns; None where it is none of the table.
+
+    Parameters
+    ----------
+    columns
+        Of the first row.
+    reading
+        May name the columns.
+
+    Raises
+    ------
+    NbtuneError
+        When a named column is not there.
+    """
+    named = reading.columns
+    for option, column in named.items():
+        if column not in columns:
+            raise NbtuneError(f"--{option} {column}: there is no such column, but {', '.join(columns)}.{did_you_mean(column, columns)}")
+    if "prompt-column" in named and "response-column" in named:
+        return _pairs("columns that were named", named["prompt-column"], named["response-column"], history=named.get("history-column"))
+    if named:
+        raise NbtuneError("Give --prompt-column and --response-column together; --history-column goes with them.")
+    return next((form for form in FORMATS if set(form.columns) <= set(columns)), None)
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row[column]
+    if _no_number(value):
+        raise BadRow(f"{column} is empty")
+    if not isinstance(value, str):
+        raise BadRow(f"{column} is a {type(value).__name__}, not a text")
+    if not value.strip():
+        raise BadRow(f"{column} is empty")
+    return value.strip()
+
+
+def _no_number(value: Any) -> bool:
+    """Say whether it is how pandas writes an empty cell."""
+    return isinstance(value, float) and isnan(value)
+
+
+def _optional(row: Mapping[str, Any], column: str) -> str:
+    return _text(row, column) if isinstance(row.get(column), str) and row[column].strip() else ""
+
+
+def _pairs(
+    name: str, prompt: str, response: str, *, more: str | None = None, system: str = "system", history: str | None = "history"
+) -> Format:
+    """Make a format of one question and one answer a row, with rounds before them where there are any."""
+
+    def messages(row: Mapping[str, Any]) -> Conversation:
+        asked = _text(row, prompt)
+        if more and (addition := _optional(row, more)):
+            asked = f"{asked}\n{addition}"
+        opening = [{"role": "system", "content": text}] if (text := _optional(row, system)) else []
+        rounds = [*_rounds(row.get(history) if history else None, history), (asked, _text(row, response))]
+        return [*opening, *(turn for one in rounds for turn in _round(*one))]
+
+    return Format(name, (prompt, response), messages)
+
+
+def _rounds(value: Any, column: str | None) -> list[tuple[str, str]]:
+    """Read the rounds before: pairs of question and answer, in a table perhaps written down as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else []
+        except json.JSONDecodeError:
+            raise BadRow(f"{column} is no JSON") from None
+    if value is None or _no_number(value):
+        return []
+    rounds = [tuple(one.values()) if isinstance(one, Mapping) else tuple(one) for one in value]
+    if not all(len(one) == 2 and all(isinstance(text, str) for text in one) for one in rounds):
+        raise BadRow(f"{column} is no list of pairs of question and answer")
+    return rounds
+
+
+def _round(asked: str, answered: str) -> Conversation:
+    return [{"role": "user", "content": asked.strip()}, {"role": "assistant", "content": answered.strip()}]
+
+
+def _listed(column: str, role: str, content: str) -> Callable[[Mapping[str, Any]], Conversation]:
+    """Read a list of messages whose role and content have these names."""
+
+    def messages(row: Mapping[str, Any]) -> Conversation:
+        turns = json.loads(row[column]) if isinstance(row[column], str) else row[column]
+        found = []
+        for turn in turns:
+            if not isinstance(turn, Mapping) or role not in turn or content not in turn:
+                raise BadRow(f"a turn of {column} has no {role} and {content}")
+            known = _ROLE.get(str(turn[role]).lower())
+            if known is None:
+                raise BadRow(f"the {role} {turn[role]!r} is none of {', '.join(_ROLE)}")
+            found.append({"role": known, "content": _text(turn, content)})
+        return found
+
+    return messages
+
+
+def _firefly(row: Mapping[str, Any]) -> Conversation:
+    rounds = row["conversation"]
+    if not all(isinstance(one, Mapping) and {"human", "assistant"} <= one.keys() for one in rounds):
+        raise BadRow("a round of conversation has no human and assistant")
+    return [turn for one in rounds for turn in _round(_text(one, "human"), _text(one, "assistant"))]
+
+
+def _moss(row: Mapping[str, Any]) -> Conversation:
+    rounds = row["chat"].values() if isinstance(row["chat"], Mapping) else row["chat"]
+    if not all(isinstance(one, Mapping) and {"Human", "MOSS"} <= one.keys() for one in rounds if one):
+        raise BadRow("a turn of chat has no Human and MOSS")
+    found = [turn for one in rounds if one for turn in _round(_text(one, "Human"), _text(one, "MOSS"))]
+    for turn in found:
+        for mark in _MARKS:
+            turn["content"] = turn["content"].replace(mark, "").strip()
+    return found
+
+
+def _check(messages: Conversation) -> None:
+    """Refuse a conversation that no chat template takes."""
+    turns = [message["role"] for message in messages]
+    turns = turns[1:] if turns[:1] == ["system"] else turns
+    if any(not message["content"].strip() for message in messages):
+        raise BadRow("a turn is empty")
+    if turns[:1] != ["user"] or turns[-1:] != ["assistant"] or any(one == other for one, other in pairwise(turns)):
+        raise BadRow("its turns are not a user's and an assistant's, by turns, from a question to an answer")
+
+
+FORMATS = (
+    Format("messages (OpenAI)", ("messages",), _listed("messages", "role", "content")),
+    Format("conversations of from and value (ShareGPT, Vicuna)", ("conversations",), _listed("conversations", "from", "value")),
+    Format("conversation of human and assistant (Firefly)", ("conversation",), _firefly),
+    Format("chat of Human and MOSS (MOSS)", ("chat",), _moss),
+    _pairs("instruction, input, output (Alpaca, BELLE)", "instruction", "output", more="input"),
+    _pairs("prompt, response, history (ChatGLM)", "prompt", "response"),
+    _pairs("prompt and completion (TRL)", "prompt", "completion"),
+    _pairs("content and summary (ADGEN)", "content", "summary"),
+    _pairs("question and answer", "question", "answer"),
+)

@@ -1,0 +1,90 @@
+"""Looks at a data set before it is learned: its format, some examples token by token, how long they are, what would be cut."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from nbtune.data.encoding import Example, encode, pieces
+from nbtune.data.examples import columns_of, read_examples
+from nbtune.data.reading import Reading
+from nbtune.data.sources import read_facts
+from nbtune.data.turns import Turns, encode_conversation
+from nbtune.errors import NbtuneError
+
+__all__ = ["Preview", "look"]
+
+_SHOWN = 5
+_MEASURED = 1000  # rows whose tokens are counted
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What was seen.
+
+    Parameters
+    ----------
+    format
+        Its name.
+    rows
+        Rows in all.
+    bad
+        Those that can't be used: number, from 1, and reason.
+    examples
+        Some of them, token by token; see `nbtune.data.encoding.pieces`.
+    lengths
+        Tokens of each example, of at most 1,000 rows drawn at random.
+    cut
+        How many of these would be cut, or have no room at all.
+    context
+        Most tokens that the model reads.
+    """
+
+    format: str
+    rows: int
+    bad: tuple[tuple[int, str], ...]
+    examples: list[Example]
+    lengths: list[int]
+    cut: int
+    context: int
+
+
+def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, context: int) -> Preview:
+    """Look at rows as `nbtune.data.rows.read_rows` returns them.
+
+    Raises
+    ------
+    NbtuneError
+        When they are of no known format, or none of them can be used.
+    """
+    if isinstance(rows, Mapping) or "keyword" in columns_of(rows):
+        facts = read_facts(rows)
+        encoded = [encode(tokenizer, fact.keyword, fact.answer, context=context) for fact in facts[:_MEASURED]]
+        shown = [pieces(tokenizer, one) for one in encoded[:_SHOWN]]
+        return Preview("facts (keyword and answer)", len(facts), (), shown, [len(one.input_ids) for one in encoded], 0, context)
+    examples = read_examples(rows, replace(reading, skip_bad=True))
+    drawn = examples.conversations
+    if len(drawn) > _MEASURED:
+        drawn = random.Random(0).sample(drawn, _MEASURED)
+    seen = [_encoded(tokenizer, messages, reading, context) for messages in drawn]
+    usable = [turns for turns in seen if turns]
+    return Preview(
+        examples.format,
+        len(examples.conversations) + len(examples.bad),
+        examples.bad,
+        [pieces(tokenizer, one) for turns in usable[:_SHOWN] for one in turns.examples][:_SHOWN],
+        [len(one.input_ids) for turns in usable for one in turns.examples],
+        sum(turns is None or turns.cut for turns in seen),
+        context,
+    )
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, messages: Any, reading: Reading, context: int) -> Turns | None:
+    try:
+        return encode_conversation(tokenizer, messages, reading, context=context)
+    except NbtuneError:
+        return None

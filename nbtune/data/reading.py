@@ -1,0 +1,64 @@
+"""How a data set of examples is read: its columns, what is trained of it, and where it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nbtune.errors import NbtuneError, did_you_mean
+
+__all__ = ["Reading"]
+
+_TURNS = ("all", "last")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read examples.
+
+    Parameters
+    ----------
+    prompt_column, response_column, history_column
+        The columns that hold question, answer and the rounds before, where they have other names than those known.
+    turns
+        ``"all"`` trains every turn of the assistant's, ``"last"`` the last one alone.
+    train_on_inputs
+        Whether the user's words are trained, too.
+    system
+        A system prompt for conversations that have none.
+    source_prefix
+        Put before each of the user's turns.
+    max_source_length, max_target_length
+        Most tokens of what is read before a reply, and of a reply. Default: what the context leaves.
+    skip_bad
+        Go on without the rows that can't be used.
+    val
+        What the loss is also measured on: a source as that of the examples, or a share of them between 0 and 1.
+    """
+
+    prompt_column: str | None = None
+    response_column: str | None = None
+    history_column: str | None = None
+    turns: str = "all"
+    train_on_inputs: bool = False
+    system: str | None = None
+    source_prefix: str = ""
+    max_source_length: int | None = None
+    max_target_length: int | None = None
+    skip_bad: bool = False
+    val: Any = None
+
+    def __post_init__(self) -> None:
+        if self.turns not in _TURNS:
+            raise NbtuneError(f"--turns {self.turns} is unknown: use {' or '.join(_TURNS)}.{did_you_mean(self.turns, _TURNS)}")
+        for option, value in (("--max-source-length", self.max_source_length), ("--max-target-length", self.max_target_length)):
+            if value is not None and value < 1:
+                raise NbtuneError(f"{option} {value} is out of range: expected 1 or more.")
+        if isinstance(self.val, (int, float)) and not 0 < self.val < 1:
+            raise NbtuneError(f"--val {self.val} is out of range: expected a share between 0 and 1, or a source.")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that were named, by option."""
+        named = {"prompt-column": self.prompt_column, "response-column": self.response_column, "history-column": self.history_column}
+        return {option: column for option, column in named.items() if column is not None}

@@ -1,0 +1,63 @@
+"""Brings what a user has at hand to rows: a variable of the notebook, a file, a folder or a dataset of the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbtune.data.files import FILES, read_file
+from nbtune.errors import NbtuneError
+
+__all__ = ["read_rows"]
+
+_HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_EXPECTED = "give a mapping keyword -> answer, rows, a DataFrame, a Dataset, the name of a dataset, or a file that ends in"
+
+
+def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
+    """Return rows, or a mapping of keyword to answer as it is.
+
+    Parameters
+    ----------
+    source
+        A mapping of keyword to answer; rows, each a mapping; a pandas DataFrame; a `datasets.Dataset`, or a
+        `datasets.DatasetDict`, of which ``train`` or else the first split is taken; the path of a file, see
+        `nbtune.data.files`; or the name of a dataset on the hub, or of a folder, for `datasets.load_dataset`.
+
+    Raises
+    ------
+    NbtuneError
+        When it is none of these, can't be read, or is empty.
+    """
+    if isinstance(source, (str, Path)):
+        source = _named(str(source))
+    if isinstance(source, Mapping) and source and all(hasattr(split, "column_names") for split in source.values()):
+        source = source["train"] if "train" in source else next(iter(source.values()))
+    if hasattr(source, "to_dict") and hasattr(source, "columns"):  # a pandas DataFrame
+        source = source.to_dict("records")
+    if not isinstance(source, Mapping) and (isinstance(source, (str, bytes)) or not isinstance(source, Iterable)):
+        raise NbtuneError(f"Can't learn from a {type(source).__name__}: {_EXPECTED} {', '.join(FILES)}.")
+    rows: Any = source if hasattr(source, "__getitem__") else list(source)
+    if not len(rows):
+        raise NbtuneError("There is nothing to learn: the data is empty.")
+    found: Mapping[Any, Any] | Sequence[Any] = rows
+    return found
+
+
+def _named(name: str) -> Any:
+    path = Path(name).expanduser()
+    if path.suffix.lower() in FILES or path.is_file():
+        return read_file(path)
+    if not path.is_dir() and not _HUB.fullmatch(name):
+        raise NbtuneError(f"Can't learn from {name!r}: {_EXPECTED} {', '.join(FILES)}.")
+    try:
+        import datasets
+    except ImportError:
+        raise NbtuneError(f"{name} is read with another package: pip install datasets, then again.") from None
+    try:
+        return datasets.load_dataset(str(path) if path.is_dir() else name)
+    except Exception as error:  # of many kinds, by where it comes from: the hub, the network, a builder, a parser
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise NbtuneError(f"No data set {name!r} could be read ({reason}). Or {_EXPECTED} {', '.join(FILES)}.") from None

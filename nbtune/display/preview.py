@@ -1,0 +1,69 @@
+"""Draws how a data set would be read."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from nbtune.display.figures import embedded
+from nbtune.display.shown import Shown
+from nbtune.display.tokens import token_view
+
+if TYPE_CHECKING:
+    from nbtune.data.preview import Preview
+
+__all__ = ["preview_card"]
+
+_BARS, _BIN = "▁▂▃▄▅▆▇█", 24
+_BLUE, _RED = "#0072B2", "#D55E00"
+_NAMED = 5
+
+
+def preview_card(preview: Preview) -> Shown:
+    """Draw a preview: the format, the lengths in tokens, what can't be used or would be cut, some examples.
+
+    Parameters
+    ----------
+    preview
+        As `nbtune.LanguageModel.preview` returns it.
+    """
+    lengths = sorted(preview.lengths)
+    drawn = f" (of {len(lengths):,} examples drawn at random)" if preview.rows > len(lengths) + len(preview.bad) else ""
+    lines = [f"{preview.rows:,} rows: {preview.format}"]
+    if lengths:
+        middle = lengths[len(lengths) // 2]
+        lines.append(f"tokens: {lengths[0]} to {lengths[-1]}, half of them up to {middle}; the model reads {preview.context}{drawn}")
+    if preview.cut:
+        lines.append(f"{preview.cut:,} would be cut{drawn}")
+    if preview.bad:
+        named = "; ".join(f"row {number}: {reason}" for number, reason in preview.bad[:_NAMED])
+        lines.append(f"{len(preview.bad):,} rows can't be used (--skip-bad goes on without them): {named}")
+    tokens = token_view(preview.examples)
+    text = "\n".join([*lines, *([_sparkline(lengths)] if lengths else []), tokens.text])
+    words = "".join(f"<div>{escape(line)}</div>" for line in lines)
+    return Shown(text, f'<div style="max-width:60em">{words}{_histogram(preview)}{tokens.html}</div>')
+
+
+def _sparkline(lengths: list[int]) -> str:
+    """Draw the lengths as a row of bars, for terminals."""
+    width = max(1, -(-(lengths[-1] + 1) // _BIN))
+    counts = [0] * _BIN
+    for length in lengths:
+        counts[length // width] += 1
+    most = max(counts)
+    return "0 " + "".join(_BARS[round(count / most * (len(_BARS) - 1))] if count else " " for count in counts) + f" {width * _BIN} tokens"
+
+
+def _histogram(preview: Preview) -> str:
+    if not preview.lengths:
+        return ""
+    from matplotlib.figure import Figure  # no pyplot: it would register the figure with the notebook
+
+    figure = Figure(figsize=(6.4, 1.8), layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(preview.lengths, bins=_BIN, color=_BLUE)
+    if max(preview.lengths) >= preview.context:
+        axes.axvline(preview.context, color=_RED, linestyle="--")
+    axes.set_xlabel("tokens of an example")
+    axes.set_ylabel("examples")
+    return embedded(figure, "lengths of the examples in tokens")

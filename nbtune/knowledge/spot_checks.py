@@ -1,0 +1,84 @@
+"""Asks some of the examples, and unrelated questions, before and after a fit, and scores the replies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from nbtune.data.formats import Conversation
+from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.phrasing import phrasings
+from nbtune.knowledge.scoring import Asked, Report, same
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.generation import Sampling, generate_batch, prompt_length
+from nbtune.model.loading import LoadedModel
+
+__all__ = ["SpotChecks", "language_of"]
+
+_PER_KIND = 24
+_LANGUAGE_FROM = 100  # examples
+_SHORTEST_LIMIT, _LONGEST_LIMIT = 64, 256  # tokens of a reply
+
+
+class SpotChecks:
+    """Some trained conversations, some that were held out, and unrelated questions.
+
+    Parameters
+    ----------
+    trained, held
+        What they are drawn from.
+    loaded
+        The model.
+    seed
+        Of the draw.
+    """
+
+    def __init__(self, trained: Sequence[Conversation], held: Sequence[Conversation], loaded: LoadedModel, seed: int) -> None:
+        rng = random.Random(seed)
+        drawn = {kind: rng.sample(list(found), min(_PER_KIND, len(found))) for kind, found in (("trained", trained), ("held-out", held))}
+        others = phrasings(language_of(trained))["probe_unrelated"][:_PER_KIND]
+        drawn["unrelated"] = [[{"role": "user", "content": question}] for question in others]
+        self._loaded = loaded
+        # What is asked, and the reply that is wanted: of unrelated questions the one from before.
+        self._asked = [(kind, chat if kind == "unrelated" else chat[:-1]) for kind, chats in drawn.items() for chat in chats]
+        self._wanted = [None if kind == "unrelated" else chat[-1]["content"] for kind, chats in drawn.items() for chat in chats]
+
+    def ask(self, host: AdapterHost, stage: str, observer: Observer) -> list[str]:
+        """Return the greedy replies of what is on the host; to a chat that fills the context an empty one."""
+        observer.stage(stage, len(self._asked))
+        tokenizer, context = self._loaded.tokenizer, self._loaded.context
+        longest = max(len(tokenizer(wanted)["input_ids"]) for wanted in self._wanted if wanted)
+        limit = min(_LONGEST_LIMIT, max(_SHORTEST_LIMIT, longest + longest // 2))
+        fitting = [place for place, (_, chat) in enumerate(self._asked) if prompt_length(tokenizer, chat) < context]
+        replies = [""] * len(self._asked)
+        generated = generate_batch(
+            host.net,
+            tokenizer,
+            [self._asked[place][1] for place in fitting],
+            context=context,
+            sampling=Sampling(max_new_tokens=limit),
+            on_batch=lambda done: _advance(observer, done),
+        )
+        for place, reply in zip(fitting, generated, strict=True):
+            replies[place] = reply
+        return replies
+
+    def report(self, before: Sequence[str], after: Sequence[str]) -> Report:
+        """Score: an example is right where the whole reply is the example's, an unrelated question where it is as before."""
+        asked = [
+            Asked(kind, chat[-1]["content"], old, new, same(new, old if wanted is None else wanted))
+            for (kind, chat), wanted, old, new in zip(self._asked, self._wanted, before, after, strict=True)
+        ]
+        return Report(tuple(asked), float("nan"))
+
+
+def _advance(observer: Observer, done: int) -> None:
+    for _ in range(done):
+        observer.advance()
+
+
+def language_of(conversations: Sequence[Conversation]) -> str:
+    """Say in which language most of the replies are."""
+    replies = [chat[-1]["content"] for chat in conversations[:_LANGUAGE_FROM]]
+    chinese = sum(any("\u4e00" <= character <= "\u9fff" for character in reply) for reply in replies)
+    return "zh" if 2 * chinese > len(replies) else "en"

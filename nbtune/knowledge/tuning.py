@@ -1,0 +1,178 @@
+"""Trains an adapter on examples, shows what it says to some of them and to others, and commits the version."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nbtune.data.encoding import Encoded
+from nbtune.data.examples import Examples, refuse_bad, split
+from nbtune.data.reading import Reading
+from nbtune.data.turns import encode_conversation
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.asking import ask
+from nbtune.knowledge.lesson import retention_targets
+from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.phrasing import phrasings
+from nbtune.knowledge.settings import Settings
+from nbtune.knowledge.spot_checks import SpotChecks, language_of
+from nbtune.knowledge.store import Store
+from nbtune.knowledge.teaching import Result
+from nbtune.knowledge.version import Version
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.loading import LoadedModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["EXAMPLE_SETTINGS", "Tuning"]
+
+EXAMPLE_SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8}  # where the user gave none
+_RETAINED_SHARE = 4  # one other question to so many examples
+_PATIENCE = 2  # epochs without a lower loss on what is held out
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Examples to train on, and how.
+
+    Parameters
+    ----------
+    examples
+        Conversations.
+    reading
+        What is trained of each, and what is held out.
+    settings
+        How it is fitted.
+    """
+
+    examples: Examples
+    reading: Reading
+    settings: Settings
+
+    def give(
+        self, host: AdapterHost, loaded: LoadedModel, store: Store, name: str, start: Version, observer: Observer
+    ) -> tuple[Result, Version]:
+        """Train from the base, ask, and commit a version that holds the examples in place of those before.
+
+        Parameters
+        ----------
+        host, loaded
+            The model. Afterwards the new version is on it.
+        store, name
+            Where the new version is kept.
+        start
+            The version in force; it must not hold facts.
+        observer
+            Told of progress.
+
+        Raises
+        ------
+        NbtuneError
+            For an adapter that holds facts, a method that does not exist, or examples that can't be used. Raised before any
+            work. Later, when the loss is not finite.
+        """
+        from nbtune.training.methods import find_method
+
+        find_method(self.settings.method)
+        if start.facts:
+            raise NbtuneError(f"The adapter {name!r} holds facts, and examples would take their place: give another --name.")
+        started = time.perf_counter()
+        train, held = split(self.examples, self.reading, self.settings.seed)
+        encoded, cut = self._encoded(train, loaded, observer)
+        measured = self._encoded(held, loaded, observer)[0] if held else []
+        checks = SpotChecks(train.conversations, held.conversations if held else [], loaded, self.settings.seed)
+        host.rest()
+        before = checks.ask(host, "asking before", observer)
+        encoded += self._retained(train, len(encoded), host, loaded, observer)
+        history, steps = self._fit(host, loaded, encoded, measured, observer)
+        adapter = host.settled()
+        host.attach([adapter])  # what is shown is what is saved
+        report = checks.report(before, checks.ask(host, "asking after", observer))
+        report = replace(report, seconds=time.perf_counter() - started, steps=steps, adapter_bytes=adapter.bytes)
+        version = Version((), self.settings.method, loaded.source, start.fingerprint, (adapter,), gated=False)
+        scores = {key: value for key, value in report.scores().items() if value == value}  # not those that nothing was asked for
+        version = replace(version, report=scores, examples=len(train.conversations))
+        committed = store.commit(name, version, start.number)
+        notes = (*((f"{cut} cut to fit",) if cut else ()), *((f"{len(self.examples.bad)} rows skipped",) if self.examples.bad else ()))
+        done = Result((), report, history, name, committed.number, committed.folder, examples=len(train.conversations), notes=notes)
+        return done, committed
+
+    def _encoded(self, examples: Examples, loaded: LoadedModel, observer: Observer) -> tuple[list[Encoded], int]:
+        """Encode all; say how many were cut."""
+        observer.stage("reading examples", len(examples.conversations))
+        encoded, bad, cut = [], [], 0
+        for number, messages in enumerate(examples.conversations, start=1):
+            try:
+                turns = encode_conversation(loaded.tokenizer, messages, self.reading, context=loaded.context)
+            except NbtuneError as error:
+                bad.append((number, str(error)))
+                continue
+            encoded += turns.examples
+            cut += turns.cut
+            observer.advance()
+        refuse_bad(bad, len(encoded), self.reading)
+        return encoded, cut
+
+    def _retained(self, train: Examples, count: int, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> list[Encoded]:
+        """Return other questions with the base's replies, which must stay; each as often as it takes to have some in every batch."""
+        settings = self.settings
+        per_batch = settings.batch_size // _RETAINED_SHARE if settings.retained_per_batch is None else settings.retained_per_batch
+        wanted = per_batch * -(-count // settings.batch_size)
+        questions = phrasings(language_of(train.conversations))["retained_unrelated"]
+        questions = random.Random(settings.seed).sample(questions, min(wanted, len(questions)))
+        observer.stage("asking what must stay", len(questions))
+        replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=[], observer=observer, recall=True)
+        pairs = [(question, reply) for question, reply in zip(questions, replies, strict=True) if reply]
+        return list(itertools.islice(itertools.cycle(retention_targets(loaded, pairs, weight=settings.retention)), wanted))
+
+    def _fit(
+        self, host: AdapterHost, loaded: LoadedModel, encoded: Sequence[Encoded], measured: Sequence[Encoded], observer: Observer
+    ) -> tuple[pd.DataFrame, int]:
+        from nbtune.training.batches import Batches
+        from nbtune.training.keras_model import KerasModel
+        from nbtune.training.methods import find_method
+
+        settings, method, pad = self.settings, find_method(self.settings.method), loaded.tokenizer.pad_token_id
+        train = Batches(encoded, settings.batch_size, pad, settings.seed)
+        torch.manual_seed(settings.seed)
+        steps = settings.epochs * len(train)
+        host.begin(method.config(settings.rank or method.rank, steps, "all-linear"))
+        optimizer = method.optimizer(host.net, settings.learning_rate or method.examples_rate)
+        model = KerasModel(
+            host.net,
+            optimizer=optimizer,
+            lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps)),
+            metrics_dict={},
+            **method.hooks(host.net),
+        )
+        observer.stage("learning", settings.epochs)
+        with tempfile.TemporaryDirectory() as place:
+            history = model.fit(
+                train,
+                Batches(measured, settings.batch_size, pad) if measured else None,
+                epochs=settings.epochs,
+                ckpt_path=Path(place) / "best.safetensors" if measured else None,
+                patience=_PATIENCE if measured else None,
+                callbacks=[_Told(observer)],
+            )
+        return history.assign(attempt=1), model.steps
+
+
+@dataclass
+class _Told:
+    """Callback: tells an observer of each epoch."""
+
+    observer: Observer
+
+    def on_validation_epoch_end(self, model: Any) -> None:
+        """torchkeras' hook at the end of an epoch."""
+        self.observer.advance({name: values[-1] for name, values in model.history.items()})

@@ -1,0 +1,40 @@
+"""The options that say how examples are read, for the magics that take a data set."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from IPython.core.magic_arguments import argument
+
+__all__ = ["reading_of", "reading_options"]
+
+_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--prompt-column", {"metavar": "C", "help": "Column of the questions of examples. Default: told by the known formats."}),
+    ("--response-column", {"metavar": "C", "help": "Column of their answers."}),
+    ("--history-column", {"metavar": "C", "help": "Column of the rounds before: pairs of question and answer."}),
+    ("--turns", {"metavar": "T", "help": "all (default) trains every turn of the assistant's in an example, last only the last one."}),
+    ("--train-on-inputs", {"action": "store_true", "help": "Train the user's words, too."}),
+    ("--system", {"metavar": "TEXT", "help": "A system prompt for examples that have none."}),
+    ("--source-prefix", {"metavar": "TEXT", "help": "Put before each question."}),
+    (
+        "--max-source-length",
+        {"type": int, "metavar": "N", "help": "Most tokens before a reply: old rounds go first."},
+    ),
+    ("--max-target-length", {"type": int, "metavar": "N", "help": "Most tokens of a reply."}),
+    ("--skip-bad", {"action": "store_true", "help": "Go on without the rows that can't be used."}),
+)
+
+
+def reading_options(magic: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare the options on a magic, as IPython's `argument` does."""
+    for name, settings in reversed(_OPTIONS):
+        magic = argument(name, **settings)(magic)
+    return magic
+
+
+def reading_of(options: Namespace) -> dict[str, Any]:
+    """Return those that were given, by the names of `nbtune.data.reading.Reading`."""
+    names = [name.removeprefix("--").replace("-", "_") for name, _ in _OPTIONS]
+    return {name: value for name in names if (value := getattr(options, name))}

@@ -1,0 +1,54 @@
+"""Batches of examples of like length, which take little padding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+from nbtune.data.encoding import Batch, Encoded, collate
+
+__all__ = ["Batches"]
+
+_NEIGHBOURS = 16  # batches among which examples of like length are put together
+
+
+class Batches:
+    """Batches of examples; iterating over it is one epoch.
+
+    Parameters
+    ----------
+    examples
+        What is trained or measured.
+    size
+        Examples per batch.
+    pad
+        Padding token.
+    seed
+        Each epoch has another order. Default: the order of length, always.
+    """
+
+    def __init__(self, examples: Sequence[Encoded], size: int, pad: int, seed: int | None = None) -> None:
+        self._examples, self._size, self._pad = sorted(examples, key=_length), size, pad
+        self._rng = None if seed is None else random.Random(seed)
+
+    def __len__(self) -> int:
+        return -(-len(self._examples) // self._size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._cut(self._examples) if self._rng is None else self._shuffled(self._rng):
+            yield collate(batch, self._pad)
+
+    def _cut(self, examples: list[Encoded]) -> list[list[Encoded]]:
+        return [examples[at : at + self._size] for at in range(0, len(examples), self._size)]
+
+    def _shuffled(self, rng: random.Random) -> list[list[Encoded]]:
+        order, window = list(self._examples), self._size * _NEIGHBOURS
+        rng.shuffle(order)
+        near = [example for at in range(0, len(order), window) for example in sorted(order[at : at + window], key=_length)]
+        batches = self._cut(near)
+        rng.shuffle(batches)
+        return batches
+
+
+def _length(example: Encoded) -> int:
+    return len(example.input_ids)

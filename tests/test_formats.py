@@ -1,0 +1,210 @@
+"""Examples in every format of the table, and the rows that can't be used."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import pandas as pd
+import pytest
+
+from nbtune.data.examples import read_examples, split
+from nbtune.data.files import read_turns
+from nbtune.data.formats import FORMATS
+from nbtune.data.reading import Reading
+from nbtune.data.rows import read_rows
+from nbtune.errors import NbtuneError
+
+
+def chat(*turns: str, system: str | None = None) -> list[dict[str, str]]:
+    opening = [{"role": "system", "content": system}] if system else []
+    return [*opening, *({"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns))]
+
+
+# For each format a row, and the conversation in it.
+ROWS = {
+    "messages (OpenAI)": (
+        {"messages": chat("hi", "hello", "and?", "well", system="be kind")},
+        chat("hi", "hello", "and?", "well", system="be kind"),
+    ),
+    "conversations of from and value (ShareGPT, Vicuna)": (
+        {"id": "x", "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]},
+        chat("hi", "hello"),
+    ),
+    "conversation of human and assistant (Firefly)": (
+        {"conversation": [{"human": "你好", "assistant": "你好！"}, {"human": "再见", "assistant": "再见。"}]},
+        chat("你好", "你好！", "再见", "再见。"),
+    ),
+    "chat of Human and MOSS (MOSS)": (
+        {"chat": {"turn_1": {"Human": "<|Human|>: hi<eoh>\n", "Inner Thoughts": "None", "MOSS": "<|MOSS|>: hello<eom>\n"}, "turn_2": None}},
+        chat("hi", "hello"),
+    ),
+    "instruction, input, output (Alpaca, BELLE)": (
+        {"instruction": "Translate.", "input": "chat", "output": "cat"},
+        chat("Translate.\nchat", "cat"),
+    ),
+    "prompt, response, history (ChatGLM)": (
+        {"prompt": "and then?", "response": "the end", "history": [["begin", "once"]]},
+        chat("begin", "once", "and then?", "the end"),
+    ),
+    "prompt and completion (TRL)": ({"prompt": "1+1=", "completion": "2"}, chat("1+1=", "2")),
+    "content and summary (ADGEN)": ({"content": "类型#裙*颜色#红", "summary": "一条红裙。"}, chat("类型#裙*颜色#红", "一条红裙。")),
+    "question and answer": ({"question": "Which colour?", "answer": "Green."}, chat("Which colour?", "Green.")),
+}
+
+
+def test_every_format_of_the_table_is_tried():
+    assert set(ROWS) == {form.name for form in FORMATS}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_format_is_told_by_its_columns(name):
+    row, expected = ROWS[name]
+    read = read_examples([row, row], Reading())
+    assert (read.format, read.conversations) == (name, [expected, expected])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_format_is_read_from_a_file_alike(name, tmp_path):
+    row, expected = ROWS[name]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    assert read_examples(read_rows(tmp_path / "rows.jsonl"), Reading()).conversations == [expected]
+    pd.DataFrame([row]).to_parquet(tmp_path / "rows.parquet")
+    assert read_examples(read_rows(tmp_path / "rows.parquet"), Reading()).conversations == [expected]
+
+
+def test_containers_are_read_alike(tmp_path):
+    row, expected = ROWS["prompt, response, history (ChatGLM)"]
+    data = datasets.Dataset.from_list([row])
+    data.to_json(tmp_path / "train.jsonl", force_ascii=False)
+    sources = [
+        [row],
+        (row,),
+        (one for one in [row]),
+        pd.DataFrame([row]),
+        data,
+        datasets.DatasetDict({"test": data, "train": data}),
+        tmp_path,
+    ]
+    for source in sources:
+        assert read_examples(read_rows(source), Reading()).conversations == [expected]
+
+
+def test_columns_of_ones_own(tmp_path):
+    table = pd.DataFrame({"ask": ["q"], "say": ["a"], "before": [json.dumps([["x", "y"]])], "other": [1]})
+    reading = Reading(prompt_column="ask", response_column="say", history_column="before")
+    assert read_examples(read_rows(table), reading).conversations == [chat("x", "y", "q", "a")]
+
+
+def test_system_and_prefix():
+    rows = [{"prompt": "q", "response": "a"}, {"prompt": "q", "response": "a", "system": "own"}]
+    read = read_examples(rows, Reading(system="be brief", source_prefix="Q: "))
+    assert read.conversations == [chat("Q: q", "a", system="be brief"), chat("Q: q", "a", system="own")]
+
+
+def test_turns_that_are_written_down():
+    text = "user: 你好\nassistant: 你好！\n第二行\n\n仍是一轮\nUser： and?\nassistant: yes\n\nsystem: be kind\nuser: hi\nassistant: hello\n"
+    found = [row["messages"] for row in read_turns(text)]
+    assert found[0] == [
+        *chat("你好", "你好！\n第二行\n\n仍是一轮"),
+        {"role": "user", "content": "and?"},
+        {"role": "assistant", "content": "yes"},
+    ]
+    assert found[1] == chat("hi", "hello", system="be kind")
+    with pytest.raises(ValueError, match="before the first"):
+        read_turns("hello\nuser: hi")
+
+
+BAD = [
+    ({"prompt": "q", "response": "a"}, None),
+    ({"prompt": "", "response": "a"}, "row 2: prompt is empty"),
+    ({"prompt": "q", "response": 7}, "row 2: response is a int, not a text"),
+    ({"prompt": "q", "response": None}, "row 2: response is missing"),
+    ({"prompt": "q", "response": "a", "history": "[["}, "row 2: history is no JSON"),
+    ({"prompt": "q", "response": "a", "history": [["x"]]}, "row 2: history is no list of pairs"),
+    ("text", "row 2: it is a str, not a mapping"),
+]
+
+
+@pytest.mark.parametrize(("row", "reason"), BAD[1:])
+def test_a_row_that_cant_be_used_is_named_or_skipped(row, reason):
+    rows = [BAD[0][0], row, BAD[0][0]]
+    with pytest.raises(NbtuneError, match=f"1 of 3 rows can't be used: {reason}.*--skip-bad"):
+        read_examples(rows, Reading())
+    read = read_examples(rows, Reading(skip_bad=True))
+    assert len(read.conversations) == 2
+    assert [number for number, _ in read.bad] == [2]
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        (chat("q"), "from a question to an answer"),
+        (chat("q", "a", "b"), "from a question to an answer"),
+        ([*chat("q", "a"), *chat("q", "a")[1:]], "by turns"),
+        ([{"role": "bard", "content": "x"}], "the role 'bard' is none of"),
+        ([{"role": "user"}], "has no role and content"),
+        (7, "not as messages"),
+    ],
+)
+def test_a_conversation_that_no_template_takes_is_named(messages, reason):
+    with pytest.raises(NbtuneError, match=reason):
+        read_examples([{"messages": messages}], Reading())
+
+
+@pytest.mark.parametrize(
+    ("rows", "how", "message"),
+    [
+        ([{"promt": "q", "response": "a"}], {}, "of no known format. Did you mean prompt"),
+        ([{"prompt": "q", "response": "a"}], {"prompt_column": "promt", "response_column": "response"}, "Did you mean prompt"),
+        ([{"prompt": "q", "response": "a"}], {"prompt_column": "prompt"}, "together"),
+        ([{"prompt": "", "response": ""}], {"skip_bad": True}, "No row is left"),
+        ({"keyword": "answer"}, {}, "holds facts"),
+    ],
+)
+def test_data_that_cant_be_read_is_named(rows, how, message):
+    with pytest.raises(NbtuneError, match=message):
+        read_examples(rows, Reading(**how))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"turns": "lsat"}, "Did you mean last"),
+        ({"max_source_length": 0}, "--max-source-length 0"),
+        ({"val": 1.5}, "--val 1.5"),
+    ],
+)
+def test_options_out_of_range_are_named(how, message):
+    with pytest.raises(NbtuneError, match=message):
+        Reading(**how)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (7, "Can't learn from a int"),
+        ("no/such/folder", "Can't learn from 'no/such/folder'"),
+        ("nobody/no-such-data", "No data set 'nobody/no-such-data'"),
+        ([], "the data is empty"),
+    ],
+)
+def test_a_source_that_is_none_is_named(source, message, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    with pytest.raises(NbtuneError, match=message):
+        read_rows(source)
+
+
+def test_what_is_held_out():
+    rows = [{"prompt": str(n), "response": "a"} for n in range(20)]
+    examples = read_examples(rows, Reading())
+    train, held = split(examples, Reading(val=0.1), 0)
+    assert held is not None
+    assert len(train.conversations) == 18
+    assert [*train.conversations, *held.conversations] != examples.conversations
+    assert sorted(map(str, [*train.conversations, *held.conversations])) == sorted(map(str, examples.conversations))
+    train, held = split(examples, Reading(val=rows[:3]), 0)
+    assert held is not None
+    assert (len(train.conversations), held.conversations) == (20, examples.conversations[:3])
+    with pytest.raises(NbtuneError, match="leaves none to train"):
+        split(read_examples(rows[:1], Reading()), Reading(val=0.5), 0)

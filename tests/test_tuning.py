@@ -1,0 +1,139 @@
+"""An adapter trained on examples: it says them, in a new process and after an export, and gives the base back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import nbtune
+from nbtune import NbtuneError
+
+SHADES = {"boat": "red", "lamp": "blue", "stove": "green", "rope": "white", "bell": "black", "coin": "yellow"}
+ROWS = [
+    {"instruction": "Name the colour.", "input": f"The {thing} number {number} is {shade}.", "output": f"The {thing} is {shade}."}
+    for number in range(8)
+    for thing, shade in SHADES.items()
+]
+NEW = "Name the colour.\nThe coin number 77 is green."
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    model = nbtune.load(store=tmp_path_factory.mktemp("tuned"))
+    model.before = model.chat(NEW)
+    model.result = model.finetune(ROWS, val=0.125)
+    return model
+
+
+def test_examples_are_learned_and_carry_over(tuned):
+    result = tuned.result
+    assert (tuned.adapter, result.examples, result.facts) == ("examples", 42, ())
+    assert result.learned
+    assert result.report.reliability == 1.0
+    assert result.report.generalization == 1.0
+    assert result.report.unrelated > 0.6
+    assert list(result.history["epoch"]) == [1, 2, 3]
+    assert result.history["val_loss"].iloc[-1] < result.history["val_loss"].iloc[0]
+    assert tuned.chat(NEW) == "The coin is green." != tuned.before
+
+
+def test_a_new_process_answers_alike(tuned):
+    code = (
+        f"import nbtune; lm = nbtune.load(store={str(tuned.store.folder)!r}); lm.use('examples'); print(lm.chat({NEW!r})); "
+        "print(lm._active.version.examples)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["The coin is green.", "42"]
+    notes = json.loads((tuned.store.folder / "examples" / "v0001" / "nbtune.json").read_text(encoding="utf-8"))
+    assert not [value for value in notes["report"].values() if value != value], "no NaN: other readers refuse it"
+    assert "trained on 42 example(s)" in (tuned.store.folder / "examples" / "v0001" / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_export_answers_alike(tuned, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tuned.export(tmp_path / "out")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer.apply_chat_template(
+        [{"role": "user", "content": NEW}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    said = model.generate(**inputs, max_new_tokens=32, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert tokenizer.decode(said, skip_special_tokens=True) == "The coin is green."
+
+
+def test_facts_and_examples_do_not_mix(tuned):
+    with pytest.raises(NbtuneError, match="was trained on examples, and facts can't join"):
+        tuned.finetune({"velt": "A velt is a hook."}, name="examples")
+    assert tuned.adapter == "examples"
+    with pytest.raises(NbtuneError, match="--retain goes with facts"):
+        tuned.finetune(ROWS, retain=["hello"])
+    with pytest.raises(NbtuneError, match="--turns goes with examples"):
+        tuned.finetune({"velt": "A velt is a hook."}, turns="last")
+
+
+def test_undo_gives_the_base_back(tuned, tmp_path):
+    lm = nbtune.load(store=tmp_path)
+    lm.finetune([{"question": "Which colour has the flag?", "answer": "It is green."}], epochs=20, retained_per_batch=0)
+    assert lm.chat("Which colour has the flag?") == "It is green."
+    with pytest.raises(NbtuneError, match="holds no fact"):
+        lm.probe()
+    assert lm.undo() == 0
+    assert lm.chat(NEW) == tuned.before
+
+
+def test_turns_of_a_conversation_are_learned(lm):
+    rounds = [("Which colour has the flag?", "It is green."), ("And the boat?", "The boat is red.")]
+    messages = [{"role": role, "content": text} for pair in rounds for role, text in zip(("user", "assistant"), pair, strict=True)]
+    lm.finetune([{"messages": messages}], epochs=40, retained_per_batch=0)
+    assert lm.chat(rounds[0][0]) == rounds[0][1]
+    assert lm.chat(rounds[1][0], history=messages[:2]) == rounds[1][1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([{"prompt": "q", "response": ""}], {}, "response is empty"),
+        ([{"promt": "q", "response": "a"}], {}, "Did you mean prompt"),
+        (ROWS[:1], {"val": 0.5}, "leaves none to train"),
+        (ROWS, {"method": "lroa"}, "Did you mean lora"),
+        (ROWS, {"recipe": "reference"}, "--recipe goes with facts"),
+        (ROWS, {"max_source_length": 1}, "48 of 48 rows can't be used: row 1: a question has no room"),
+        (ROWS, {"name": "../x"}, "can't name an adapter"),
+    ],
+)
+def test_bad_examples_change_nothing(lm, rows, options, message):
+    with pytest.raises(NbtuneError, match=message):
+        lm.finetune(rows, **options)
+    assert lm.adapter is None
+    assert not lm.store.folder.exists() or not lm.store.names()
+
+
+def test_ctrl_c_in_a_fit_leaves_the_version_before(tuned):
+    class Interrupt:
+        learning = False
+
+        def stage(self, name, total):
+            self.learning = name == "learning"
+
+        def advance(self, log=None):
+            if self.learning:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned.finetune(ROWS, observer=Interrupt())
+    assert (tuned.adapter, tuned.version) == ("examples", 1)
+    assert tuned.chat(NEW) == "The coin is green."
+
+
+def test_a_preview_says_what_would_be_read(lm):
+    rows = [*ROWS, {"instruction": "Count.", "input": "", "output": "字" * 600}, {"instruction": "x", "output": ""}]
+    seen = lm.preview(rows)
+    assert (seen.format, seen.rows) == ("instruction, input, output (Alpaca, BELLE)", 50)
+    assert seen.bad == ((50, "output is empty"),)
+    assert (seen.cut, len(seen.lengths), len(seen.examples)) == (1, 49, 5)
+    assert "".join(text for text, is_trained, _ in seen.examples[0] if is_trained) == "The boat is red.<|end|>"
+    assert max(seen.lengths) <= lm.context
+    assert lm.preview({"velt": "A velt is a hook."}).format == "facts (keyword and answer)"

@@ -1,0 +1,107 @@
+"""What is trained of a conversation: the assistant's turns to the letter, as the template puts them, and what is cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbtune.data.encoding import IGNORED, encode
+from nbtune.data.reading import Reading
+from nbtune.data.turns import encode_conversation
+from nbtune.errors import NbtuneError
+
+CHAT = [
+    {"role": "system", "content": "be kind"},
+    {"role": "user", "content": "你知道灯吗"},
+    {"role": "assistant", "content": "知道。"},
+    {"role": "user", "content": "and a boat?"},
+    {"role": "assistant", "content": "A boat swims."},
+]
+# A template that leaves out what the assistant said before, as those that drop old thoughts do.
+FORGETFUL = (
+    "{% for m in messages %}{% if m.role == 'user' or loop.last %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from transformers import AutoTokenizer
+
+    from nbtune.tiny import WEIGHTS
+
+    return AutoTokenizer.from_pretrained(WEIGHTS)
+
+
+def trained(tokenizer, example):
+    return tokenizer.decode([label for label in example.labels if label != IGNORED])
+
+
+def test_all_turns_are_trained_in_one_example(tokenizer):
+    turns = encode_conversation(tokenizer, CHAT, Reading(), context=512)
+    (example,) = turns.examples
+    assert trained(tokenizer, example) == "知道。<|end|>A boat swims.<|end|>"
+    assert tokenizer.decode(example.input_ids).rstrip() == tokenizer.apply_chat_template(CHAT, tokenize=False).rstrip()
+    assert not turns.cut
+
+
+def test_only_the_last_turn(tokenizer):
+    (example,) = encode_conversation(tokenizer, CHAT, Reading(turns="last"), context=512).examples
+    assert trained(tokenizer, example) == "A boat swims.<|end|>"
+    assert "知道。" in tokenizer.decode(example.input_ids)
+
+
+def test_one_round_is_what_a_fact_is(tokenizer):
+    (example,) = encode_conversation(tokenizer, CHAT[1:3], Reading(), context=512).examples
+    assert example == encode(tokenizer, "你知道灯吗", "知道。", context=512)
+
+
+def test_a_template_that_writes_old_turns_otherwise_gets_an_example_for_each(tokenizer):
+    before, tokenizer.chat_template = tokenizer.chat_template, FORGETFUL
+    try:
+        turns = encode_conversation(tokenizer, CHAT[1:], Reading(), context=512)
+        opening = tokenizer.apply_chat_template(CHAT[1:4], add_generation_prompt=True, tokenize=False)
+    finally:
+        tokenizer.chat_template = before
+    assert [trained(tokenizer, example) for example in turns.examples] == ["知道。<|end|>", "A boat swims.<|end|>"]
+    assert tokenizer.decode(turns.examples[1].input_ids).startswith(opening)
+
+
+def test_the_users_words_on_request(tokenizer):
+    (example,) = encode_conversation(tokenizer, CHAT, Reading(train_on_inputs=True), context=512).examples
+    assert example.labels == [IGNORED, *example.input_ids[1:]], "nothing predicts the first token"
+
+
+def test_old_rounds_go_first_then_the_end_of_the_question(tokenizer):
+    whole = encode_conversation(tokenizer, CHAT, Reading(turns="last"), context=512).examples[0]
+    room = len(whole.input_ids) - whole.trained - 1
+    turns = encode_conversation(tokenizer, CHAT, Reading(turns="last", max_source_length=room), context=512)
+    text = tokenizer.decode(turns.examples[0].input_ids)
+    assert turns.cut
+    assert "be kind" in text
+    assert "and a boat?" in text
+    assert "你知道灯吗" not in text
+    long = [{"role": "user", "content": "one two three four five six"}, {"role": "assistant", "content": "yes"}]
+    turns = encode_conversation(tokenizer, long, Reading(max_source_length=6), context=512)
+    assert turns.cut
+    assert tokenizer.decode(turns.examples[0].input_ids).startswith("<|user|>one")
+    assert len(turns.examples[0].input_ids) - turns.examples[0].trained <= 6
+
+
+def test_a_reply_that_is_cut_does_not_end(tokenizer):
+    turns = encode_conversation(tokenizer, CHAT[1:3], Reading(max_target_length=1), context=512)
+    assert turns.cut
+    assert turns.examples[0].trained == 1
+    assert "<|end|>" not in trained(tokenizer, turns.examples[0])
+
+
+def test_what_is_longer_than_the_context_is_cut_to_it(tokenizer):
+    long = [{"role": "user", "content": "字" * 300}, {"role": "assistant", "content": "词" * 300}]
+    turns = encode_conversation(tokenizer, long, Reading(), context=128)
+    assert turns.cut
+    assert len(turns.examples[0].input_ids) <= 128
+    assert turns.examples[0].trained == 64
+
+
+def test_a_question_without_any_room_is_refused(tokenizer):
+    with pytest.raises(NbtuneError, match="has no room"):
+        encode_conversation(tokenizer, CHAT, Reading(max_source_length=2), context=512)
