@@ -58,7 +58,17 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%%finetune --name ../up 炉\nhot", "can't name an adapter"),
         ("%%finetune --name /tmp/up 炉\nhot", "can't name an adapter"),
         ("%finetune --data nobody", "there is no variable 'nobody'"),
-        ("number = 7\n%finetune --data number", "Can't read facts from a int"),
+        ("number = 7\n%finetune --data number", "Can't learn from a int"),
+        ("rows = [{'promt': 'q', 'response': 'a'}]\n%finetune --data rows", "Did you mean prompt?"),
+        ("rows = [{'prompt': 'q', 'response': ''}]\n%finetune --data rows", "row 1: response is empty"),
+        ("rows = [{'prompt': 'q', 'response': 'a'}]\n%finetune --data rows --turns lsat", "Did you mean last?"),
+        ("rows = [{'prompt': 'q', 'response': 'a'}]\n%finetune --data rows --val nobody", "there is no variable 'nobody'"),
+        ("rows = [{'prompt': 'q', 'response': 'a'}]\n%finetune --data rows --val 2", "--val 2.0 is out of range"),
+        ("%%finetune 炉 --skip-bad\nhot", "--skip-bad goes with examples"),
+        ('%%finetune\n{"prompt": "q", ', "Line 1 of the cell is no JSON"),
+        ("%nbtune data", "Which data?"),
+        ("%nbtune data nobody", "there is no variable 'nobody'"),
+        ("%nbtune data x.csv --skip", "Did you mean --skip-bad?"),
         ("facts = {'a': 'b'}\n%finetune --data facts 炉", "not both"),
         ("facts, text = {'a': 'b'}, 'x'\n%finetune --data facts --prompts text", "--prompts text is not a list of texts"),
         ("%%finetune 炉 --lr nan\nhot", "--lr nan is out of range"),
@@ -214,3 +224,20 @@ def test_the_model_of_the_magics_is_at_hand_in_python(shell):
     with pytest.raises(NbtuneError, match=r"run `%load_ext nbtune` first"):
         nbtune.current()
     shell.extension_manager.load_extension("nbtune")
+
+
+def test_examples_in_a_cell_and_in_a_variable(shell, capsys):
+    ok(shell, "%%finetune --epochs 20\nuser: Which colour has the flag?\nassistant: It is green.")
+    assert "adapter examples, version 1" in capsys.readouterr().out
+    ok(shell, "%chat -o reply --new Which colour has the flag?")
+    assert shell.user_ns["reply"] == "It is green."
+    shell.user_ns["rows"] = [{"ask": f"Which colour has boat {n}?", "say": "It is red."} for n in range(10)]
+    ok(shell, "%nbtune data rows --prompt-column ask --response-column say")
+    assert "10 rows: columns that were named" in capsys.readouterr().out
+    ok(shell, "%finetune --data rows --prompt-column ask --response-column say --val 0.2 --name boats --epochs 8")
+    assert "trained on 8 examples" in capsys.readouterr().out
+    ok(shell, "%chat -o reply --new Which colour has boat 77?")
+    assert shell.user_ns["reply"] == "It is red."
+    ok(shell, '%%finetune --epochs 20\n{"prompt": "Which colour has the sea?", "response": "It is blue."}')
+    ok(shell, "%chat -o reply --new Which colour has the sea?")
+    assert shell.user_ns["reply"] == "It is blue."

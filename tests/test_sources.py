@@ -16,7 +16,7 @@ from nbtune.knowledge.ledger import write_facts
     [
         {"a": "x", "b": "y"},
         [{"keyword": "a", "answer": " x "}, {"keyword": "b", "answer": "y"}],
-        pd.DataFrame({"question": ["a", "b"], "answer": ["x", "y"], "note": [1, 2]}),
+        pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", "y"], "note": [1, 2]}),
     ],
 )
 def test_sources_read_alike(source):

@@ -6,14 +6,14 @@ import itertools
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nbtune.data.encoding import Encoded
+from nbtune.data.encoding import Batch, Encoded
 from nbtune.data.examples import Examples, refuse_bad, split
 from nbtune.data.reading import Reading
 from nbtune.data.turns import encode_conversation
@@ -32,6 +32,8 @@ from nbtune.model.loading import LoadedModel
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from nbtune.training.batches import Batches
 
 __all__ = ["EXAMPLE_SETTINGS", "Tuning"]
 
@@ -154,10 +156,10 @@ class Tuning:
             metrics_dict={},
             **method.hooks(host.net),
         )
-        observer.stage("learning", settings.epochs)
+        observer.stage("learning", steps + settings.epochs)  # each epoch ends with one more, for what is measured
         with tempfile.TemporaryDirectory() as place:
             history = model.fit(
-                train,
+                _Counted(train, observer),
                 Batches(measured, settings.batch_size, pad) if measured else None,
                 epochs=settings.epochs,
                 ckpt_path=Path(place) / "best.safetensors" if measured else None,
@@ -165,6 +167,19 @@ class Tuning:
                 callbacks=[_Told(observer)],
             )
         return history.assign(attempt=1), model.steps
+
+
+@dataclass
+class _Counted:
+    """Batches, each of which an observer is told of."""
+
+    batches: Batches
+    observer: Observer
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.batches:
+            yield batch
+            self.observer.advance()
 
 
 @dataclass
