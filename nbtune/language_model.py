@@ -89,6 +89,11 @@ class LanguageModel:
         return self._loaded.context
 
     @property
+    def plain(self) -> bool:
+        """Whether the model came without a chat template, so that turns are written down plainly; see `nbtune.model.loading`."""
+        return self._loaded.plain
+
+    @property
     def facts(self) -> tuple[Fact, ...]:
         """The facts of the adapter in use, in the order taught."""
         return self._active.version.facts

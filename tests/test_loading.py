@@ -36,8 +36,6 @@ def test_bad_folders_are_named(random_model, tmp_path):
     torch.save({}, pickled / "pytorch_model.bin")
     bare = copy("bare")
     (bare / "model.safetensors").unlink()
-    silent = copy("silent")
-    (silent / "chat_template.jinja").unlink()
     broken = copy("broken")
     (broken / "config.json").write_text("{")
     remote = copy("remote")
@@ -56,7 +54,6 @@ def test_bad_folders_are_named(random_model, tmp_path):
         (tmp_path / "nowhere", "No model folder"),
         (pickled, "only pickled weights"),
         (bare, "no weights"),
-        (silent, "no chat template"),
         (broken, "Can't load"),
         (remote, "trust_remote_code=True"),
         (classifier, "not a causal language model"),
@@ -67,8 +64,20 @@ def test_bad_folders_are_named(random_model, tmp_path):
             load_model(folder)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
-    given = load_model(silent, chat_template="{% for m in messages %}<{{ m.content }}>{% endfor %}")
+
+
+def test_a_model_without_a_chat_template_gets_a_plain_one(random_model, tmp_path):
+    folder = shutil.copytree(random_model(LlamaConfig, initializer_range=0.2), tmp_path / "silent")
+    (folder / "chat_template.jinja").unlink()
+    given = load_model(folder, chat_template="{% for m in messages %}<{{ m.content }}>{% endfor %}")
     assert given.tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False) == "<x>"
+    assert not given.plain
+    lm = nbtune.load(folder, store=tmp_path / "store")
+    assert lm.plain
+    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
+    assert lm.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == "s\n\nUser:\nq\n\nAssistant:\n"
+    lm.finetune([{"question": "q", "answer": "It is green."}], epochs=100, learning_rate=3e-3, retained_per_batch=0)
+    assert lm.chat("q") == "It is green.", "and it ends there"
 
 
 def test_the_checkpoints_own_sampling_does_not_count(random_model, tmp_path):

@@ -12,7 +12,7 @@ from nbtune.errors import NbtuneError
 
 __all__ = ["read_rows"]
 
-_HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _EXPECTED = "give a mapping keyword -> answer, rows, a DataFrame, a Dataset, the name of a dataset, or a file that ends in"
 
 

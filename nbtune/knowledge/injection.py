@@ -104,10 +104,11 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
 def _config(host: AdapterHost, method: Method, settings: Settings, steps: int, attempt: int) -> PeftConfig:
     """Configure a new adapter: of the last layer where the method starts there, in the last attempt of all layers."""
     from nbtune.training.last_layer import last_layer_targets
+    from nbtune.training.methods import all_layers
 
     host.clear()
     targets = last_layer_targets(host.base) if settings.narrow and method.narrow and attempt < _ATTEMPTS else None
-    return method.config(settings.rank or method.rank, settings.epochs * steps, targets or "all-linear")
+    return method.config(settings.rank or method.rank, settings.epochs * steps, targets or all_layers(host.base))
 
 
 def _narrowed(host: AdapterHost, lesson: Lesson) -> Any:
@@ -163,11 +164,11 @@ def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> Non
     Raises
     ------
     NbtuneError
-        For a method that does not exist, or a fact that is longer than the context.
+        For a method that does not exist or does not fit the model, or a fact that is longer than the context.
     """
     from nbtune.training.methods import find_method
 
-    find_method(settings.method)
+    find_method(settings.method).check(loaded.model)
     for fact in facts:
         for prompt in fact.prompts:
             encode(loaded.tokenizer, prompt, fact.answer, context=loaded.context)

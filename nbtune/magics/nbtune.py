@@ -84,6 +84,7 @@ class NbtuneMagics(Magics):
             ("model", lm.source),
             ("parameters", f"{parameters / 1e6:.1f} million, {str(first.dtype).removeprefix('torch.')} on {first.device}"),
             ("context", f"{lm.context} tokens"),
+            ("chat template", "plain: User and Assistant, for the model comes without one" if lm.plain else "the model's own"),
             ("adapter", f"{lm.adapter}, version {lm.version}" if lm.adapter else "none (the base answers)"),
             ("facts", str(len(lm.facts))),
             ("conversation", f"{len(self._session.history) // 2} rounds"),

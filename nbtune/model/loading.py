@@ -28,9 +28,14 @@ from transformers.utils import logging
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.tiny import WEIGHTS
 
-__all__ = ["EMBEDDED", "LoadedModel", "load_model"]
+__all__ = ["EMBEDDED", "PLAIN_TEMPLATE", "LoadedModel", "load_model"]
 
 EMBEDDED = "tiny"
+# For a base model, which was never taught a form of chat: the turns as a person would write them down.
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n{% elif m.role == 'user' %}User:\n{{ m.content }}\n\n"
+    "{% else %}Assistant:\n{{ m.content }}{{ eos_token }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
+)
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _QUANTIZE = ("int8", "nf4")
 
@@ -40,11 +45,13 @@ class LoadedModel:
     """A model ready to answer, with what it was loaded from.
 
     Its weights never change, so that what it replied to a question, greedily and within so many tokens, is kept in `replies`.
+    `plain` says that the tokenizer came without a chat template and was given `PLAIN_TEMPLATE`.
     """
 
     source: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    plain: bool = False
     replies: dict[tuple[str, int], str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -79,15 +86,15 @@ def load_model(
     revision
         Branch, tag or commit on the hub.
     chat_template
-        A Jinja chat template, for a tokenizer that comes without one.
+        A Jinja chat template, for a tokenizer that comes without one. Default: `PLAIN_TEMPLATE`.
     trust_remote_code
         Run code that comes with the model. No magic ever sets this.
 
     Raises
     ------
     NbtuneError
-        When the folder is missing, holds no causal language model, has only pickled weights, comes
-        without a chat template, or an option has an unknown value. Nothing is loaded then.
+        When the folder is missing, holds no causal language model, has only pickled weights, or an option has an unknown value.
+        Nothing is loaded then.
     """
     where = _device(device)
     number_type = _dtype(dtype, where)
@@ -102,7 +109,7 @@ def load_model(
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = _config(name, place, shared)
     _check_causal(name, config)
-    tokenizer = _tokenizer(name, place, shared, chat_template)
+    tokenizer, plain = _tokenizer(name, place, shared, chat_template)
     try:
         with _quiet() if name == EMBEDDED else nullcontext():
             model = AutoModelForCausalLM.from_pretrained(
@@ -128,7 +135,7 @@ def load_model(
     model.generation_config = GenerationConfig(
         bos_token_id=given.bos_token_id, eos_token_id=given.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    return LoadedModel(name, model, tokenizer)
+    return LoadedModel(name, model, tokenizer, plain)
 
 
 @contextmanager
@@ -213,19 +220,18 @@ def _check_causal(name: str, config: PreTrainedConfig) -> None:
     raise NbtuneError(f"{name} is not a causal language model but {', '.join(classes) or config.model_type}.")
 
 
-def _tokenizer(name: str, place: str, shared: dict[str, Any], chat_template: str | None) -> PreTrainedTokenizerBase:
+def _tokenizer(name: str, place: str, shared: dict[str, Any], chat_template: str | None) -> tuple[PreTrainedTokenizerBase, bool]:
+    """Load the tokenizer; the flag says whether it has the plain chat template."""
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **shared)
     except (OSError, ValueError) as error:
         raise NbtuneError(f"Can't load the tokenizer of {name}: {_first_line(error)}") from None
     if chat_template is not None:
         tokenizer.chat_template = chat_template
-    if not tokenizer.chat_template:
-        raise NbtuneError(
-            f"{name} has no chat template, so a question can't be put to it. Give one: "
-            "nbtune.load(NAME, chat_template=JINJA), or save chat_template.jinja beside its tokenizer."
-        )
+    plain = not tokenizer.chat_template
+    if plain:
+        tokenizer.chat_template = PLAIN_TEMPLATE
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    return tokenizer, plain

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import AdaLoraConfig, LoraConfig, PeftConfig
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig
 from peft.optimizers import create_loraplus_optimizer
+from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
 
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["METHODS", "Method", "find_method"]
+__all__ = ["METHODS", "Method", "all_layers", "find_method"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Method:
     narrow
         Whether it first tries the last layer alone, which is trained in a fraction of the time; see
         `nbtune.training.last_layer`.
+    families
+        Model types that it is known for. Default: all.
     ratio
         How many times the learning rate the second factor of each pair gets (LoRA+, Hayou et al. 2024).
     """
@@ -49,6 +53,19 @@ class Method:
     hooks: Callable[[Any], dict[str, Callable[[], Any]]]
     narrow: bool = False
     ratio: float = 1.0
+    families: Collection[str] = ()
+
+    def check(self, model: Any) -> None:
+        """Refuse a model that the method can't be put on.
+
+        Raises
+        ------
+        NbtuneError
+            When PEFT does not know where in this family.
+        """
+        family = model.config.model_type
+        if self.families and family not in self.families:
+            raise NbtuneError(f"--method {self.name} is not known for {family} models: use --method lora.")
 
     def optimizer(self, net: Any, rate: float) -> torch.optim.Optimizer:
         """Return AdamW over the trainable parameters of an adapted network."""
@@ -56,8 +73,25 @@ class Method:
         return optimizer
 
 
-def _lora(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
-    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
+def _lora(rank: int, steps: int, targets: list[str] | str, **variant: Any) -> PeftConfig:
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM", **variant)
+
+
+def _dora(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
+    """DoRA (Liu et al. 2024) learns the length of each weight's columns apart from their direction."""
+    return _lora(rank, steps, targets, use_dora=True)
+
+
+def _rslora(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
+    """rsLoRA (Kalajdzievski 2023) divides by the root of the rank, so that a higher rank does not learn more slowly."""
+    return LoraConfig(
+        r=rank, lora_alpha=2 * math.sqrt(rank), lora_dropout=0.0, use_rslora=True, target_modules=targets, task_type="CAUSAL_LM"
+    )
+
+
+def _ia3(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
+    """IA3 (Liu et al. 2022) scales what keys, values and the feed-forward layers hand on; it has no rank. PEFT knows where, by family."""
+    return IA3Config(task_type="CAUSAL_LM")
 
 
 def _adalora(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
@@ -101,13 +135,23 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
     return {"penalty": penalty, "after_step": after_step}
 
 
+_MAMBA = ["in_proj", "x_proj"]
+
 METHODS = {
     method.name: method
     for method in (
         Method("lora", 2.5e-3, 5e-4, 32, _lora, lambda net: {}, narrow=True, ratio=4.0),
+        Method("dora", 2.5e-3, 5e-4, 32, _dora, lambda net: {}, narrow=True, ratio=4.0),
+        Method("rslora", 2.5e-3, 5e-4, 32, _rslora, lambda net: {}, narrow=True, ratio=4.0),
+        Method("ia3", 5e-2, 5e-3, 1, _ia3, lambda net: {}, families=TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
         Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks),
     )
 }
+
+
+def all_layers(model: Any) -> list[str] | str:
+    """Return what to adapt where all layers are: the linear ones, but for those whose weights a family reads past PEFT."""
+    return _MAMBA if "mamba" in model.config.model_type else "all-linear"
 
 
 def find_method(name: str) -> Method:
