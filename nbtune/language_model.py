@@ -99,6 +99,11 @@ class LanguageModel:
         return self._active.version.facts
 
     @property
+    def examples(self) -> int:
+        """How many examples the adapter in use was trained on; 0 where it was taught facts."""
+        return self._active.version.examples
+
+    @property
     def version(self) -> int:
         """Number of the adapter's version in use; 0 for the base."""
         return self._active.version.number
@@ -269,7 +274,7 @@ class LanguageModel:
             Fact.new(row.keyword, row.answer, prompts or row.prompts or None, probes or row.probes or None, extend=extend or row.extend)
             for row in read_facts(rows)
         )
-        name = name or (None if self._active.version.examples else self.adapter) or DEFAULT_ADAPTER
+        name = name or (None if self.examples else self.adapter) or DEFAULT_ADAPTER
         Store.check_name(name)
         with self._active.restored_on_failure():
             self._active.catch_up(name)

@@ -86,7 +86,7 @@ class NbtuneMagics(Magics):
             ("context", f"{lm.context} tokens"),
             ("chat template", "plain: User and Assistant, for the model comes without one" if lm.plain else "the model's own"),
             ("adapter", f"{lm.adapter}, version {lm.version}" if lm.adapter else "none (the base answers)"),
-            ("facts", str(len(lm.facts))),
+            ("holds", self._holds()),
             ("conversation", f"{len(self._session.history) // 2} rounds"),
             ("store", str(lm.store.folder)),
         ]
@@ -179,7 +179,7 @@ class NbtuneMagics(Magics):
         if not rest:
             raise NbtuneError("Which adapter? `%nbtune use NAME`, or `%nbtune use none` for the base.")
         self._session.lm.use(None if rest == "none" else rest)
-        print(f"In use: {rest} ({len(self._session.lm.facts)} facts)." if rest != "none" else "The base answers.")
+        print(f"In use: {rest} ({self._holds()})." if rest != "none" else "The base answers.")
 
     def _forget(self, rest: str) -> None:
         if not rest:
@@ -196,7 +196,12 @@ class NbtuneMagics(Magics):
     def _undo(self, rest: str) -> None:
         number = self._session.lm.undo(rest or None)
         state = f"version {number}" if number else "the base"
-        print(f"Back at {state}: {len(self._session.lm.facts)} facts.")
+        print(f"Back at {state}: {self._holds()}.")
+
+    def _holds(self) -> str:
+        """Say what the adapter in use holds."""
+        lm = self._session.lm
+        return f"{lm.examples} examples" if lm.examples else f"{len(lm.facts)} facts"
 
     def _export(self, rest: str) -> None:
         if not rest:
