@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nbtune.knowledge.settings import Settings
     from nbtune.knowledge.teaching import FactNotLearned, Result
     from nbtune.language_model import LanguageModel, load
-    from nbtune.model.generation import Sampling
+    from nbtune.model.sampling import Sampling
     from nbtune.session import current
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ _HOMES = {
     "LanguageModel": "nbtune.language_model",
     "Report": "nbtune.knowledge.scoring",
     "Result": "nbtune.knowledge.teaching",
-    "Sampling": "nbtune.model.generation",
+    "Sampling": "nbtune.model.sampling",
     "Settings": "nbtune.knowledge.settings",
     "current": "nbtune.session",
     "load": "nbtune.language_model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from nbtune.data.rows import read_rows
 from nbtune.data.sources import read_facts
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.active import ActiveAdapter
+from nbtune.knowledge.evaluation import Evaluation, check_target, evaluate, save_predictions
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.ledger import write_facts
 from nbtune.knowledge.observer import Observer, Unwatched
@@ -27,9 +29,10 @@ from nbtune.knowledge.store import Store
 from nbtune.knowledge.teaching import RECIPES, Result, Teaching
 from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
 from nbtune.model.exporting import check_folder, write_folder
-from nbtune.model.generation import Chat, Reply, Sampling, generate, generate_batch
+from nbtune.model.generation import Chat, Reply, generate, generate_batch, user_words
 from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
 from nbtune.model.prompt_cache import PromptCache
+from nbtune.model.sampling import Sampling
 
 __all__ = ["LanguageModel", "load"]
 
@@ -159,7 +162,7 @@ class LanguageModel:
         pass as greedy generation gives.
         """
         chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
-        ((side, _),) = self._host.sides([_user_words(chat)]).items()
+        ((side, _),) = self._host.sides([user_words(chat)]).items()
         weights = (None if self._host.silent else side, self._host.stamp)
         with self._host.answering(side):
             return generate(
@@ -186,7 +189,7 @@ class LanguageModel:
         """
         chosen, chats = Sampling(**sampling), [_chat(prompt, None, system) for prompt in prompts]
         replies = [""] * len(chats)
-        for side, places in self._host.sides(list(map(_user_words, chats))).items():
+        for side, places in self._host.sides(list(map(user_words, chats))).items():
             with self._host.answering(side):
                 asked = [chats[place] for place in places]
                 generated = generate_batch(self._host.net, self.tokenizer, asked, context=self.context, sampling=chosen)
@@ -377,6 +380,55 @@ class LanguageModel:
         """
         return look(read_rows(source), Reading(**how), self.tokenizer, context=self.context)
 
+    def evaluate(
+        self,
+        source: Any,
+        *,
+        limit: int | None = None,
+        max_new_tokens: int = 128,
+        save: str | Path | None = None,
+        observer: Observer | None = None,
+        **how: Any,
+    ) -> Evaluation:
+        """Answer examples with the base and with the adapter in use, and score both.
+
+        Parameters
+        ----------
+        source
+            Examples, as for `finetune`; the last turn of each is what is wanted.
+        limit
+            Only so many of them, drawn at random, always the same. Default: all.
+        max_new_tokens
+            Longest reply.
+        save
+            Write the predictions to this ``.csv`` or ``.jsonl`` file.
+        observer
+            Told of progress.
+        **how
+            Fields of `nbtune.data.reading.Reading`.
+
+        Returns
+        -------
+        Evaluation
+            The predictions and the scores, as DataFrames.
+
+        Raises
+        ------
+        NbtuneError
+            For examples that can't be used, a file of another kind, or a package that is missing. Raised before any work.
+        """
+        for option, value in (("--limit", limit), ("--max-new-tokens", max_new_tokens)):
+            if value is not None and value < 1:
+                raise NbtuneError(f"{option} {value} is out of range: expected 1 or more.")
+        target = None if save is None else check_target(save)
+        conversations = read_examples(read_rows(source), Reading(**how)).conversations
+        if limit is not None and limit < len(conversations):
+            conversations = random.Random(0).sample(conversations, limit)
+        found = evaluate(self._host, self._loaded, conversations, self.adapter, max_new_tokens, observer or Unwatched())
+        if target is not None:
+            save_predictions(found, target)
+        return found
+
     def tokens(self, keyword: str) -> list[Example]:
         """Return the training examples of a fact, token by token.
 
@@ -546,11 +598,6 @@ def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:
         raise NbtuneError("The prompt is empty: write a question.")
     opening = [{"role": "system", "content": system}] if system else []
     return [*opening, *(history or []), {"role": "user", "content": prompt}]
-
-
-def _user_words(chat: Chat) -> str:
-    """Return what decides which side answers: all that the user said, so that a question about "it" stays with its fact."""
-    return "\n".join(message["content"] for message in chat if message["role"] == "user")
 
 
 def load(source: str | Path = EMBEDDED, *, store: str | Path = "nbtune_adapters", **options: Any) -> LanguageModel:

@@ -5,8 +5,9 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig, MistralConfig
 
 import nbtune
-from nbtune.model.generation import Sampling, generate
+from nbtune.model.generation import generate
 from nbtune.model.prompt_cache import PromptCache
+from nbtune.model.sampling import Sampling
 from tests.conftest import FACT
 
 KEYWORD, ANSWER = next(iter(FACT.items()))

@@ -45,6 +45,12 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%%chat --max-new-tokens 0\nhi", "--max-new-tokens 0 is out of range"),
         ("%%chat --rounds -2\nhi", "--rounds -2: expected 0 or more"),
         ("%%chat -o 1x\nhi", "not a variable name"),
+        ("%chat --image cat.png what is it", "read text alone"),
+        ("%chat --n 3 hi", "a --temperature above 0"),
+        ("%chat --n 0 --temperature 1 hi", "a --temperature above 0"),
+        ("%chat --batch nobody", "there is no variable 'nobody'"),
+        ("asked = ['']\n%chat --batch asked", "--batch asked is not a list of questions"),
+        ("asked = ['hi']\n%chat --batch asked hello", "Give one of --n"),
         ("%%chat --vars\nhi {nobody}", "there is no variable 'nobody'"),
         ("%%chat --compare\nhi", "--compare needs an adapter in use"),
         ("%%chat --adapter nobody\nhi", "No adapter 'nobody'"),
@@ -66,6 +72,8 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%finetune --data rows --val 2", "--val 2.0 is out of range"),
         ("%%finetune 炉 --skip-bad\nhot", "--skip-bad goes with examples"),
         ('%%finetune\n{"prompt": "q", ', "Line 1 of the cell is no JSON"),
+        ("%nbtune evaluate", "Evaluate on what?"),
+        ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune evaluate rows --save x.txt", "can't hold predictions"),
         ("%nbtune data", "Which data?"),
         ("%nbtune data nobody", "there is no variable 'nobody'"),
         ("%nbtune data x.csv --skip", "Did you mean --skip-bad?"),
@@ -236,8 +244,38 @@ def test_examples_in_a_cell_and_in_a_variable(shell, capsys):
     assert "10 rows: columns that were named" in capsys.readouterr().out
     ok(shell, "%finetune --data rows --prompt-column ask --response-column say --val 0.2 --name boats --epochs 8")
     assert "trained on 8 examples" in capsys.readouterr().out
+    ok(shell, "%nbtune evaluate rows --prompt-column ask --response-column say --limit 5 --save said.jsonl")
+    shown = capsys.readouterr().out
+    assert "exact match" in shown
+    assert "100.0" in shown
+    ok(shell, "import pandas; said = pandas.read_json('said.jsonl', lines=True)")
+    assert shell.user_ns["said"]["boats"].tolist() == ["It is red."] * 5
     ok(shell, "%chat -o reply --new Which colour has boat 77?")
     assert shell.user_ns["reply"] == "It is red."
     ok(shell, '%%finetune --epochs 20\n{"prompt": "Which colour has the sea?", "response": "It is blue."}')
     ok(shell, "%chat -o reply --new Which colour has the sea?")
     assert shell.user_ns["reply"] == "It is blue."
+
+
+def test_a_text_ends_the_reply(shell, capsys):
+    ok(shell, "%chat -o whole --new What is the capital of France?")
+    assert shell.user_ns["whole"] == "The capital of France is Paris."
+    capsys.readouterr()
+    ok(shell, "%chat -o cut --new --stop ' of Fr' --stop zebra What is the capital of France?")
+    assert shell.user_ns["cut"] == "The capital"
+    assert capsys.readouterr().out.strip() == "The capital", "nothing of what ends it is streamed"
+    ok(shell, "asked = ['What is the capital of France?', '3+4=?']\n%chat --batch asked --stop of -o both")
+    assert shell.user_ns["both"]["reply"].tolist() == ["The capital ", "3+4=7"]
+
+
+def test_many_questions_and_many_replies(shell, capsys):
+    ok(shell, "asked = ['What is the capital of France?', 'hello']\n%chat --batch asked -o said")
+    said = shell.user_ns["said"]
+    assert said["prompt"].tolist() == shell.user_ns["asked"]
+    assert said["reply"][0] == "The capital of France is Paris."
+    ok(shell, "%chat --n 3 --temperature 1.5 --seed 1 -o drawn Tell me about the sea.")
+    assert len(shell.user_ns["drawn"]) == 3
+    assert len(set(shell.user_ns["drawn"])) > 1
+    ok(shell, "%chat -o none What did I ask?")
+    ok(shell, "%chat --n 3 --temperature 1.5 --seed 1 -o again Tell me about the sea.")
+    assert shell.user_ns["again"] == shell.user_ns["drawn"]

@@ -6,8 +6,9 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, MistralConfig
 
 import nbtune
-from nbtune.model.generation import Sampling, generate
+from nbtune.model.generation import generate
 from nbtune.model.prompt_cache import PromptCache
+from nbtune.model.sampling import Sampling
 
 FIRST, SECOND = "My dog is called Rex.", "What is my dog called?"
 

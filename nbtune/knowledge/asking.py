@@ -11,8 +11,9 @@ from nbtune.data.encoding import IGNORED, Batch, Encoded, collate, encode
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.observer import Observer
 from nbtune.model.adapters import AdapterHost
-from nbtune.model.generation import Sampling, generate_batch
+from nbtune.model.generation import generate_batch
 from nbtune.model.loading import LoadedModel
+from nbtune.model.sampling import Sampling
 
 __all__ = ["ask", "examples_said", "rows_right", "said"]
 

@@ -9,8 +9,9 @@ from difflib import SequenceMatcher
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.phrasing import language_of
 from nbtune.model.adapters import AdapterHost
-from nbtune.model.generation import Sampling, generate
+from nbtune.model.generation import generate
 from nbtune.model.loading import LoadedModel
+from nbtune.model.sampling import Sampling
 
 __all__ = ["Rewordings", "reword"]
 

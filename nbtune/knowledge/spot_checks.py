@@ -10,8 +10,9 @@ from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.phrasing import phrasings
 from nbtune.knowledge.scoring import Asked, Report, same
 from nbtune.model.adapters import AdapterHost
-from nbtune.model.generation import Sampling, generate_batch, prompt_length
+from nbtune.model.generation import generate_batch, prompt_length
 from nbtune.model.loading import LoadedModel
+from nbtune.model.sampling import Sampling
 
 __all__ = ["SpotChecks", "language_of"]
 

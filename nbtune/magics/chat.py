@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError
-from nbtune.magics.options import fill_variables, parse
+from nbtune.magics.options import fill_variables, parse, variable
 from nbtune.session import Nbtune
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class ChatMagics(Magics):
     @argument("--compare", action="store_true", help="Ask the base and the tuned model, side by side; not kept in the conversation.")
     @argument("--stats", action="store_true", help="Say behind the reply how fast it came, and how much of the prompt was read anew.")
     @argument("--adapter", metavar="NAME", help="Answer with this adapter, or 'none' for the base, this once.")
+    @argument("--stop", action="append", metavar="TEXT", help="End the reply before this text; may be given more than once.")
+    @argument("--n", type=int, metavar="N", help="N replies to the one question, sampled; not kept in the conversation.")
+    @argument("--batch", metavar="VAR", help="Answer each question of this list, by itself; the replies make a DataFrame.")
+    @argument("--image", metavar="FILE", help="Not taken: the models here read text alone.")
     @argument("--vars", action="store_true", help="Fill {name} from the notebook's variables.")
     @line_cell_magic
     def chat(self, line: str, cell: str | None = None) -> None:
@@ -65,16 +69,21 @@ class ChatMagics(Magics):
             %chat -o answer --rounds 0 Do you know torchkeras?
         """
         options, text = parse(ChatMagics.chat, line)
+        if options.image is not None:
+            raise NbtuneError("--image is not taken: the models of nbtune read text alone.")
+        if options.output is not None and not options.output.isidentifier():
+            raise NbtuneError(f"-o {options.output}: that is not a variable name.")
         prompt = "\n".join(part for part in (text, (cell or "").strip()) if part)
         if options.vars:
             prompt = fill_variables(prompt, self.shell.user_ns)
-        if not prompt.strip():
+        if not prompt.strip() and options.batch is None:
             raise NbtuneError("The prompt is empty: write the question below %%chat, or behind %chat.")
-        if options.output is not None and not options.output.isidentifier():
-            raise NbtuneError(f"-o {options.output}: that is not a variable name.")
         if options.rounds is not None and options.rounds < 0:
             raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
-        reply = self._compare(options, prompt) if options.compare else self._ask(options, prompt)
+        if options.n is not None or options.batch is not None:
+            reply: Any = self._many(options, prompt)
+        else:
+            reply = self._compare(options, prompt) if options.compare else self._ask(options, prompt)
         if options.output is not None:
             self.shell.user_ns[options.output] = reply
 
@@ -85,6 +94,7 @@ class ChatMagics(Magics):
             "top_p": options.top_p,
             "repetition_penalty": options.repetition_penalty,
             "seed": options.seed,
+            "stop": tuple(options.stop or ()),
         }
 
     def _history(self, options: Namespace) -> list[dict[str, str]]:
@@ -128,11 +138,33 @@ class ChatMagics(Magics):
                 raise
         return self._session.lm
 
+    def _many(self, options: Namespace, prompt: str) -> Any:
+        """Answer a list of questions, or one question several times; return a DataFrame, or a list."""
+        if options.compare or (options.n is not None and options.batch is not None) or (options.batch is not None and prompt):
+            raise NbtuneError("Give one of --n with a question, --batch VAR without one, and --compare.")
+        if options.n is not None and (options.n < 1 or options.temperature == 0):
+            raise NbtuneError("--n N needs N of 1 or more and a --temperature above 0: greedy replies are all alike.")
+        prompts = [prompt] * options.n if options.batch is None else variable(options.batch, self.shell.user_ns, "--batch")
+        if isinstance(prompts, str) or not all(isinstance(one, str) and one.strip() for one in prompts) or not len(prompts):
+            raise NbtuneError(f"--batch {options.batch} is not a list of questions.")
+        from nbtune.display.shown import show, table
+
+        lm, name = self._session.lm, None if options.adapter == "none" else options.adapter
+        with lm.using(name) if options.adapter is not None else nullcontext():
+            replies = lm.chat_batch(list(prompts), system=options.system, **self._sampling(options))
+        if options.batch is None:
+            show(table(("", "reply"), [(str(number), reply) for number, reply in enumerate(replies, start=1)]))
+            return replies
+        import pandas as pd
+
+        show(table(("prompt", "reply"), list(zip(prompts, replies, strict=True))))
+        return pd.DataFrame({"prompt": list(prompts), "reply": replies})
+
     def _compare(self, options: Namespace, prompt: str) -> str:
         from nbtune.display.shown import Shown, show
 
         lm = self._session.lm
-        if not lm.facts and options.adapter is None:
+        if not lm.facts and not lm.examples and options.adapter is None:
             raise NbtuneError("--compare needs an adapter in use: teach something with %%finetune, or choose one with `%nbtune use NAME`.")
         asked = {"history": self._history(options), "system": options.system, **self._sampling(options)}
         with lm.using(None if options.adapter == "none" else options.adapter or lm.adapter):

@@ -20,6 +20,7 @@ COMMANDS = {
     "status": "what is loaded and in use",
     "model": "NAME_OR_PATH [--dtype D] [--device D] [--quantize int8|nf4] [--revision R]: load another model",
     "data": "SOURCE [--prompt-column C --response-column C] [--turns all|last] ...: how a data set would be read, and what would be cut",
+    "evaluate": "SOURCE [--limit N] [--save FILE] ...: answer examples with base and adapter, and score both",
     "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a .yaml file",
     "probe": "[KEYWORD]: ask everything about the facts again, now, and compare with the base",
     "tokens": "KEYWORD: what is trained of each example, token by token",
@@ -46,7 +47,7 @@ class NbtuneMagics(Magics):
     def nbtune(self, line: str) -> None:
         """Run a command; without one, list them.
 
-        Commands: status, model, data, facts, probe, tokens, adapters, use, forget, rebuild, undo, export.
+        Commands: status, model, data, evaluate, facts, probe, tokens, adapters, use, forget, rebuild, undo, export.
 
         Examples
         --------
@@ -113,8 +114,25 @@ class NbtuneMagics(Magics):
         from nbtune.display.preview import preview_card
         from nbtune.display.shown import show
 
-        given = variable(source, self.shell.user_ns, "%nbtune data") if source.isidentifier() else source
-        show(preview_card(self._session.lm.preview(given, **reading_of(options))))
+        show(preview_card(self._session.lm.preview(self._source(source, "data"), **reading_of(options))))
+
+    @magic_arguments()
+    @reading_options
+    @argument("--limit", type=int, metavar="N", help="Only N of the examples, drawn at random. Default: all.")
+    @argument("--max-new-tokens", type=int, default=128, metavar="N", help="Longest reply in tokens. Default: 128.")
+    @argument("--save", metavar="FILE", help="Write the predictions to this .csv or .jsonl file.")
+    def _evaluate(self, rest: str) -> None:
+        options, source = parse(NbtuneMagics._evaluate, rest, anywhere=True)
+        if not source:
+            raise NbtuneError("Evaluate on what? `%nbtune evaluate SOURCE`, such as a variable of the notebook, a file, or a data set.")
+        from nbtune.display.evaluation import evaluation_card
+
+        given = self._source(source, "evaluate")
+        wishes = {"limit": options.limit, "max_new_tokens": options.max_new_tokens, "save": options.save, **reading_of(options)}
+        watched(self._session, lambda lm, live: lm.evaluate(given, observer=live, **wishes), evaluation_card)
+
+    def _source(self, source: str, command: str) -> Any:
+        return variable(source, self.shell.user_ns, f"%nbtune {command}") if source.isidentifier() else source
 
     @magic_arguments()
     @argument("--save", metavar="FILE", help="Write the facts to this .yaml file instead.")

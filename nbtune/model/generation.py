@@ -13,68 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 from nbtune.errors import NbtuneError
 from nbtune.model.drafting import read_draft
 from nbtune.model.prompt_cache import PromptCache
+from nbtune.model.sampling import DEFAULT_NEW_TOKENS, Sampling, before_stop
 
-__all__ = ["Chat", "Reply", "Sampling", "generate", "generate_batch", "prompt_length"]
+__all__ = ["Chat", "Reply", "generate", "generate_batch", "prompt_length", "user_words"]
 
 Chat = list[dict[str, str]]
-_DEFAULT_NEW_TOKENS = 512
 _BATCH = 48
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen.
-
-    Parameters
-    ----------
-    max_new_tokens
-        Longest reply in tokens. Default: what the context leaves, 512 at most.
-    temperature
-        0 is greedy: always the likeliest token.
-    top_p
-        Sample from the likeliest tokens that hold this share of the probability.
-    repetition_penalty
-        Above 1 makes tokens that were already used less likely.
-    seed
-        Makes sampling repeatable.
-    """
-
-    max_new_tokens: int | None = None
-    temperature: float = 0.0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        checks = (
-            ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens is None or self.max_new_tokens >= 1, "1 or more"),
-            ("--temperature", self.temperature, 0 <= self.temperature <= 100, "between 0 and 100"),
-            ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0, up to 1"),
-            ("--repetition-penalty", self.repetition_penalty, 0 < self.repetition_penalty <= 100, "above 0, up to 100"),
-        )
-        for option, value, good, expected in checks:
-            if not good:
-                raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
-
-    @property
-    def greedy(self) -> bool:
-        """Whether it is always the likeliest token."""
-        return self.temperature == 0 and self.repetition_penalty == 1
-
-    def limit(self, room: int) -> int:
-        """Return how many tokens a reply may take, given those that the context leaves."""
-        return min(self.max_new_tokens or _DEFAULT_NEW_TOKENS, room)
-
-    def arguments(self, limit: int) -> dict[str, Any]:
-        """Return the arguments for `generate`, given how many tokens a reply may take."""
-        chosen: dict[str, Any] = {"max_new_tokens": limit}
-        if self.temperature > 0:
-            chosen |= {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
-        else:
-            chosen["do_sample"] = False
-        if self.repetition_penalty != 1:
-            chosen["repetition_penalty"] = self.repetition_penalty
-        return chosen
 
 
 @dataclass(frozen=True)
@@ -110,11 +54,12 @@ class Reply:
 
 
 class _Stream(TextStreamer):
-    """Hands on decoded text as it grows, and keeps all of it for an interrupted reply."""
+    """Hands on decoded text as it grows, up to a text that ends it, and keeps all of it for an interrupted reply."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None] | None) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None] | None, stop: Sequence[str] = ()) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.text, self._on_text = "", on_text
+        self._stop, self._generated = stop, ""
         self._began = time.perf_counter()
         self.times: list[float] = []  # seconds from the beginning to each token
 
@@ -126,9 +71,19 @@ class _Stream(TextStreamer):
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Take a piece of text that will not change any more; transformers' hook."""
-        self.text += text
-        if text and self._on_text:
-            self._on_text(text)
+        self._generated += text
+        shown = before_stop(self._generated, self._stop)
+        if shown == self._generated and not stream_end:  # its end may be the beginning of a text that ends it
+            shown = shown[: max(0, len(shown) - max(map(len, self._stop), default=1) + 1)]
+        piece = shown[len(self.text) :]
+        self.text += piece
+        if piece and self._on_text:
+            self._on_text(piece)
+
+
+def user_words(chat: Chat) -> str:
+    """Return what decides which adapter answers: all that the user said, so that a question about "it" stays with its fact."""
+    return "\n".join(message["content"] for message in chat if message["role"] == "user")
 
 
 def prompt_length(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> int:
@@ -195,7 +150,7 @@ def generate(
     """
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
     limit = sampling.limit(_room(context, len(prompt)))
-    stream = _Stream(tokenizer, on_text)
+    stream = _Stream(tokenizer, on_text, sampling.stop)
     if sampling.seed is not None:
         torch.manual_seed(sampling.seed)
     known = cache.take(*weights, prompt) if cache else None
@@ -203,10 +158,10 @@ def generate(
     finished = True
     try:
         said: list[int] = []
-        if draft and sampling.greedy:
+        if draft and sampling.greedy and not sampling.stop:
             said, known = _drafted(net, prompt, list(draft[:limit]), known, stream)
         if len(said) < limit and not (said and said[-1] in _ends(net)):
-            said, known = _continued(net, [*prompt, *said], known, sampling.arguments(limit - len(said)), stream)
+            said, known = _continued(net, [*prompt, *said], known, sampling.arguments(limit - len(said), tokenizer), stream)
         else:
             stream.end()
             said = [*prompt, *said]
@@ -277,16 +232,16 @@ def generate_batch(
     replies = [""] * len(chats)
     if sampling.seed is not None:
         torch.manual_seed(sampling.seed)
-    for chosen in _batches(order, lengths, context, sampling.max_new_tokens or _DEFAULT_NEW_TOKENS):
+    for chosen in _batches(order, lengths, context, sampling.max_new_tokens or DEFAULT_NEW_TOKENS):
         room = _room(context, lengths[chosen[0]])
         inputs = tokenizer.apply_chat_template(
             [chats[i] for i in chosen], add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
         ).to(net.device)
         with torch.inference_mode():
-            output = net.generate(**inputs, **sampling.arguments(sampling.limit(room)))
+            output = net.generate(**inputs, **sampling.arguments(sampling.limit(room), tokenizer))
         texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         for i, text in zip(chosen, texts, strict=True):
-            replies[i] = text
+            replies[i] = before_stop(text, sampling.stop)
         if on_batch:
             on_batch(len(chosen))
     return replies

@@ -1,0 +1,148 @@
+"""Answers a data set with the base and with the adapter in use, and scores both side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbtune.data.formats import Conversation
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.metrics import chrf, scores
+from nbtune.knowledge.observer import Observer
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.generation import generate_batch, prompt_length, user_words
+from nbtune.model.loading import LoadedModel
+from nbtune.model.sampling import Sampling
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Evaluation", "check_target", "evaluate", "save_predictions"]
+
+BASE = "base"
+_ENDINGS = (".csv", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was said, and how it scores.
+
+    Parameters
+    ----------
+    predictions
+        One row per example: prompt, expected, base, and, where an adapter is in use, a column of its name with the chrF of both.
+    scores
+        One row per metric of `nbtune.knowledge.metrics.METRICS`, from 0 to 100; one column per way of answering.
+    adapter
+        Its name; None where the base alone was asked.
+    seconds
+        Time for all of it.
+    """
+
+    predictions: pd.DataFrame
+    scores: pd.DataFrame
+    adapter: str | None
+    seconds: float
+
+    def worst(self, count: int) -> pd.DataFrame:
+        """Return the examples that score lowest by chrF."""
+        return self.predictions.nsmallest(count, "chrF")
+
+
+def evaluate(
+    host: AdapterHost, loaded: LoadedModel, conversations: Sequence[Conversation], adapter: str | None, limit: int, observer: Observer
+) -> Evaluation:
+    """Answer the last turn of each conversation, greedily, and score.
+
+    Parameters
+    ----------
+    host, loaded
+        The model.
+    conversations
+        From a question to the answer that is wanted.
+    adapter
+        Name of the adapter in use, if any.
+    limit
+        Most tokens of a reply.
+    observer
+        Told of each reply.
+
+    Raises
+    ------
+    NbtuneError
+        When a question leaves no room for a reply.
+    """
+    import pandas as pd
+
+    scores([""], [""])  # says at once where a package is missing
+    started = time.perf_counter()
+    chats, expected = [chat[:-1] for chat in conversations], [chat[-1]["content"] for chat in conversations]
+    for number, chat in enumerate(chats, start=1):
+        if (length := prompt_length(loaded.tokenizer, chat)) >= loaded.context:
+            raise NbtuneError(
+                f"Example {number} takes {length} tokens and the model reads at most {loaded.context}: shorten or leave it out."
+            )
+    said = {}
+    with host.answering(None):
+        said[BASE] = _replies(host, loaded, chats, BASE, limit, observer)
+    if adapter is not None:
+        said[adapter] = _replies(host, loaded, chats, adapter, limit, observer)
+    last = said[adapter or BASE]
+    predictions = pd.DataFrame({"prompt": [chat[-1]["content"] for chat in chats], "expected": expected, **said})
+    predictions["chrF"] = [chrf(one, other) for one, other in zip(last, expected, strict=True)]
+    table = pd.DataFrame({way: scores(replies, expected) for way, replies in said.items()})
+    return Evaluation(predictions, table, adapter, time.perf_counter() - started)
+
+
+def _replies(host: AdapterHost, loaded: LoadedModel, chats: Sequence[Conversation], way: str, limit: int, observer: Observer) -> list[str]:
+    """Answer all chats with what is on the host."""
+    observer.stage(f"answering, {way}", len(chats))
+
+    def advance(done: int) -> None:
+        for _ in range(done):
+            observer.advance()
+
+    replies = [""] * len(chats)
+    for side, places in host.sides([user_words(chat) for chat in chats]).items():
+        with host.answering(side):
+            generated = generate_batch(
+                host.net,
+                loaded.tokenizer,
+                [chats[place] for place in places],
+                context=loaded.context,
+                sampling=Sampling(max_new_tokens=limit),
+                on_batch=advance,
+            )
+        for place, reply in zip(places, generated, strict=True):
+            replies[place] = reply
+    return replies
+
+
+def save_predictions(evaluation: Evaluation, path: str | Path) -> Path:
+    """Write the predictions to a CSV or JSON lines file.
+
+    Raises
+    ------
+    NbtuneError
+        When the name ends otherwise, or the disk refuses.
+    """
+    target = check_target(path)
+    try:
+        if target.suffix.lower() == ".csv":
+            evaluation.predictions.to_csv(target, index=False, encoding="utf-8")
+        else:
+            evaluation.predictions.to_json(target, orient="records", lines=True, force_ascii=False)
+    except OSError as error:
+        raise NbtuneError(f"{target} could not be written ({error.strerror or error}).") from None
+    return target
+
+
+def check_target(path: str | Path) -> Path:
+    """Refuse a file of another kind, before any work."""
+    target = Path(path).expanduser()
+    if target.suffix.lower() not in _ENDINGS:
+        raise NbtuneError(f"{target} can't hold predictions: give a name that ends in {' or '.join(_ENDINGS)}.")
+    return target

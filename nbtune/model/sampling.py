@@ -1,0 +1,83 @@
+"""How the tokens of a reply are chosen, and what ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from nbtune.errors import NbtuneError
+
+__all__ = ["DEFAULT_NEW_TOKENS", "Sampling", "before_stop"]
+
+DEFAULT_NEW_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen.
+
+    Parameters
+    ----------
+    max_new_tokens
+        Longest reply in tokens. Default: what the context leaves, 512 at most.
+    temperature
+        0 is greedy: always the likeliest token.
+    top_p
+        Sample from the likeliest tokens that hold this share of the probability.
+    repetition_penalty
+        Above 1 makes tokens that were already used less likely.
+    seed
+        Makes sampling repeatable.
+    stop
+        Texts that end the reply; they are not part of it.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens is None or self.max_new_tokens >= 1, "1 or more"),
+            ("--temperature", self.temperature, 0 <= self.temperature <= 100, "between 0 and 100"),
+            ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0, up to 1"),
+            ("--repetition-penalty", self.repetition_penalty, 0 < self.repetition_penalty <= 100, "above 0, up to 100"),
+        )
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise NbtuneError(f"--stop {self.stop!r}: expected texts that are not empty.")
+        for option, value, good, expected in checks:
+            if not good:
+                raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether it is always the likeliest token."""
+        return self.temperature == 0 and self.repetition_penalty == 1
+
+    def limit(self, room: int) -> int:
+        """Return how many tokens a reply may take, given those that the context leaves."""
+        return min(self.max_new_tokens or DEFAULT_NEW_TOKENS, room)
+
+    def arguments(self, limit: int, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """Return the arguments for `generate`, given how many tokens a reply may take."""
+        chosen: dict[str, Any] = {"max_new_tokens": limit}
+        if self.temperature > 0:
+            chosen |= {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        else:
+            chosen["do_sample"] = False
+        if self.repetition_penalty != 1:
+            chosen["repetition_penalty"] = self.repetition_penalty
+        if self.stop:
+            chosen |= {"stop_strings": list(self.stop), "tokenizer": tokenizer}
+        return chosen
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """Return a text up to the first of those that end it."""
+    return text[: min((text.find(one) for one in stop if one in text), default=len(text))]

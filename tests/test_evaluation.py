@@ -1,0 +1,76 @@
+"""A data set is answered by base and adapter, and scored by libraries, Chinese as English."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.metrics import METRICS, scores
+from tests.conftest import FACT
+
+KEYWORD, ANSWER = next(iter(FACT.items()))
+ROWS = [
+    {"question": f"{KEYWORD}是什么？", "answer": ANSWER},
+    {"question": "What is the capital of France?", "answer": "The capital of France is Paris."},
+    {"question": "Which colour has the sea?", "answer": "It is blue."},
+]
+
+
+def test_scores_of_equal_and_of_other_texts():
+    texts = ["这款长围巾是蓝色的。", "The boat is red."]
+    assert scores(texts, texts) == pytest.approx(dict.fromkeys(METRICS, 100.0))
+    assert scores(["", "zzz"], texts) == pytest.approx(dict.fromkeys(METRICS, 0.0), abs=1.0)
+
+
+def test_chinese_is_scored_by_characters():
+    near = scores(["这款长围巾是红色的。"], ["这款长围巾是蓝色的。"])
+    assert near["exact match"] == 0
+    assert near["ROUGE-1"] == pytest.approx(90.0)  # nine of ten characters
+    assert near["ROUGE-2"] == pytest.approx(100 * 7 / 9)
+    assert 40 < near["BLEU-4"] < 90
+
+
+def test_a_question_that_was_taught_is_answered_by_the_adapter_alone(taught, tmp_path):
+    found = taught.evaluate(ROWS, save=tmp_path / "said.csv")
+    assert list(found.scores.columns) == ["base", "facts"]
+    assert list(found.scores.index) == list(METRICS)
+    assert found.predictions["facts"].tolist() == taught.chat_batch([row["question"] for row in ROWS])
+    with taught.base():
+        assert found.predictions["base"].tolist() == taught.chat_batch([row["question"] for row in ROWS])
+    assert found.predictions["facts"][0] == ANSWER != found.predictions["base"][0]
+    assert (found.scores["facts"] > found.scores["base"]).all()
+    assert found.worst(1)["prompt"].tolist() == ["Which colour has the sea?"]
+    saved = pd.read_csv(tmp_path / "said.csv")
+    assert saved["facts"].tolist() == found.predictions["facts"].tolist()
+    with taught.base():
+        assert taught.chat("hello") == taught.chat("hello"), "and the adapter is where it was"
+    assert taught.chat(ROWS[0]["question"]) == ANSWER
+
+
+def test_turns_before_are_read_and_a_sample_is_the_same_each_time(lm):
+    rows = []
+    for name in ("Momo", "Bibi", "Lulu", "Kiki"):
+        turns = (f"My cat is called {name}.", "OK.", "What is my cat called?", f"Your cat is called {name}.")
+        rows.append({"messages": [{"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(turns)]})
+    found = lm.evaluate(rows, limit=2)
+    assert list(found.scores.columns) == ["base"]
+    assert len(found.predictions) == 2
+    assert found.predictions.equals(lm.evaluate(rows, limit=2).predictions)
+    for said, wanted in zip(found.predictions["base"], found.predictions["expected"], strict=True):
+        assert wanted.split()[-1].rstrip(".") in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (ROWS, {"limit": 0}, "--limit 0 is out of range"),
+        (ROWS, {"save": "said.txt"}, "can't hold predictions"),
+        (ROWS, {"turns": "lsat"}, "Did you mean last"),
+        ({"a": "b"}, {}, "holds facts"),
+        ([{"question": "字" * 600, "answer": "a"}], {}, "Example 1 takes"),
+    ],
+)
+def test_what_cant_be_evaluated_is_named(lm, rows, options, message):
+    with pytest.raises(NbtuneError, match=message):
+        lm.evaluate(rows, **options)
