@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from nbtune.data.encoding import IGNORED, Example, encode, pieces
 from nbtune.data.examples import columns_of, read_examples
@@ -572,7 +574,13 @@ class LanguageModel:
 
     def _give(self, teaching: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         active = self._active
-        result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
+        try:
+            result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
+        except torch.OutOfMemoryError:
+            raise NbtuneError(
+                "The memory of the device is full: nothing was changed. Try a smaller --batch-size, shorter examples "
+                "(--max-source-length, --max-target-length), or load the model with --dtype bfloat16 or --quantize nf4."
+            ) from None
         active.name, active.version = name, committed
         return result
 
@@ -588,7 +596,7 @@ class LanguageModel:
 def _holds_examples(rows: Any, how: dict[str, Any]) -> bool:
     """Say whether rows are examples rather than facts, which have a keyword and an answer."""
     columns = columns_of(rows)
-    if isinstance(rows, Mapping) or "keyword" in columns:
+    if not columns or "keyword" in columns:
         return False
     return find_format(columns, Reading(**how)) is not None or "answer" not in columns
 

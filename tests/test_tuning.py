@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import nbtune
 from nbtune import NbtuneError
@@ -111,7 +112,8 @@ def test_bad_examples_change_nothing(lm, rows, options, message):
     assert not lm.store.folder.exists() or not lm.store.names()
 
 
-def test_ctrl_c_in_a_fit_leaves_the_version_before(tuned):
+@pytest.mark.parametrize(("raised", "seen"), [(KeyboardInterrupt, KeyboardInterrupt), (torch.OutOfMemoryError, NbtuneError)])
+def test_a_fit_that_is_cut_short_leaves_the_version_before(tuned, raised, seen):
     class Interrupt:
         learning = False
 
@@ -120,9 +122,9 @@ def test_ctrl_c_in_a_fit_leaves_the_version_before(tuned):
 
         def advance(self, log=None):
             if self.learning:
-                raise KeyboardInterrupt
+                raise raised
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(seen):
         tuned.finetune(ROWS, observer=Interrupt())
     assert (tuned.adapter, tuned.version) == ("examples", 1)
     assert tuned.chat(NEW) == "The coin is green."
