@@ -6,30 +6,29 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nbtune.data.encoding import IGNORED, Example, encode, pieces
-from nbtune.data.examples import columns_of, read_examples
-from nbtune.data.formats import find_format
+from nbtune.data.examples import read_examples
 from nbtune.data.preview import Preview, look
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
-from nbtune.data.sources import read_facts
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError
 from nbtune.knowledge.active import ActiveAdapter
 from nbtune.knowledge.evaluation import Evaluation, check_target, evaluate, save_predictions
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.ledger import write_facts
 from nbtune.knowledge.observer import Observer, Unwatched
+from nbtune.knowledge.planning import Wishes, facts_of, plan
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Store
-from nbtune.knowledge.teaching import RECIPES, Result, Teaching
-from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
+from nbtune.knowledge.teaching import Result, Teaching
+from nbtune.knowledge.tuning import Tuning
 from nbtune.model.exporting import check_folder, write_folder
 from nbtune.model.generation import Chat, Reply, generate, generate_batch, user_words
 from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
@@ -39,7 +38,6 @@ from nbtune.model.sampling import Sampling
 __all__ = ["LanguageModel", "load"]
 
 DEFAULT_ADAPTER, EXAMPLES_ADAPTER = "facts", "examples"
-_READING = {field.name for field in fields(Reading)}
 
 
 class LanguageModel:
@@ -253,46 +251,13 @@ class LanguageModel:
         NbtuneError
             For input that can't be used. Raised before any work.
         """
-        if recipe not in RECIPES:
-            raise NbtuneError(f"--recipe {recipe} is unknown: use {' or '.join(RECIPES)}.{did_you_mean(recipe, RECIPES)}")
-        if isinstance(retain, str) or not all(isinstance(question, str) and question.strip() for question in retain):
-            raise NbtuneError("retain is not a list of questions: expected such as ['What is the capital of France?'].")
-        if rewordings < 0:
-            raise NbtuneError(f"--rewordings {rewordings} is out of range: expected 0 or more.")
-        if extend and not prompts and not probes:
-            raise NbtuneError("extend keeps the built-in phrasings beside your own: give prompts or probes, too.")
-        rows = read_rows(source)
-        how = {key: settings.pop(key) for key in _READING & settings.keys()}
-        if _holds_examples(rows, how):
-            facts_only = {"prompts": prompts, "probes": probes, "extend": extend, "retain": retain, "rewordings": rewordings}
-            unfit = [option for option, value in facts_only.items() if value] + (["recipe"] if recipe != "default" else [])
-            if unfit:
-                raise NbtuneError(f"--{unfit[0]} goes with facts (rows with keyword and answer), not with examples.")
-            return self._tune(rows, Reading(**how), Settings(**{**EXAMPLE_SETTINGS, **settings}), name or EXAMPLES_ADAPTER, observer)
-        if how:
-            raise NbtuneError(f"--{min(how).replace('_', '-')} goes with examples (prompt and response, say), not with facts.")
-        chosen = Settings(**settings)
-        fixed = sorted(settings.keys() - {"seed"})
-        if recipe == "reference" and fixed:
-            raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed goes with it.")
-        facts = tuple(
-            Fact.new(row.keyword, row.answer, prompts or row.prompts or None, probes or row.probes or None, extend=extend or row.extend)
-            for row in read_facts(rows)
-        )
-        name = name or (None if self.examples else self.adapter) or DEFAULT_ADAPTER
+        task = plan(source, Wishes(recipe, prompts, probes, extend, retain, rewordings), settings)
+        default = EXAMPLES_ADAPTER if isinstance(task, Tuning) else (None if self.examples else self.adapter) or DEFAULT_ADAPTER
+        name = name or default
         Store.check_name(name)
         with self._active.restored_on_failure():
             self._active.catch_up(name)
-            teaching = Teaching(facts, chosen, recipe, tuple(retain), rewordings)
-            return self._give(teaching, name, observer)
-
-    def _tune(self, rows: Any, reading: Reading, settings: Settings, name: str, observer: Observer | None) -> Result:
-        """Train an adapter on examples."""
-        Store.check_name(name)
-        tuning = Tuning(read_examples(rows, reading), reading, settings)
-        with self._active.restored_on_failure():
-            self._active.catch_up(name)
-            return self._give(tuning, name, observer)
+            return self._give(task, name, observer)
 
     def probe(self, keyword: str | None = None, *, observer: Observer | None = None) -> Result:
         """Ask everything about the facts again, now, and compare with the base.
@@ -345,7 +310,7 @@ class LanguageModel:
         self._active.catch_up(name)
         facts = self.facts
         if source is not None:
-            facts = tuple(Fact.new(r.keyword, r.answer, r.prompts or None, r.probes or None, extend=r.extend) for r in read_facts(source))
+            facts = facts_of(source)
         if not facts:
             raise NbtuneError(f"The adapter {name!r} holds no fact to make it from.")
         return self._relearn(name, facts, observer)
@@ -591,14 +556,6 @@ class LanguageModel:
         with self._active.restored_on_failure():
             self._active.put(name, self._active.emptied())
             return self._give(Teaching(facts, settings), name, observer)
-
-
-def _holds_examples(rows: Any, how: dict[str, Any]) -> bool:
-    """Say whether rows are examples rather than facts, which have a keyword and an answer."""
-    columns = columns_of(rows)
-    if not columns or "keyword" in columns:
-        return False
-    return find_format(columns, Reading(**how)) is not None or "answer" not in columns
 
 
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:

@@ -19,11 +19,16 @@ _NAMED = 5  # rows that can't be used are named one by one, up to so many
 
 @dataclass(frozen=True)
 class Examples:
-    """Conversations, with the format they came in and the rows that could not be used: number, from 1, and reason."""
+    """Conversations, the numbers of their rows, from 1, the format they came in, and the rows that could not be used, with the reason."""
 
     format: str
     conversations: list[Conversation]
+    numbers: list[int]
     bad: tuple[tuple[int, str], ...] = ()
+
+    def only(self, places: Sequence[int]) -> Examples:
+        """Return some of the conversations."""
+        return replace(self, conversations=[self.conversations[at] for at in places], numbers=[self.numbers[at] for at in places])
 
 
 def columns_of(rows: Any) -> list[str]:
@@ -62,16 +67,17 @@ def read_examples(rows: Any, reading: Reading) -> Examples:
 
 
 def _read(rows: Sequence[Any], form: Format, reading: Reading) -> Examples:
-    conversations, bad = [], []
+    conversations, numbers, bad = [], [], []
     for number, row in enumerate(rows, start=1):
         try:
             conversations.append(form.conversation(row, reading))
+            numbers.append(number)
         except BadRow as reason:
             bad.append((number, str(reason)))
         except (ValueError, TypeError, AttributeError) as error:  # laid out otherwise than the format's name says
             bad.append((number, f"it is not as {form.name} is laid out ({str(error).splitlines()[0]})"))
     refuse_bad(bad, len(conversations), reading)
-    return Examples(form.name, conversations, tuple(bad))
+    return Examples(form.name, conversations, numbers, tuple(bad))
 
 
 def refuse_bad(bad: Sequence[tuple[int, str]], good: int, reading: Reading) -> None:
@@ -96,9 +102,9 @@ def split(examples: Examples, reading: Reading, seed: int) -> tuple[Examples, Ex
         return examples, None
     if not isinstance(reading.val, (int, float)):
         return examples, read_examples(read_rows(reading.val), replace(reading, val=None))
-    order = list(examples.conversations)
+    order = list(range(len(examples.conversations)))
     random.Random(seed).shuffle(order)
     count = max(1, round(len(order) * reading.val))
     if count >= len(order):
         raise NbtuneError(f"--val {reading.val} of {len(order)} examples leaves none to train: give more examples, or a smaller share.")
-    return replace(examples, conversations=order[count:]), replace(examples, conversations=order[:count], bad=())
+    return examples.only(order[count:]), examples.only(order[:count])

@@ -89,8 +89,8 @@ class Tuning:
             raise NbtuneError(f"The adapter {name!r} holds facts, and examples would take their place: give another --name.")
         started = time.perf_counter()
         train, held = split(self.examples, self.reading, self.settings.seed)
-        encoded, cut = self._encoded(train, loaded, observer)
-        measured = self._encoded(held, loaded, observer)[0] if held else []
+        train, encoded, cut = self._encoded(train, loaded, observer)
+        held, measured, _ = self._encoded(held, loaded, observer) if held else (None, [], 0)
         checks = SpotChecks(train.conversations, held.conversations if held else [], loaded, self.settings.seed)
         host.rest()
         before = checks.ask(host, "asking before", observer)
@@ -104,25 +104,26 @@ class Tuning:
         scores = {key: value for key, value in report.scores().items() if value == value}  # not those that nothing was asked for
         version = replace(version, report=scores, examples=len(train.conversations))
         committed = store.commit(name, version, start.number)
-        notes = (*((f"{cut} cut to fit",) if cut else ()), *((f"{len(self.examples.bad)} rows skipped",) if self.examples.bad else ()))
-        done = Result((), report, history, name, committed.number, committed.folder, examples=len(train.conversations), notes=notes)
+        notes = [f"{count} {what}" for count, what in ((cut, "cut to fit"), (len(train.bad), "rows skipped")) if count]
+        done = Result((), report, history, name, committed.number, committed.folder, examples=len(train.conversations), notes=tuple(notes))
         return done, committed
 
-    def _encoded(self, examples: Examples, loaded: LoadedModel, observer: Observer) -> tuple[list[Encoded], int]:
-        """Encode all; say how many were cut."""
+    def _encoded(self, examples: Examples, loaded: LoadedModel, observer: Observer) -> tuple[Examples, list[Encoded], int]:
+        """Encode all; return those that could be, and say how many were cut."""
         observer.stage("reading examples", len(examples.conversations))
-        encoded, bad, cut = [], [], 0
-        for number, messages in enumerate(examples.conversations, start=1):
+        encoded, good, bad, cut = [], [], [], 0
+        for at, messages in enumerate(examples.conversations):
             try:
                 turns = encode_conversation(loaded.tokenizer, messages, self.reading, context=loaded.context)
             except NbtuneError as error:
-                bad.append((number, str(error)))
+                bad.append((examples.numbers[at], str(error)))
                 continue
+            good.append(at)
             encoded += turns.examples
             cut += turns.cut
             observer.advance()
-        refuse_bad(bad, len(encoded), self.reading)
-        return encoded, cut
+        refuse_bad(sorted(bad), len(good), self.reading)
+        return replace(examples.only(good), bad=(*examples.bad, *bad)), encoded, cut
 
     def _retained(self, train: Examples, count: int, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> list[Encoded]:
         """Return other questions with the base's replies, which must stay; each as often as it takes to have some in every batch."""

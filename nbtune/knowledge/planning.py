@@ -1,0 +1,107 @@
+"""Turns what a user wants learned into a task: facts to teach, or examples to train on; refuses options that do not go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from nbtune.data.examples import columns_of, read_examples
+from nbtune.data.formats import find_format
+from nbtune.data.reading import Reading
+from nbtune.data.rows import read_rows
+from nbtune.data.sources import read_facts
+from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.settings import Settings
+from nbtune.knowledge.teaching import RECIPES, Teaching
+from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
+
+__all__ = ["Wishes", "facts_of", "plan"]
+
+_READING, _SETTINGS = ({field.name for field in fields(kind)} for kind in (Reading, Settings))
+_FACTS_ONLY = ("prompts", "probes", "extend", "retain", "rewordings")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What goes with facts alone; see `nbtune.LanguageModel.finetune`."""
+
+    recipe: str = "default"
+    prompts: Sequence[str] | None = None
+    probes: Sequence[str] | None = None
+    extend: bool = False
+    retain: Sequence[str] = ()
+    rewordings: int = 0
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise NbtuneError(f"--recipe {self.recipe} is unknown: use {' or '.join(RECIPES)}.{did_you_mean(self.recipe, RECIPES)}")
+        if isinstance(self.retain, str) or not all(isinstance(question, str) and question.strip() for question in self.retain):
+            raise NbtuneError("retain is not a list of questions: expected such as ['What is the capital of France?'].")
+        if self.rewordings < 0:
+            raise NbtuneError(f"--rewordings {self.rewordings} is out of range: expected 0 or more.")
+        if self.extend and not self.prompts and not self.probes:
+            raise NbtuneError("extend keeps the built-in phrasings beside your own: give prompts or probes, too.")
+
+
+def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | Tuning:
+    """Return the task.
+
+    Parameters
+    ----------
+    source
+        As `nbtune.data.rows.read_rows` takes it; rows with ``keyword`` and ``answer``, or a mapping, are facts.
+    wishes
+        What goes with facts alone.
+    options
+        Fields of `Settings`, and for examples of `Reading`.
+
+    Raises
+    ------
+    NbtuneError
+        For a source that can't be read, an unknown option, one out of range, or one that does not go with what is learned.
+    """
+    unknown = min(options.keys() - _READING - _SETTINGS, default=None)
+    if unknown is not None:
+        raise NbtuneError(f"There is no option {unknown!r}.{did_you_mean(unknown, _READING | _SETTINGS)}")
+    rows = read_rows(source)
+    reading = {key: options[key] for key in _READING & options.keys()}
+    settings = {key: options[key] for key in _SETTINGS & options.keys()}
+    if _holds_examples(rows, reading):
+        unfit = [option for option in _FACTS_ONLY if getattr(wishes, option)] + (["recipe"] if wishes.recipe != "default" else [])
+        if unfit:
+            raise NbtuneError(f"--{unfit[0]} goes with facts (rows with keyword and answer), not with examples.")
+        how = Reading(**reading)
+        return Tuning(read_examples(rows, how), how, Settings(**{**EXAMPLE_SETTINGS, **settings}))
+    if reading:
+        raise NbtuneError(f"--{min(reading).replace('_', '-')} goes with examples (prompt and response, say), not with facts.")
+    chosen, fixed = Settings(**settings), sorted(settings.keys() - {"seed"})
+    if wishes.recipe == "reference" and fixed:
+        raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed goes with it.")
+    return Teaching(facts_of(rows, wishes), chosen, wishes.recipe, tuple(wishes.retain), wishes.rewordings)
+
+
+def facts_of(source: Any, wishes: Wishes | None = None) -> tuple[Fact, ...]:
+    """Return the facts of a source, with the user's own prompts and probes, if there are any.
+
+    Raises
+    ------
+    NbtuneError
+        For a source that can't be read, or what can't be a fact.
+    """
+    own = wishes or Wishes()
+    return tuple(
+        Fact.new(
+            row.keyword, row.answer, own.prompts or row.prompts or None, own.probes or row.probes or None, extend=own.extend or row.extend
+        )
+        for row in read_facts(source)
+    )
+
+
+def _holds_examples(rows: Any, reading: dict[str, Any]) -> bool:
+    """Say whether rows are examples rather than facts, which have a keyword and an answer."""
+    columns = columns_of(rows)
+    if not columns or "keyword" in columns:
+        return False
+    return find_format(columns, Reading(**reading)) is not None or "answer" not in columns
