@@ -9,7 +9,7 @@ help:
 	@echo "make demo   install, run the first tutorial, print what the model said before and after"
 	@echo "make test   install, then lint, types, import contract, unit tests, notebooks"
 	@echo "make lab    install, open JupyterLab on the notebooks"
-	@echo "make bench  install, measure speed, what is learned and what is lost (writes benchmarks/results; an hour and more)"
+	@echo "make bench  install, measure speed, what is learned and what is lost (writes benchmarks/results; an hour and a half)"
 	@echo "make check  lint, types and import contract alone"
 	@echo "make format write the code in the project's form"
 

@@ -49,8 +49,8 @@ class Sampling:
             ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0, up to 1"),
             ("--repetition-penalty", self.repetition_penalty, 0 < self.repetition_penalty <= 100, "above 0, up to 100"),
         )
-        if isinstance(self.stop, str) or not all(self.stop):
-            raise NbtuneError(f"--stop {self.stop!r}: expected texts that are not empty.")
+        if not isinstance(self.stop, tuple) or not all(isinstance(one, str) and one for one in self.stop):
+            raise NbtuneError(f"--stop {self.stop!r}: expected a tuple of texts that are not empty.")
         for option, value, good, expected in checks:
             if not good:
                 raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
