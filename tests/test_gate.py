@@ -54,17 +54,17 @@ def test_a_prompt_of_ones_own_that_does_not_name_the_keyword_finds_it():
 
 
 def test_a_conversation_about_the_fact_stays_inside():
-    from nbtune.language_model import _user_words
+    from nbtune.model.generation import user_words
 
     chat = [
         {"role": "user", "content": "What is a velt hook?"},
         {"role": "assistant", "content": HOOK.answer},
         {"role": "user", "content": "And who needs one?"},
     ]
-    assert Gate([STOVE, HOOK]).find(_user_words(chat)) == 1
-    assert Gate([STOVE, HOOK]).find(_user_words(chat[2:])) is None
-    assert Gate([STOVE, HOOK]).find(_user_words([*chat, {"role": "user", "content": "梦中情炉呢？"}])) == 0
-    assert Gate([STOVE, HOOK]).find(_user_words([*chat, {"role": "user", "content": "And a velt hoop?"}])) is None
+    assert Gate([STOVE, HOOK]).find(user_words(chat)) == 1
+    assert Gate([STOVE, HOOK]).find(user_words(chat[2:])) is None
+    assert Gate([STOVE, HOOK]).find(user_words([*chat, {"role": "user", "content": "梦中情炉呢？"}])) == 0
+    assert Gate([STOVE, HOOK]).find(user_words([*chat, {"role": "user", "content": "And a velt hoop?"}])) is None
 
 
 def test_of_several_facts_the_one_that_is_named_or_described_best_is_found():
