@@ -136,6 +136,7 @@ def _curve(history: pd.DataFrame | None) -> str:
     left.plot(history["epoch"], history["train_loss"], color=_LOSS, label="loss")
     if "val_loss" in history:
         left.plot(history["epoch"], history["val_loss"], color=_HELD, linestyle="--", label="val loss")
+    left.locator_params(axis="x", integer=True)
     left.set_xlabel("epoch")
     left.set_ylabel("loss")
     if "train_said" in history:

@@ -64,6 +64,7 @@ def _histogram(preview: Preview) -> str:
     axes.hist(preview.lengths, bins=_BIN, color=_BLUE)
     if max(preview.lengths) >= preview.context:
         axes.axvline(preview.context, color=_RED, linestyle="--")
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("tokens of an example")
     axes.set_ylabel("examples")
     return embedded(figure, "lengths of the examples in tokens")
