@@ -19,6 +19,7 @@ from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.active import ActiveAdapter
+from nbtune.knowledge.asking import answer
 from nbtune.knowledge.evaluation import Evaluation, check_target, evaluate, save_predictions
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.ledger import write_facts
@@ -30,7 +31,7 @@ from nbtune.knowledge.store import Store
 from nbtune.knowledge.teaching import Result, Teaching
 from nbtune.knowledge.tuning import Tuning
 from nbtune.model.exporting import check_folder, write_folder
-from nbtune.model.generation import Chat, Reply, generate, generate_batch, user_words
+from nbtune.model.generation import Chat, Reply, generate, user_words
 from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.model.sampling import Sampling
@@ -188,14 +189,7 @@ class LanguageModel:
             As for `chat`.
         """
         chosen, chats = Sampling(**sampling), [_chat(prompt, None, system) for prompt in prompts]
-        replies = [""] * len(chats)
-        for side, places in self._host.sides(list(map(user_words, chats))).items():
-            with self._host.answering(side):
-                asked = [chats[place] for place in places]
-                generated = generate_batch(self._host.net, self.tokenizer, asked, context=self.context, sampling=chosen)
-            for place, reply in zip(places, generated, strict=True):
-                replies[place] = reply
-        return replies
+        return answer(self._host, self._loaded, chats, chosen)
 
     def finetune(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import AdaLoraConfig, LoraConfig
+from peft import AdaLoraConfig, IA3Config, LoraConfig
 from transformers import LlamaConfig
 
 from nbtune.model.adapters import Adapter, AdapterHost
@@ -35,9 +35,14 @@ def logits(host: AdapterHost) -> torch.Tensor:
         return host.net(input_ids=TOKENS).logits
 
 
-def test_each_side_says_to_the_bit_what_it_says_alone(host):
+def ia3() -> IA3Config:
+    return IA3Config(task_type="CAUSAL_LM", init_ia3_weights=False)
+
+
+@pytest.mark.parametrize("kinds", [(lora(), lora(), lora(rank=6)), (lora(use_dora=True),) * 3, (ia3(),) * 3], ids=["lora", "dora", "ia3"])
+def test_each_side_says_to_the_bit_what_it_says_alone(host, kinds):
     base = logits(host)
-    adapters = [made(host, config) for config in (lora(), lora(), lora(rank=6))]
+    adapters = [made(host, config) for config in kinds]
     alone = []
     for adapter in adapters:
         host.attach([adapter])

@@ -33,19 +33,17 @@ def test_chinese_is_scored_by_characters():
 
 def test_a_question_that_was_taught_is_answered_by_the_adapter_alone(taught, tmp_path):
     found = taught.evaluate(ROWS, save=tmp_path / "said.csv")
-    assert list(found.scores.columns) == ["base", "facts"]
+    assert list(found.scores.columns) == ["base", "tuned"]
     assert list(found.scores.index) == list(METRICS)
-    assert found.predictions["facts"].tolist() == taught.chat_batch([row["question"] for row in ROWS])
+    assert found.predictions["tuned"].tolist() == taught.chat_batch([row["question"] for row in ROWS])
     with taught.base():
         assert found.predictions["base"].tolist() == taught.chat_batch([row["question"] for row in ROWS])
-    assert found.predictions["facts"][0] == ANSWER != found.predictions["base"][0]
-    assert (found.scores["facts"] > found.scores["base"]).all()
+    assert found.predictions["tuned"][0] == ANSWER != found.predictions["base"][0]
+    assert (found.scores["tuned"] > found.scores["base"]).all()
     assert found.worst(1)["prompt"].tolist() == ["Which colour has the sea?"]
     saved = pd.read_csv(tmp_path / "said.csv")
-    assert saved["facts"].tolist() == found.predictions["facts"].tolist()
-    with taught.base():
-        assert taught.chat("hello") == taught.chat("hello"), "and the adapter is where it was"
-    assert taught.chat(ROWS[0]["question"]) == ANSWER
+    assert saved["tuned"].tolist() == found.predictions["tuned"].tolist()
+    assert taught.chat(ROWS[0]["question"]) == ANSWER, "the adapter is in use as before"
 
 
 def test_turns_before_are_read_and_a_sample_is_the_same_each_time(lm):

@@ -249,7 +249,7 @@ def test_examples_in_a_cell_and_in_a_variable(shell, capsys):
     assert "exact match" in shown
     assert "100.0" in shown
     ok(shell, "import pandas; said = pandas.read_json('said.jsonl', lines=True)")
-    assert shell.user_ns["said"]["boats"].tolist() == ["It is red."] * 5
+    assert shell.user_ns["said"]["tuned"].tolist() == ["It is red."] * 5
     ok(shell, "%chat -o reply --new Which colour has boat 77?")
     assert shell.user_ns["reply"] == "It is red."
     ok(shell, '%%finetune --epochs 20\n{"prompt": "Which colour has the sea?", "response": "It is blue."}')

@@ -145,7 +145,7 @@ def test_a_preview_says_what_would_be_read(lm):
     seen = lm.preview(rows)
     assert (seen.format, seen.rows) == ("instruction, input, output (Alpaca, BELLE)", 50)
     assert seen.bad == ((50, "output is empty"),)
-    assert (seen.cut, len(seen.lengths), len(seen.examples)) == (1, 49, 5)
+    assert (seen.cut, seen.measured, len(seen.lengths), len(seen.examples)) == (1, 49, 49, 5)
     assert "".join(text for text, is_trained, _ in seen.examples[0] if is_trained) == "The boat is red.<|end|>"
     assert max(seen.lengths) <= lm.context
     assert lm.preview({"velt": "A velt is a hook."}).format == "facts (keyword and answer)"

@@ -12,7 +12,7 @@ from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["Examples", "columns_of", "read_examples", "split"]
+__all__ = ["Examples", "columns_of", "read_examples", "refuse_bad", "split"]
 
 _NAMED = 5  # rows that can't be used are named one by one, up to so many
 

@@ -121,6 +121,7 @@ def _pairs(
     """Make a format of one question and one answer a row, with rounds before them where there are any."""
 
     def messages(row: Mapping[str, Any]) -> Conversation:
+        """Read one row."""
         asked = _text(row, prompt)
         if more and (addition := _optional(row, more)):
             asked = f"{asked}\n{addition}"
@@ -154,6 +155,7 @@ def _listed(column: str, role: str, content: str) -> Callable[[Mapping[str, Any]
     """Read a list of messages whose role and content have these names."""
 
     def messages(row: Mapping[str, Any]) -> Conversation:
+        """Read one row."""
         turns = json.loads(row[column]) if isinstance(row[column], str) else row[column]
         found = []
         for turn in turns:

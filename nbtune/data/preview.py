@@ -36,8 +36,10 @@ class Preview:
         Those that can't be used: number, from 1, and reason.
     examples
         Some of them, token by token; see `nbtune.data.encoding.pieces`.
+    measured
+        How many of the rows were encoded: 1,000 drawn at random where there are more.
     lengths
-        Tokens of each example, of at most 1,000 rows drawn at random.
+        Tokens of each example in these.
     cut
         How many of these would be cut, or have no room at all.
     context
@@ -48,6 +50,7 @@ class Preview:
     rows: int
     bad: tuple[tuple[int, str], ...]
     examples: list[Example]
+    measured: int
     lengths: list[int]
     cut: int
     context: int
@@ -63,24 +66,27 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
     """
     if isinstance(rows, Mapping) or "keyword" in columns_of(rows):
         facts = read_facts(rows)
-        encoded = [encode(tokenizer, fact.keyword, fact.answer, context=context) for fact in facts[:_MEASURED]]
+        encoded = [encode(tokenizer, fact.keyword, fact.answer, context=context) for fact in _some(facts)]
         shown = [pieces(tokenizer, one) for one in encoded[:_SHOWN]]
-        return Preview("facts (keyword and answer)", len(facts), (), shown, [len(one.input_ids) for one in encoded], 0, context)
+        lengths = [len(one.input_ids) for one in encoded]
+        return Preview("facts (keyword and answer)", len(facts), (), shown, len(encoded), lengths, 0, context)
     examples = read_examples(rows, replace(reading, skip_bad=True))
-    drawn = examples.conversations
-    if len(drawn) > _MEASURED:
-        drawn = random.Random(0).sample(drawn, _MEASURED)
-    seen = [_encoded(tokenizer, messages, reading, context) for messages in drawn]
+    seen = [_encoded(tokenizer, messages, reading, context) for messages in _some(examples.conversations)]
     usable = [turns for turns in seen if turns]
     return Preview(
         examples.format,
         len(examples.conversations) + len(examples.bad),
         examples.bad,
         [pieces(tokenizer, one) for turns in usable[:_SHOWN] for one in turns.examples][:_SHOWN],
+        len(seen),
         [len(one.input_ids) for turns in usable for one in turns.examples],
         sum(turns is None or turns.cut for turns in seen),
         context,
     )
+
+
+def _some(rows: list[Any]) -> list[Any]:
+    return rows if len(rows) <= _MEASURED else random.Random(0).sample(rows, _MEASURED)
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, messages: Any, reading: Reading, context: int) -> Turns | None:

@@ -28,7 +28,7 @@ def preview_card(preview: Preview) -> Shown:
         As `nbtune.LanguageModel.preview` returns it.
     """
     lengths = sorted(preview.lengths)
-    drawn = f" (of {len(lengths):,} examples drawn at random)" if preview.rows > len(lengths) + len(preview.bad) else ""
+    drawn = f" (of {preview.measured:,} rows drawn at random)" if preview.measured + len(preview.bad) < preview.rows else ""
     lines = [f"{preview.rows:,} rows: {preview.format}"]
     if lengths:
         middle = lengths[len(lengths) // 2]

@@ -11,11 +11,11 @@ from nbtune.data.encoding import IGNORED, Batch, Encoded, collate, encode
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.observer import Observer
 from nbtune.model.adapters import AdapterHost
-from nbtune.model.generation import generate_batch
+from nbtune.model.generation import Chat, generate_batch, user_words
 from nbtune.model.loading import LoadedModel
 from nbtune.model.sampling import Sampling
 
-__all__ = ["ask", "examples_said", "rows_right", "said"]
+__all__ = ["answer", "ask", "examples_said", "rows_right", "said"]
 
 _SHORTEST_LIMIT = 64
 _ROWS = 64
@@ -64,18 +64,48 @@ def ask(
             right = said(host, loaded, [prompts[place] for place in asked], [expected[place] for place in asked])
             _count(observer, sum(right))
             open_ = [place for place, is_right in zip(asked, right, strict=True) if not is_right]
-            generated = generate_batch(
-                host.net,
-                loaded.tokenizer,
-                [[{"role": "user", "content": prompts[place]}] for place in open_],
-                context=loaded.context,
-                sampling=Sampling(max_new_tokens=limit),
-                on_batch=lambda done: _count(observer, done),
-            )
-            for place, reply in zip(open_, generated, strict=True):
+            chats = [[{"role": "user", "content": prompts[place]}] for place in open_]
+            for place, reply in zip(open_, _generated(host, loaded, chats, Sampling(max_new_tokens=limit), observer), strict=True):
                 replies[place] = reply
             kept.update({(prompts[place], limit): replies[place] for place in asked})
     return replies
+
+
+def answer(
+    host: AdapterHost, loaded: LoadedModel, chats: Sequence[Chat], sampling: Sampling, observer: Observer | None = None
+) -> list[str]:
+    """Generate the replies to whole chats, each by what answers it: the adapter that the gate finds, or the base.
+
+    Parameters
+    ----------
+    host, loaded
+        The model.
+    chats
+        Messages, the last one the user's.
+    sampling
+        How tokens are chosen.
+    observer
+        Told of each reply.
+
+    Raises
+    ------
+    NbtuneError
+        When a chat does not fit into the context.
+    """
+    replies = [""] * len(chats)
+    for side, places in host.sides([user_words(chat) for chat in chats]).items():
+        with host.answering(side):
+            generated = _generated(host, loaded, [chats[place] for place in places], sampling, observer)
+        for place, reply in zip(places, generated, strict=True):
+            replies[place] = reply
+    return replies
+
+
+def _generated(host: AdapterHost, loaded: LoadedModel, chats: Sequence[Chat], sampling: Sampling, observer: Observer | None) -> list[str]:
+    """Reply to chats with what answers now."""
+    return generate_batch(
+        host.net, loaded.tokenizer, chats, context=loaded.context, sampling=sampling, on_batch=lambda done: _count(observer, done)
+    )
 
 
 def said(host: AdapterHost, loaded: LoadedModel, prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:

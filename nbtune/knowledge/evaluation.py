@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from nbtune.data.formats import Conversation
 from nbtune.errors import NbtuneError
+from nbtune.knowledge.asking import answer
 from nbtune.knowledge.metrics import chrf, scores
 from nbtune.knowledge.observer import Observer
 from nbtune.model.adapters import AdapterHost
-from nbtune.model.generation import generate_batch, prompt_length, user_words
+from nbtune.model.generation import prompt_length
 from nbtune.model.loading import LoadedModel
 from nbtune.model.sampling import Sampling
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "check_target", "evaluate", "save_predictions"]
 
-BASE = "base"
+BASE, TUNED = "base", "tuned"  # columns; an adapter may be called as any other of them
 _ENDINGS = (".csv", ".jsonl")
 
 
@@ -33,9 +34,9 @@ class Evaluation:
     Parameters
     ----------
     predictions
-        One row per example: prompt, expected, base, and, where an adapter is in use, a column of its name with the chrF of both.
+        One row per example: prompt, expected, base, where an adapter is in use tuned, and the chrF of the last of them.
     scores
-        One row per metric of `nbtune.knowledge.metrics.METRICS`, from 0 to 100; one column per way of answering.
+        One row per metric of `nbtune.knowledge.metrics.METRICS`, from 0 to 100; columns base and, where an adapter is in use, tuned.
     adapter
         Its name; None where the base alone was asked.
     seconds
@@ -85,40 +86,18 @@ def evaluate(
             raise NbtuneError(
                 f"Example {number} takes {length} tokens and the model reads at most {loaded.context}: shorten or leave it out."
             )
-    said = {}
+    said, sampling = {}, Sampling(max_new_tokens=limit)
+    observer.stage("answering, base", len(chats))
     with host.answering(None):
-        said[BASE] = _replies(host, loaded, chats, BASE, limit, observer)
+        said[BASE] = answer(host, loaded, chats, sampling, observer)
     if adapter is not None:
-        said[adapter] = _replies(host, loaded, chats, adapter, limit, observer)
-    last = said[adapter or BASE]
+        observer.stage(f"answering, {adapter}", len(chats))
+        said[TUNED] = answer(host, loaded, chats, sampling, observer)
+    last = said.get(TUNED, said[BASE])
     predictions = pd.DataFrame({"prompt": [chat[-1]["content"] for chat in chats], "expected": expected, **said})
     predictions["chrF"] = [chrf(one, other) for one, other in zip(last, expected, strict=True)]
     table = pd.DataFrame({way: scores(replies, expected) for way, replies in said.items()})
     return Evaluation(predictions, table, adapter, time.perf_counter() - started)
-
-
-def _replies(host: AdapterHost, loaded: LoadedModel, chats: Sequence[Conversation], way: str, limit: int, observer: Observer) -> list[str]:
-    """Answer all chats with what is on the host."""
-    observer.stage(f"answering, {way}", len(chats))
-
-    def advance(done: int) -> None:
-        for _ in range(done):
-            observer.advance()
-
-    replies = [""] * len(chats)
-    for side, places in host.sides([user_words(chat) for chat in chats]).items():
-        with host.answering(side):
-            generated = generate_batch(
-                host.net,
-                loaded.tokenizer,
-                [chats[place] for place in places],
-                context=loaded.context,
-                sampling=Sampling(max_new_tokens=limit),
-                on_batch=advance,
-            )
-        for place, reply in zip(places, generated, strict=True):
-            replies[place] = reply
-    return replies
 
 
 def save_predictions(evaluation: Evaluation, path: str | Path) -> Path:

@@ -6,17 +6,18 @@ import random
 from collections.abc import Sequence
 
 from nbtune.data.formats import Conversation
+from nbtune.knowledge.asking import answer
 from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.phrasing import phrasings
 from nbtune.knowledge.scoring import Asked, Report, same
 from nbtune.model.adapters import AdapterHost
-from nbtune.model.generation import generate_batch, prompt_length
+from nbtune.model.generation import prompt_length
 from nbtune.model.loading import LoadedModel
 from nbtune.model.sampling import Sampling
 
 __all__ = ["SpotChecks", "language_of"]
 
-_PER_KIND = 24
+_PER_KIND = 24  # of the examples
 _LANGUAGE_FROM = 100  # examples
 _SHORTEST_LIMIT, _LONGEST_LIMIT = 64, 256  # tokens of a reply
 
@@ -37,7 +38,7 @@ class SpotChecks:
     def __init__(self, trained: Sequence[Conversation], held: Sequence[Conversation], loaded: LoadedModel, seed: int) -> None:
         rng = random.Random(seed)
         drawn = {kind: rng.sample(list(found), min(_PER_KIND, len(found))) for kind, found in (("trained", trained), ("held-out", held))}
-        others = phrasings(language_of(trained))["probe_unrelated"][:_PER_KIND]
+        others = phrasings(language_of(trained))["probe_unrelated"]
         drawn["unrelated"] = [[{"role": "user", "content": question}] for question in others]
         self._loaded = loaded
         # What is asked, and the reply that is wanted: of unrelated questions the one from before.
@@ -52,14 +53,8 @@ class SpotChecks:
         limit = min(_LONGEST_LIMIT, max(_SHORTEST_LIMIT, longest + longest // 2))
         fitting = [place for place, (_, chat) in enumerate(self._asked) if prompt_length(tokenizer, chat) < context]
         replies = [""] * len(self._asked)
-        generated = generate_batch(
-            host.net,
-            tokenizer,
-            [self._asked[place][1] for place in fitting],
-            context=context,
-            sampling=Sampling(max_new_tokens=limit),
-            on_batch=lambda done: _advance(observer, done),
-        )
+        chats = [self._asked[place][1] for place in fitting]
+        generated = answer(host, self._loaded, chats, Sampling(max_new_tokens=limit), observer)
         for place, reply in zip(fitting, generated, strict=True):
             replies[place] = reply
         return replies
@@ -71,11 +66,6 @@ class SpotChecks:
             for (kind, chat), wanted, old, new in zip(self._asked, self._wanted, before, after, strict=True)
         ]
         return Report(tuple(asked), float("nan"))
-
-
-def _advance(observer: Observer, done: int) -> None:
-    for _ in range(done):
-        observer.advance()
 
 
 def language_of(conversations: Sequence[Conversation]) -> str:

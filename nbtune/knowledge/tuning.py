@@ -126,10 +126,10 @@ class Tuning:
         return replace(examples.only(good), bad=(*examples.bad, *bad)), encoded, cut
 
     def _retained(self, train: Examples, count: int, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> list[Encoded]:
-        """Return other questions with the base's replies, which must stay; each as often as it takes to have some in every batch."""
+        """Return other questions with the base's replies, which must stay; each as often as it takes for their share."""
         settings = self.settings
-        per_batch = settings.batch_size // _RETAINED_SHARE if settings.retained_per_batch is None else settings.retained_per_batch
-        wanted = per_batch * -(-count // settings.batch_size)
+        per_batch = settings.retained_per_batch
+        wanted = -(-count // _RETAINED_SHARE) if per_batch is None else per_batch * -(-count // settings.batch_size)
         questions = phrasings(language_of(train.conversations))["retained_unrelated"]
         questions = random.Random(settings.seed).sample(questions, min(wanted, len(questions)))
         observer.stage("asking what must stay", len(questions))

@@ -270,13 +270,11 @@ class _Place:
         """Copy an adapter's tensors here."""
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-        if self._tensors is None:
+        if getattr(self.config, "rank_pattern", None):  # what PEFT saves of settled ranks is not the model's own memory
             set_peft_model_state_dict(net, weights, adapter_name=self.label)
-            there = {parameter.data_ptr() for parameter in net.parameters()}
-            tensors = get_peft_model_state_dict(net, adapter_name=self.label)
-            # What PEFT would save is the model's own memory for most methods, but not where ranks were settled.
-            self._tensors = tensors if there.issuperset(tensor.data_ptr() for tensor in tensors.values()) else None
             return
+        if self._tensors is None:
+            self._tensors = get_peft_model_state_dict(net, adapter_name=self.label)
         with torch.no_grad():
             for name, tensor in self._tensors.items():
                 tensor.copy_(weights[name])
