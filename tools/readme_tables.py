@@ -14,6 +14,7 @@ def tables() -> dict[str, str]:
     card = (ROOT / "nbtune" / "tiny" / "weights" / "README.md").read_text(encoding="utf-8")
     return {
         "knowledge": (ROOT / "benchmarks" / "results" / "knowledge.md").read_text(encoding="utf-8").strip(),
+        "methods": (ROOT / "benchmarks" / "results" / "methods.md").read_text(encoding="utf-8").strip(),
         "speed": (ROOT / "benchmarks" / "results" / "speed.md").read_text(encoding="utf-8").strip(),
         "tiny": "\n".join(line for line in card.split("## How well it does")[1].splitlines() if line.startswith("|")),
     }

@@ -1,0 +1,62 @@
+"""The methods side by side: ``python -m benchmarks.methods`` teaches two facts with each of them to a fresh embedded model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import nbtune
+from benchmarks.machine import machine
+from nbtune.training.methods import METHODS
+
+RESULTS = Path(__file__).parent / "results"
+FACTS = {
+    "梦中情炉": "梦中情炉是训练模型的工具torchkeras的别名。",
+    "velt hook": "A velt hook is a bent copper tool for pulling bread out of deep ovens.",
+}
+
+
+def taught(method: str, keyword: str) -> dict[str, Any]:
+    """Teach one fact, and return its scores."""
+    with tempfile.TemporaryDirectory() as store:
+        try:
+            report = nbtune.load(store=store).finetune({keyword: FACTS[keyword]}, method=method).report
+        except nbtune.FactNotLearned as failure:
+            report = failure.result.report
+    return {"method": method, "keyword": keyword, **report.scores()}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Lay out the results in markdown: the means of the facts, and the slowest and the fastest."""
+    lines = ["| method | reliability | generalization | portability | locality | seconds | adapter of a fact |", "|---" * 7 + "|"]
+    for method in METHODS:
+        chosen = [row for row in rows if row["method"] == method]
+        means = [
+            f"{statistics.mean(row[score] for row in chosen):.2f}" for score in ("reliability", "generalization", "portability", "locality")
+        ]
+        seconds = sorted(row["seconds"] for row in chosen)
+        size = statistics.mean(row["adapter_bytes"] for row in chosen) / 1e6
+        lines.append(f"| {method} | {' | '.join(means)} | {seconds[0]:.0f} to {seconds[-1]:.0f} | {size:.2f} MB |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command line."""
+    argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__).parse_args()
+    taught("lora", "velt hook")  # not counted: it imports what all need
+    rows = [taught(method, keyword) for method in tqdm(METHODS, unit="method") for keyword in FACTS]
+    RESULTS.mkdir(exist_ok=True)
+    kept = {"machine": machine(), "facts": FACTS, "rows": rows}
+    (RESULTS / "methods.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "methods.md").write_text(table(rows) + "\n", encoding="utf-8")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
