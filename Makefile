@@ -32,6 +32,8 @@ check: .venv/.test
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.knowledge
+	$(BIN)/python -m benchmarks.methods
+	$(BIN)/python -m benchmarks.many_rows
 
 format: .venv/.test
 	$(BIN)/ruff check --fix .
