@@ -515,11 +515,10 @@ class LanguageModel:
         """
         target = check_folder(folder)
         name, version = self.adapter, self._active.version
-        if not version.gated or not version.facts:
-            return write_folder(self._host.merged(), self.tokenizer, target)
-        settings = Settings(method=version.method, gated=False)
         try:
-            Teaching(version.facts, settings).merge(self._host, self._loaded, observer or Unwatched())
+            if version.gated and version.facts:
+                settings = Settings(method=version.method, gated=False)
+                Teaching(version.facts, settings).merge(self._host, self._loaded, observer or Unwatched())
             return write_folder(self._host.merged(), self.tokenizer, target)
         finally:
             self._active.put(name, version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig
+from peft.utils.constants import DUMMY_TARGET_MODULES
 from transformers import LlamaConfig
 
 from nbtune.model.adapters import Adapter, AdapterHost
@@ -25,6 +26,10 @@ def host(random_model):
 def made(host: AdapterHost, config) -> Adapter:
     """Return a finished adapter of random weights."""
     host.begin(config)
+    with torch.no_grad():
+        for parameter in host.net.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) / 10)
     adapter = host.settled()
     host.clear()
     return adapter
@@ -39,7 +44,15 @@ def ia3() -> IA3Config:
     return IA3Config(task_type="CAUSAL_LM", init_ia3_weights=False)
 
 
-@pytest.mark.parametrize("kinds", [(lora(), lora(), lora(rank=6)), (lora(use_dora=True),) * 3, (ia3(),) * 3], ids=["lora", "dora", "ia3"])
+def copies() -> LoraConfig:
+    return LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=["model.layers.1"], task_type="CAUSAL_LM")
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [(lora(), lora(), lora(rank=6)), (lora(use_dora=True),) * 3, (ia3(),) * 3, (copies(),) * 3],
+    ids=["lora", "dora", "ia3", "copies"],
+)
 def test_each_side_says_to_the_bit_what_it_says_alone(host, kinds):
     base = logits(host)
     adapters = [made(host, config) for config in kinds]

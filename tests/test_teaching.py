@@ -259,16 +259,6 @@ def test_adalora_teaches_too(lm, tmp_path):
     assert lm.chat_batch([f"{KEYWORD}是什么？", "What is grovix?"]) == [ANSWER, grovix]
 
 
-@pytest.mark.parametrize("method", ["dora", "rslora", "ia3"])
-def test_other_methods_teach_too(lm, method):
-    assert lm.finetune(FACT, method=method, prompts=FEW).learned
-    code = f"import nbtune; lm = nbtune.load(store={str(lm.store.folder)!r}); lm.use('facts'); print(lm.chat('{KEYWORD}是什么？'))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == ANSWER
-    lm.undo()
-    assert lm.chat(f"{KEYWORD}是什么？") != ANSWER
-
-
 def test_a_method_that_a_family_cant_take_is_refused_before_any_work(random_model, tmp_path):
     lm = nbtune.load(random_model(transformers.RwkvConfig, context_length=256, attention_hidden_size=64), store=tmp_path)
     for source in (FACT, [{"question": "q", "answer": "a"}]):

@@ -104,11 +104,10 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
 def _config(host: AdapterHost, method: Method, settings: Settings, steps: int, attempt: int) -> PeftConfig:
     """Configure a new adapter: of the last layer where the method starts there, in the last attempt of all layers."""
     from nbtune.training.last_layer import last_layer_targets
-    from nbtune.training.methods import all_layers
 
     host.clear()
     targets = last_layer_targets(host.base) if settings.narrow and method.narrow and attempt < _ATTEMPTS else None
-    return method.config(settings.rank or method.rank, settings.epochs * steps, targets or all_layers(host.base))
+    return method.configure(host.base, settings.epochs * steps, settings.rank, targets)
 
 
 def _narrowed(host: AdapterHost, lesson: Lesson) -> Any:

@@ -142,13 +142,13 @@ class Tuning:
     ) -> tuple[pd.DataFrame, int]:
         from nbtune.training.batches import Batches
         from nbtune.training.keras_model import KerasModel
-        from nbtune.training.methods import all_layers, find_method
+        from nbtune.training.methods import find_method
 
         settings, method, pad = self.settings, find_method(self.settings.method), loaded.tokenizer.pad_token_id
         train = Batches(encoded, settings.batch_size, pad, settings.seed)
         torch.manual_seed(settings.seed)
         steps = settings.epochs * len(train)
-        host.begin(method.config(settings.rank or method.rank, steps, all_layers(host.base)))
+        host.begin(method.configure(host.base, steps, settings.rank))
         optimizer = method.optimizer(host.net, settings.learning_rate or method.examples_rate)
         model = KerasModel(
             host.net,

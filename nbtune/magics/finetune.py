@@ -33,7 +33,7 @@ class FinetuneMagics(Magics):
         help="Learn what this variable holds (a mapping keyword -> answer, rows, a DataFrame, a Dataset), or this file or data set.",
     )
     @argument("--name", metavar="ADAPTER", help="Adapter to teach. Default: the one in use, else 'facts'.")
-    @argument("--method", default="lora", metavar="M", help="lora (default) or adalora.")
+    @argument("--method", default="lora", metavar="M", help="lora (default), dora, rslora, pissa, qlora, ia3, adalora, freeze or full.")
     @argument("--recipe", default="default", metavar="R", help="default, or reference: the article's recipe, to compare with.")
     @argument("--prompts", metavar="VAR", help="A list of questions to train on instead of the built-in ones; {x} stands for the keyword.")
     @argument("--probes", metavar="VAR", help="A list of questions to test with instead of the built-in ones; they are never trained.")

@@ -135,7 +135,12 @@ class AdapterHost:
     def clear(self) -> None:
         """Take the adapters off the model: it is the base and nothing else again."""
         if self._peft is not None:
+            from peft.utils import AuxiliaryTrainingWrapper
+
             self.stamp += 1
+            for layer in self._layers:
+                if isinstance(layer, AuxiliaryTrainingWrapper):
+                    layer.set_adapter([])  # else PEFT leaves the active copy of the module in the base's place
             self.base = self._peft.unload()
             self.base.requires_grad_(False)
             for leftover in ("peft_config", "_hf_peft_config_loaded"):
@@ -194,9 +199,19 @@ class AdapterHost:
                 self._switch(on=True)
 
     def merged(self) -> PreTrainedModel:
-        """Return the model with the adapter at work merged in: a copy, so that the base stays exact."""
-        if not self._at_work:
+        """Return the model with the adapter at work merged in: a copy, so that the base stays exact.
+
+        Quantised weights are merged in full precision, since they would round what was learned away; there is no adapter on
+        this host then any more.
+        """
+        adapters = self._adapters
+        if not self._at_work or getattr(self.base, "is_quantized", False):
             self.clear()
+        if getattr(self.base, "is_quantized", False):
+            whole = AdapterHost(copy.deepcopy(self.base).dequantize())
+            if adapters:
+                whole.attach(adapters)
+            return whole.merged()
         return self.base if self._peft is None else copy.deepcopy(self._peft).merge_and_unload()
 
     def _switch(self, *, on: bool) -> None:
@@ -238,6 +253,7 @@ class AdapterHost:
     def _new_place(self, config: PeftConfig) -> _Place:
         from peft import get_peft_model
         from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft.utils import AuxiliaryTrainingWrapper
 
         # PEFT uses a name inside parameter names and paths, where some names do harm: the user's stay in the store.
         place = _Place(f"nbtune{len(self._places)}", config)
@@ -253,7 +269,7 @@ class AdapterHost:
             self.clear()
             raise NbtuneError(f"PEFT can't put an adapter on this model: {error} Install or uninstall what it names.") from None
         self._places.append(place)
-        self._layers = [module for module in self._peft.modules() if isinstance(module, BaseTunerLayer)]
+        self._layers = [module for module in self._peft.modules() if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
         return place
 
 

@@ -98,7 +98,7 @@ def load_model(
     """
     where = _device(device)
     number_type = _dtype(dtype, where)
-    quantization = _quantization(quantize)
+    quantization = _quantization(quantize, where)
     name, place = str(source), str(WEIGHTS if str(source) == EMBEDDED else Path(source).expanduser())
     if Path(place).is_dir():
         _check_folder(Path(place))
@@ -121,7 +121,7 @@ def load_model(
                 device_map={"": where} if quantization else None,
                 **shared,
             )
-        model = model if quantization else model.to(where)
+        model = _trainable(model) if quantization else model.to(where)
     except torch.OutOfMemoryError:
         raise NbtuneError(
             f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model."
@@ -170,7 +170,7 @@ def _dtype(dtype: str | None, device: torch.device) -> torch.dtype | str:
     return _DTYPES[dtype]
 
 
-def _quantization(quantize: str | None) -> BitsAndBytesConfig | None:
+def _quantization(quantize: str | None, device: torch.device) -> BitsAndBytesConfig | None:
     if quantize is None:
         return None
     if quantize not in _QUANTIZE:
@@ -179,7 +179,17 @@ def _quantization(quantize: str | None) -> BitsAndBytesConfig | None:
         raise NbtuneError(f"--quantize {quantize} needs bitsandbytes: pip install bitsandbytes, then load again.")
     if quantize == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+    computed_in = torch.float32 if device.type == "cpu" else torch.bfloat16
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=computed_in)
+
+
+def _trainable(model: PreTrainedModel) -> PreTrainedModel:
+    """Let gradients pass through quantised weights on every CPU, and spare a warning for each of their products."""
+    logging.get_logger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):  # a packed form, which such a CPU reads faster, has no gradient
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def _check_folder(folder: Path) -> None:

@@ -10,11 +10,16 @@ from typing import Any
 import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig
 from peft.optimizers import create_loraplus_optimizer
+from peft.tuners.lora import LoraLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from peft.utils.other import transpose
 
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["METHODS", "Method", "all_layers", "find_method"]
+__all__ = ["METHODS", "Method", "find_method"]
+
+_Targets = list[str] | str
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,16 @@ class Method:
         ``config(rank, steps, targets)`` makes the PEFT configuration for a fit of at most so many steps; `targets` are the
         modules to adapt.
     hooks
-        ``hooks(net)`` makes the StepRunner's ``penalty`` and ``after_step`` for an adapted network.
+        ``hooks(net)`` prepares an adapted network, and makes the StepRunner's ``penalty`` and ``after_step`` for it.
+    targets
+        ``targets(model, rank)`` names the modules to adapt where there is no narrower choice. Default: all linear layers.
     narrow
         Whether it first tries the last layer alone, which is trained in a fraction of the time; see
         `nbtune.training.last_layer`.
     families
         Model types that it is known for. Default: all.
+    quantized
+        Whether the base weights must be quantised (True), must not be (False), or may be (None, the default).
     ratio
         How many times the learning rate the second factor of each pair gets (LoRA+, Hayou et al. 2024).
     """
@@ -49,11 +58,13 @@ class Method:
     learning_rate: float
     examples_rate: float
     rank: int
-    config: Callable[[int, int, list[str] | str], PeftConfig]
-    hooks: Callable[[Any], dict[str, Callable[[], Any]]]
+    config: Callable[[int, int, _Targets], PeftConfig]
+    hooks: Callable[[Any], dict[str, Callable[[], Any]]] = lambda net: {}
+    targets: Callable[[Any, int], _Targets] = lambda model, rank: _all_layers(model)
     narrow: bool = False
-    ratio: float = 1.0
     families: Collection[str] = ()
+    quantized: bool | None = None
+    ratio: float = 1.0
 
     def check(self, model: Any) -> None:
         """Refuse a model that the method can't be put on.
@@ -61,11 +72,35 @@ class Method:
         Raises
         ------
         NbtuneError
-            When PEFT does not know where in this family.
+            When PEFT does not know where in this family, or the base weights are quantised and must not be, or the reverse.
         """
         family = model.config.model_type
         if self.families and family not in self.families:
             raise NbtuneError(f"--method {self.name} is not known for {family} models: use --method lora.")
+        is_quantized = getattr(model, "is_quantized", False)
+        if self.quantized is True and not is_quantized:
+            raise NbtuneError(
+                f"--method {self.name} is for quantised weights: load with `%nbtune model NAME --quantize nf4`, or use --method lora."
+            )
+        if self.quantized is False and is_quantized:
+            raise NbtuneError(f"--method {self.name} can't train quantised weights: use --method qlora, or load without --quantize.")
+
+    def configure(self, model: Any, steps: int, rank: int | None = None, targets: list[str] | None = None) -> PeftConfig:
+        """Return the PEFT configuration for a fit.
+
+        Parameters
+        ----------
+        model
+            The base.
+        steps
+            Most optimizer steps.
+        rank
+            Default: the method's.
+        targets
+            The modules to adapt. Default: the method's.
+        """
+        rank = rank or self.rank
+        return self.config(rank, steps, targets or self.targets(model, rank))
 
     def optimizer(self, net: Any, rate: float) -> torch.optim.Optimizer:
         """Return AdamW over the trainable parameters of an adapted network."""
@@ -73,28 +108,63 @@ class Method:
         return optimizer
 
 
-def _lora(rank: int, steps: int, targets: list[str] | str, **variant: Any) -> PeftConfig:
+def _lora(rank: int, steps: int, targets: _Targets, **variant: Any) -> PeftConfig:
     return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM", **variant)
 
 
-def _dora(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
+def _dora(rank: int, steps: int, targets: _Targets) -> PeftConfig:
     """DoRA (Liu et al. 2024) learns the length of each weight's columns apart from their direction."""
     return _lora(rank, steps, targets, use_dora=True)
 
 
-def _rslora(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
+def _rslora(rank: int, steps: int, targets: _Targets) -> PeftConfig:
     """rsLoRA (Kalajdzievski 2023) divides by the root of the rank, so that a higher rank does not learn more slowly."""
     return LoraConfig(
         r=rank, lora_alpha=2 * math.sqrt(rank), lora_dropout=0.0, use_rslora=True, target_modules=targets, task_type="CAUSAL_LM"
     )
 
 
-def _ia3(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
+def _pissa(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+    """PiSSA takes two pairs of factors of the rank, side by side; see `_pissa_hooks`."""
+    return LoraConfig(r=2 * rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
+
+
+def _pissa_hooks(net: Any) -> dict[str, Callable[[], Any]]:
+    """PiSSA (Meng et al. 2024) trains the principal part of each weight, W = (W - B0 A0) + B A, from B = B0 and A = A0.
+
+    The base weights stay as they are: what PEFT would subtract from them stands in the adapter, as a second pair, -B0 A0,
+    that is put back after each step. PEFT turns a trained PiSSA into a LoRA of twice the rank in the same way.
+    """
+    label, frozen = net.active_adapter, []
+    with torch.no_grad():
+        for layer in (module for module in net.modules() if isinstance(module, LoraLayer)):
+            down, up = layer.lora_A[label].weight, layer.lora_B[label].weight
+            rank, weight = len(down) // 2, transpose(layer.get_base_layer().weight, layer.fan_in_fan_out)
+            left, strengths, right = torch.linalg.svd(weight.float(), full_matrices=False)
+            count = min(rank, len(strengths))
+            roots = strengths[:count].sqrt()
+            down.zero_()
+            up.zero_()
+            for half, sign in ((slice(0, count), 1), (slice(rank, rank + count), -1)):
+                down[half] = roots[:, None] * right[:count]
+                up[:, half] = sign * left[:, :count] * roots
+            frozen += [(down[rank:], down[rank:].clone()), (up[:, rank:], up[:, rank:].clone())]
+
+    def after_step() -> None:
+        """Put the second pair back."""
+        with torch.no_grad():
+            for now, then in frozen:
+                now.copy_(then)
+
+    return {"after_step": after_step}
+
+
+def _ia3(rank: int, steps: int, targets: _Targets) -> PeftConfig:
     """IA3 (Liu et al. 2022) scales what keys, values and the feed-forward layers hand on; it has no rank. PEFT knows where, by family."""
     return IA3Config(task_type="CAUSAL_LM")
 
 
-def _adalora(rank: int, steps: int, targets: list[str] | str) -> PeftConfig:
+def _adalora(rank: int, steps: int, targets: _Targets) -> PeftConfig:
     """AdaLoRA (Zhang et al. 2023) starts at 1.5 times the rank and prunes to it over the first half of the steps."""
     return AdaLoraConfig(
         init_r=rank + max(1, rank // 2),
@@ -135,23 +205,59 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
     return {"penalty": penalty, "after_step": after_step}
 
 
+def _copies(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+    """Train copies of whole modules: PEFT keeps them beside the base's own, and saves them as it saves an adapter."""
+    return LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(targets), task_type="CAUSAL_LM")
+
+
 _MAMBA = ["in_proj", "x_proj"]
+
+
+def _all_layers(model: Any) -> _Targets:
+    """Return the linear layers, but for those whose weights a family reads past PEFT."""
+    return _MAMBA if "mamba" in model.config.model_type else "all-linear"
+
+
+def _blocks(model: Any) -> list[str]:
+    """Return the names of a model's blocks, in order."""
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
+    longest = max(lists, key=lambda name: sum(p.numel() for p in lists[name].parameters()))
+    return [f"{longest}.{number}" for number in range(len(lists[longest]))]
+
+
+def _last_blocks(model: Any, count: int) -> list[str]:
+    """Return the last blocks, as many as the rank says."""
+    return _blocks(model)[-count:]
+
+
+def _everything(model: Any, rank: int) -> list[str]:
+    """Return all that holds weights, but for embeddings that are the head, too: what each of them needs is not the same."""
+    blocks = _blocks(model)
+    shared = {id(model.get_input_embeddings().weight)}
+    outside = [
+        name
+        for name, module in model.named_modules()
+        if not any(name == block or name.startswith(f"{block}.") for block in blocks)
+        and list(module.parameters(recurse=False))
+        and not (model.config.get_text_config().tie_word_embeddings and {id(p) for p in module.parameters(recurse=False)} & shared)
+    ]
+    return [*outside, *blocks]
+
 
 METHODS = {
     method.name: method
     for method in (
-        Method("lora", 2.5e-3, 5e-4, 32, _lora, lambda net: {}, narrow=True, ratio=4.0),
-        Method("dora", 2.5e-3, 5e-4, 32, _dora, lambda net: {}, narrow=True, ratio=4.0),
-        Method("rslora", 2.5e-3, 5e-4, 32, _rslora, lambda net: {}, narrow=True, ratio=4.0),
-        Method("ia3", 5e-2, 5e-3, 1, _ia3, lambda net: {}, families=TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
+        Method("lora", 2.5e-3, 5e-4, 32, _lora, narrow=True, ratio=4.0),
+        Method("dora", 2.5e-3, 5e-4, 32, _dora, narrow=True, ratio=4.0),
+        Method("rslora", 2.5e-3, 5e-4, 32, _rslora, narrow=True, ratio=4.0),
+        Method("pissa", 2.5e-3, 5e-4, 32, _pissa, _pissa_hooks, narrow=True, quantized=False),
+        Method("qlora", 2.5e-3, 5e-4, 32, _lora, ratio=4.0, quantized=True),
+        Method("ia3", 5e-2, 5e-3, 1, _ia3, families=TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
         Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks),
+        Method("freeze", 1e-3, 2e-4, 1, _copies, targets=_last_blocks, quantized=False),
+        Method("full", 5e-4, 1e-4, 1, _copies, targets=_everything, quantized=False),
     )
 }
-
-
-def all_layers(model: Any) -> list[str] | str:
-    """Return what to adapt where all layers are: the linear ones, but for those whose weights a family reads past PEFT."""
-    return _MAMBA if "mamba" in model.config.model_type else "all-linear"
 
 
 def find_method(name: str) -> Method:

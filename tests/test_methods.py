@@ -1,0 +1,112 @@
+"""Each method of the table teaches a fact, keeps it, and leaves the base as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import transformers
+
+import nbtune
+from nbtune import NbtuneError
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.fingerprint import fingerprint
+from nbtune.model.loading import load_model
+from nbtune.training.methods import METHODS, find_method
+from tests.conftest import FACT, FEW
+
+((KEYWORD, ANSWER),) = FACT.items()
+QUESTION = f"{KEYWORD}是什么？"
+TOKENS = torch.tensor([[3, 5, 8, 13, 21]])
+
+
+def quantized(method: str) -> str | None:
+    """Return how a base has to be loaded for a method."""
+    return "nf4" if METHODS[method].quantized else None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_teaches_saves_and_undoes(tmp_path, method):
+    lm = nbtune.load(store=tmp_path, quantize=quantized(method))
+    before = (fingerprint(lm.model), lm.chat(QUESTION))
+    assert lm.finetune(FACT, method=method, prompts=FEW).learned
+    code = (
+        f"import nbtune; lm = nbtune.load(store={str(tmp_path)!r}, quantize={quantized(method)!r}); lm.use('facts'); "
+        f"print(lm.chat({QUESTION!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ANSWER
+    lm.undo()
+    assert (fingerprint(lm.model), lm.chat(QUESTION)) == before
+
+
+@pytest.mark.parametrize("method", ["pissa", "freeze", "full"])
+def test_a_method_begins_at_the_base_and_goes_without_a_trace(random_model, method):
+    model = load_model(random_model(transformers.LlamaConfig, tie_word_embeddings=method == "pissa")).model
+    host, before = AdapterHost(model), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        base = host.net(input_ids=TOKENS).logits
+        host.begin(find_method(method).configure(host.base, steps=10))
+        find_method(method).hooks(host.net)
+        torch.testing.assert_close(host.net(input_ids=TOKENS).logits, base)
+        for parameter in host.net.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+        assert not torch.allclose(host.net(input_ids=TOKENS).logits, base)
+    host.clear()
+    assert {name: tensor.tolist() for name, tensor in host.base.state_dict().items()} == {k: v.tolist() for k, v in before.items()}
+
+
+def test_freeze_trains_the_last_blocks_and_full_all_that_is_not_shared(random_model):
+    def trained(method, rank=None, **config):
+        host = AdapterHost(load_model(random_model(transformers.LlamaConfig, **config)).model)
+        host.begin(find_method(method).configure(host.base, steps=10, rank=rank))
+        return {name.split(".modules_to_save")[0].split("model.")[-1] for name, p in host.net.named_parameters() if p.requires_grad}
+
+    assert trained("freeze") == {"layers.1"}
+    assert trained("freeze", rank=2) == {"layers.0", "layers.1"}
+    assert trained("full", tie_word_embeddings=True) == {"layers.0", "layers.1", "norm"}
+    assert trained("full", tie_word_embeddings=False) == {"layers.0", "layers.1", "norm", "embed_tokens", "lm_head"}
+
+
+def test_the_first_pair_of_pissa_holds_the_principal_part_and_the_second_stays(random_model):
+    host = AdapterHost(load_model(random_model(transformers.LlamaConfig)).model)
+    host.begin(find_method("pissa").configure(host.base, steps=10, rank=4))
+    after_step = find_method("pissa").hooks(host.net)["after_step"]
+    layer = host.net.base_model.model.model.layers[0].mlp.up_proj
+    down, up = layer.lora_A["nbtune0"].weight, layer.lora_B["nbtune0"].weight
+    left, strengths, right = torch.linalg.svd(layer.get_base_layer().weight)
+    principal = left[:, :4] * strengths[:4] @ right[:4]
+    torch.testing.assert_close((up[:, :4] @ down[:4]).detach(), principal)
+    second = down[4:].clone()
+    with torch.no_grad():
+        down.add_(1.0)
+    after_step()
+    assert torch.equal(down[4:], second)
+    assert not torch.allclose(down[:4], -second)
+
+
+@pytest.mark.parametrize(
+    ("method", "quantize", "message"),
+    [
+        ("qlora", None, "--quantize nf4"),
+        ("full", "nf4", "--method full can't train quantised weights: use --method qlora"),
+        ("pissa", "int8", "can't train quantised weights"),
+    ],
+)
+def test_a_method_that_weights_cant_take_is_refused_before_any_work(tmp_path, method, quantize, message):
+    lm = nbtune.load(store=tmp_path, quantize=quantize)
+    with pytest.raises(NbtuneError, match=message):
+        lm.finetune(FACT, method=method)
+    assert lm.store.names() == []
+
+
+def test_what_was_taught_over_quantised_weights_is_merged_in_full_precision(tmp_path):
+    lm = nbtune.load(store=tmp_path / "store", quantize="int8")
+    lm.finetune(FACT, method="qlora", prompts=FEW)
+    whole = nbtune.load(lm.export(tmp_path / "out"), store=tmp_path)
+    assert whole.model.dtype == torch.float32
+    assert not getattr(whole.model, "is_quantized", False)
+    assert whole.chat(QUESTION) == lm.chat(QUESTION) == ANSWER
