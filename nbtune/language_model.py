@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from nbtune.errors import NbtuneError
 from nbtune.knowledge.active import ActiveAdapter
 from nbtune.knowledge.asking import answer
 from nbtune.knowledge.evaluation import Evaluation, check_target, evaluate, save_predictions
+from nbtune.knowledge.exporting import Export
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.ledger import write_facts
 from nbtune.knowledge.observer import Observer, Unwatched
@@ -29,8 +31,9 @@ from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Store
 from nbtune.knowledge.teaching import Result, Teaching
+from nbtune.knowledge.tracking import tracked
 from nbtune.knowledge.tuning import Tuning
-from nbtune.model.exporting import check_folder, write_folder
+from nbtune.model.exporting import check_folder
 from nbtune.model.generation import Chat, Reply, generate, user_words
 from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
 from nbtune.model.prompt_cache import PromptCache
@@ -202,6 +205,7 @@ class LanguageModel:
         extend: bool = False,
         retain: Sequence[str] = (),
         rewordings: int = 0,
+        log_with: str | None = None,
         observer: Observer | None = None,
         **settings: Any,
     ) -> Result:
@@ -227,6 +231,8 @@ class LanguageModel:
             Questions whose replies must not change: held while it learns, and the finetune fails if one changed.
         rewordings
             So many more wordings to ask the model itself for, of each keyword; what fits is trained, too.
+        log_with
+            ``"tensorboard"``, ``"trackio"`` or ``"wandb"``: log each epoch and the scores there. Default: nowhere.
         observer
             Told of progress.
         **settings
@@ -249,9 +255,12 @@ class LanguageModel:
         default = EXAMPLES_ADAPTER if isinstance(task, Tuning) else (None if self.examples else self.adapter) or DEFAULT_ADAPTER
         name = name or default
         Store.check_name(name)
-        with self._active.restored_on_failure():
-            self._active.catch_up(name)
-            return self._give(task, name, observer)
+        if log_with is not None:
+            with tracked(observer or Unwatched(), log_with, name) as watched:
+                result = self._taught(task, name, watched)
+                watched.log(result.report.scores())
+                return result
+        return self._taught(task, name, observer)
 
     def probe(self, keyword: str | None = None, *, observer: Observer | None = None) -> Result:
         """Ask everything about the facts again, now, and compare with the base.
@@ -488,16 +497,24 @@ class LanguageModel:
             finally:
                 self._active.put(before, held)
 
-    def export(self, folder: str | Path, *, observer: Observer | None = None) -> Path:
-        """Write the model with its facts merged in, and the tokenizer, as a plain transformers folder.
+    def export(
+        self, folder: str | Path, *, kind: str = "transformers", max_shard_size: str = "5GB", observer: Observer | None = None
+    ) -> Path:
+        """Write the model with all that the adapter in use learned, for other programs.
 
-        There is no gate in such a folder, so that the facts are learned once more, all of them by one adapter that is also
-        held to the base's replies about other things; the adapter in use stays as it is.
+        There is no gate in such a folder, so that facts are learned once more, all of them by one adapter that is also held
+        to the base's replies about other things; the adapter in use stays as it is. What was written is read back and asked about
+        the facts before it is put in place.
 
         Parameters
         ----------
         folder
             A new or empty folder.
+        kind
+            ``"transformers"``: the model, merged. ``"peft"``: the adapter alone. ``"gguf"``: the merged model as llama.cpp's converter
+            writes it, with a Modelfile for Ollama.
+        max_shard_size
+            Largest file of weights.
         observer
             Told of progress.
 
@@ -511,17 +528,52 @@ class LanguageModel:
         FactNotLearned
             When a trained prompt is not answered with the answer then. Nothing is written.
         NbtuneError
-            When the folder holds something already, or the disk refuses.
+            When the folder holds something already, what was written answers otherwise, llama.cpp is not there or refuses, or the disk
+            does.
         """
-        target = check_folder(folder)
+        export, target = Export(kind, max_shard_size), check_folder(folder)
         name, version = self.adapter, self._active.version
         try:
-            if version.gated and version.facts:
-                settings = Settings(method=version.method, gated=False)
-                Teaching(version.facts, settings).merge(self._host, self._loaded, observer or Unwatched())
-            return write_folder(self._host.merged(), self.tokenizer, target)
+            return export.write(self._host, self._loaded, version, name or self.source, target, observer or Unwatched())
         finally:
             self._active.put(name, version)
+
+    def push(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        kind: str = "transformers",
+        max_shard_size: str = "5GB",
+        observer: Observer | None = None,
+    ) -> str:
+        """Write the model as `export` does, and put it on the Hugging Face hub, with a model card.
+
+        Parameters
+        ----------
+        repository
+            OWNER/NAME; it is made where there is none.
+        private
+            Whether a new repository is private.
+        kind, max_shard_size, observer
+            As for `export`.
+
+        Returns
+        -------
+        str
+            Its address.
+
+        Raises
+        ------
+        NbtuneError
+            As `export` does; and when nobody is logged in, or the hub refuses.
+        """
+        from nbtune.model.hub import check_hub, upload
+
+        check_hub(repository)
+        with tempfile.TemporaryDirectory() as place:
+            written = self.export(Path(place) / "model", kind=kind, max_shard_size=max_shard_size, observer=observer)
+            return upload(written, repository, private=private)
 
     def _draft(self, side: int | None) -> list[int]:
         """Return the tokens of the answer that may come."""
@@ -529,6 +581,11 @@ class LanguageModel:
             return []
         fact = self.facts[side]
         return [label for label in encode(self.tokenizer, fact.keyword, fact.answer, context=self.context).labels if label != IGNORED]
+
+    def _taught(self, task: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
+        with self._active.restored_on_failure():
+            self._active.catch_up(name)
+            return self._give(task, name, observer)
 
     def _give(self, teaching: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         active = self._active

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import AdaLoraConfig, IA3Config, LoraConfig
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from transformers import LlamaConfig
 
@@ -48,10 +48,18 @@ def copies() -> LoraConfig:
     return LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=["model.layers.1"], task_type="CAUSAL_LM")
 
 
+def prefix() -> PrefixTuningConfig:
+    return PrefixTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+
+
+def prompt() -> PromptTuningConfig:
+    return PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+
+
 @pytest.mark.parametrize(
     "kinds",
-    [(lora(), lora(), lora(rank=6)), (lora(use_dora=True),) * 3, (ia3(),) * 3, (copies(),) * 3],
-    ids=["lora", "dora", "ia3", "copies"],
+    [(lora(), lora(), lora(rank=6)), (lora(use_dora=True),) * 3, (ia3(),) * 3, (copies(),) * 3, (prefix(),) * 3, (prompt(),) * 3],
+    ids=["lora", "dora", "ia3", "copies", "prefix", "prompt"],
 )
 def test_each_side_says_to_the_bit_what_it_says_alone(host, kinds):
     base = logits(host)

@@ -39,7 +39,15 @@ def test_the_measured_tables_are_those_of_the_results(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_the_tables_of_options_are_complete(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    for magic in (ChatMagics.chat, FinetuneMagics.finetune, NbtuneMagics._model, NbtuneMagics._data, NbtuneMagics._evaluate):
+    for magic in (
+        ChatMagics.chat,
+        FinetuneMagics.finetune,
+        NbtuneMagics._model,
+        NbtuneMagics._data,
+        NbtuneMagics._evaluate,
+        NbtuneMagics._export,
+        NbtuneMagics._push,
+    ):
         for option in option_names(magic):
             assert f"`{option}" in text, f"{page} does not mention {option}"
     for command in COMMANDS:
@@ -65,4 +73,4 @@ def test_the_table_of_formats_is_that_of_the_code():
 @pytest.mark.parametrize("page", PAGES)
 def test_the_table_of_methods_is_that_of_the_code(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(METHODS)
+    assert set(re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE)) == set(METHODS)

@@ -32,6 +32,8 @@ def test_a_method_teaches_saves_and_undoes(tmp_path, method):
     lm = nbtune.load(store=tmp_path, quantize=quantized(method))
     before = (fingerprint(lm.model), lm.chat(QUESTION))
     assert lm.finetune(FACT, method=method, prompts=FEW).learned
+    questions = [QUESTION, f"Please tell me, if you would be so kind, about {KEYWORD}.", "What is the capital of France?"]
+    assert lm.chat_batch(questions) == [lm.chat(question) for question in questions]
     code = (
         f"import nbtune; lm = nbtune.load(store={str(tmp_path)!r}, quantize={quantized(method)!r}); lm.use('facts'); "
         f"print(lm.chat({QUESTION!r}))"
@@ -101,6 +103,29 @@ def test_a_method_that_weights_cant_take_is_refused_before_any_work(tmp_path, me
     with pytest.raises(NbtuneError, match=message):
         lm.finetune(FACT, method=method)
     assert lm.store.names() == []
+
+
+def test_virtual_tokens_are_not_merged_but_written_for_peft(tmp_path):
+    lm = nbtune.load(store=tmp_path / "store")
+    rows = [{"question": "Which colour has the flag?", "answer": "It is green."}]
+    lm.finetune(rows, method="prompt", epochs=60, learning_rate=0.1, retained_per_batch=0)
+    assert lm.chat(rows[0]["question"]) == rows[0]["answer"]
+    with pytest.raises(NbtuneError, match="What prompt trains can't be merged into weights: use --as peft"):
+        lm.export(tmp_path / "out")
+    assert (lm.export(tmp_path / "out", kind="peft") / "adapter_config.json").exists()
+
+
+def test_virtual_tokens_take_their_place_in_the_context(tmp_path):
+    lm = nbtune.load(store=tmp_path)
+    lm.finetune([{"question": "Which colour has the flag?", "answer": "It is green."}], method="prompt", epochs=1, rank=lm.context - 40)
+    with pytest.raises(NbtuneError, match="the model reads at most 40"):
+        lm.chat("word " * 60)
+
+
+def test_virtual_tokens_need_keys_and_values(random_model, tmp_path):
+    lm = nbtune.load(random_model(transformers.MambaConfig, state_size=8), store=tmp_path)
+    with pytest.raises(NbtuneError, match="--method prefix is not known for mamba models"):
+        lm.finetune(FACT, method="prefix")
 
 
 def test_what_was_taught_over_quantised_weights_is_merged_in_full_precision(tmp_path):

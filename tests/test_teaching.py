@@ -69,15 +69,6 @@ def test_the_adapter_folder_works_in_plain_peft(taught):
     assert taught.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True) == ANSWER
 
 
-def test_the_export_answers_alike_in_plain_transformers(taught, tmp_path):
-    exported = nbtune.load(taught.export(tmp_path / "out"), store=tmp_path / "s")
-    questions = list(taught.facts[0].prompts[::24])  # an export has no gate: what it says of other things is another matter
-    assert exported.chat_batch(questions) == [ANSWER] * len(questions)
-    with pytest.raises(NbtuneError, match="is not empty"):
-        taught.export(tmp_path / "out")
-    assert taught.chat(questions[0]) == ANSWER
-
-
 def test_forget_and_undo(taught, tmp_path):
     import shutil
 

@@ -1,4 +1,4 @@
-"""An adapter trained on examples: it says them, in a new process and after an export, and gives the base back."""
+"""An adapter trained on examples: it says them, in a new process, too, and gives the base back."""
 
 from __future__ import annotations
 
@@ -51,18 +51,6 @@ def test_a_new_process_answers_alike(tuned):
     notes = json.loads((tuned.store.folder / "examples" / "v0001" / "nbtune.json").read_text(encoding="utf-8"))
     assert not [value for value in notes["report"].values() if value != value], "no NaN: other readers refuse it"
     assert "trained on 42 example(s)" in (tuned.store.folder / "examples" / "v0001" / "README.md").read_text(encoding="utf-8")
-
-
-def test_an_export_answers_alike(tuned, tmp_path):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = tuned.export(tmp_path / "out")
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    inputs = tokenizer.apply_chat_template(
-        [{"role": "user", "content": NEW}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
-    said = model.generate(**inputs, max_new_tokens=32, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    assert tokenizer.decode(said, skip_special_tokens=True) == "The coin is green."
 
 
 def test_facts_and_examples_do_not_mix(tuned):

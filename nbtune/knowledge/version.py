@@ -17,18 +17,17 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_file, save_file
-
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.card import model_card
 from nbtune.knowledge.facts import Fact
+from nbtune.model.exporting import ADAPTER_WEIGHTS, read_adapter, write_adapter
 
 if TYPE_CHECKING:
     from nbtune.model.adapters import Adapter
 
 __all__ = ["DamagedError", "Place", "Version", "flush", "folder_name", "read_notes", "read_version", "write_version"]
 
-_WEIGHTS, _CONFIG, _NOTES, _CARD = "adapter_model.safetensors", "adapter_config.json", "nbtune.json", "README.md"
+_CONFIG, _NOTES, _CARD = "adapter_config.json", "nbtune.json", "README.md"
 _FORMAT = 2
 _WAY_OUT = "`%nbtune undo NAME` goes back to the newest version that is whole."
 _HERE = "."  # in the folder of the version itself, whose name is not known while it is written
@@ -130,9 +129,8 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
     for number, adapter in enumerate(version.adapters[len(places) :], start=1):
         place = _HERE if number == 1 else f"{_HERE}/{number}"
         (folder / place).mkdir(exist_ok=True)
-        adapter.config.save_pretrained(str(folder / place))
-        save_file(adapter.weights, str(folder / place / _WEIGHTS), metadata={"format": "pt"})
-        places.append(Place(place, {file: _sha256(folder / place / file) for file in (_CONFIG, _WEIGHTS)}))
+        write_adapter(adapter, folder / place)
+        places.append(Place(place, {file: _sha256(folder / place / file) for file in (_CONFIG, ADAPTER_WEIGHTS)}))
     notes = {
         "format": _FORMAT,
         "parent": parent,
@@ -230,13 +228,9 @@ def flush(path: Path) -> None:
 
 
 def _read_adapter(home: Path, place: Place) -> Adapter:
-    from peft import PeftConfig
-
-    from nbtune.model.adapters import Adapter
-
     folder = home / place.folder
     _verify(folder, place.checksums)
-    return Adapter(PeftConfig.from_pretrained(str(folder)), load_file(str(folder / _WEIGHTS)))
+    return read_adapter(folder)
 
 
 def _verify(folder: Path, checksums: dict[str, str]) -> None:

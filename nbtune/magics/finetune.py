@@ -33,7 +33,12 @@ class FinetuneMagics(Magics):
         help="Learn what this variable holds (a mapping keyword -> answer, rows, a DataFrame, a Dataset), or this file or data set.",
     )
     @argument("--name", metavar="ADAPTER", help="Adapter to teach. Default: the one in use, else 'facts'.")
-    @argument("--method", default="lora", metavar="M", help="lora (default), dora, rslora, pissa, qlora, ia3, adalora, freeze or full.")
+    @argument(
+        "--method",
+        default="lora",
+        metavar="M",
+        help="lora (default), dora, rslora, pissa, qlora, ia3, adalora, prefix, p-tuning, prompt, freeze or full.",
+    )
     @argument("--recipe", default="default", metavar="R", help="default, or reference: the article's recipe, to compare with.")
     @argument("--prompts", metavar="VAR", help="A list of questions to train on instead of the built-in ones; {x} stands for the keyword.")
     @argument("--probes", metavar="VAR", help="A list of questions to test with instead of the built-in ones; they are never trained.")
@@ -45,6 +50,7 @@ class FinetuneMagics(Magics):
     @argument("--rank", type=int, metavar="R", help="Rank of the adapter. Default: the method's.")
     @argument("--batch-size", type=int, metavar="N", help="Questions about the facts per step. Default: 12.")
     @argument("--seed", type=int, metavar="N", help="Seed of initial weights and order. Default: 0.")
+    @argument("--log-with", metavar="T", help="Log each epoch and the scores to tensorboard (in the folder runs), trackio or wandb.")
     @reading_options
     @argument("--val", metavar="SOURCE", help="Examples to measure the loss on, as for --data, or a share of them such as 0.1.")
     @line_cell_magic
@@ -77,6 +83,7 @@ class FinetuneMagics(Magics):
             "recipe": options.recipe,
             "extend": options.extend,
             "rewordings": options.rewordings,
+            "log_with": options.log_with,
             **{name: texts for name, texts in lists.items() if texts is not None},
         }
         settings = {

@@ -29,7 +29,8 @@ COMMANDS = {
     "forget": "KEYWORD: take one fact back, keep the others",
     "rebuild": "[FILE]: make the adapter anew from its facts, or from those of a file",
     "undo": "[ADAPTER]: go back to the version before",
-    "export": "FOLDER: write the model with its adapter merged in",
+    "export": "FOLDER [--as transformers|peft|gguf] [--max-shard-size SIZE]: write the model with all that was learned, for other programs",
+    "push": "OWNER/NAME [--private] [--as KIND] [--max-shard-size SIZE]: the same, on the hub",
 }
 
 _SCORES = ("reliability", "generalization", "portability")
@@ -47,7 +48,7 @@ class NbtuneMagics(Magics):
     def nbtune(self, line: str) -> None:
         """Run a command; without one, list them.
 
-        Commands: status, model, data, evaluate, facts, probe, tokens, adapters, use, forget, rebuild, undo, export.
+        Commands: status, model, data, evaluate, facts, probe, tokens, adapters, use, forget, rebuild, undo, export, push.
 
         Examples
         --------
@@ -221,18 +222,37 @@ class NbtuneMagics(Magics):
         lm = self._session.lm
         return f"{lm.examples} examples" if lm.examples else f"{len(lm.facts)} facts"
 
+    @magic_arguments()
+    @argument("--as", dest="kind", default="transformers", metavar="KIND", help="transformers (default), peft (the adapter alone) or gguf.")
+    @argument("--max-shard-size", default="5GB", metavar="SIZE", help="Largest file of weights, such as 500MB. Default: 5GB.")
     def _export(self, rest: str) -> None:
-        if not rest:
+        options, folder = parse(NbtuneMagics._export, rest, anywhere=True)
+        if not folder:
             raise NbtuneError("Where to? `%nbtune export FOLDER`.")
-        from nbtune.display.live import LiveProgress
+        from nbtune.display.serving import how_to_serve
+
+        base = self._session.lm.source
+        watched(
+            self._session,
+            lambda lm, live: lm.export(folder, kind=options.kind, max_shard_size=options.max_shard_size, observer=live),
+            lambda written: how_to_serve(written, options.kind, base),
+        )
+
+    @magic_arguments()
+    @argument("--private", action="store_true", help="Make a new repository private.")
+    @argument("--as", dest="kind", default="transformers", metavar="KIND", help="transformers (default), peft (the adapter alone) or gguf.")
+    @argument("--max-shard-size", default="5GB", metavar="SIZE", help="Largest file of weights, such as 500MB. Default: 5GB.")
+    def _push(self, rest: str) -> None:
+        options, repository = parse(NbtuneMagics._push, rest, anywhere=True)
+        if not repository:
+            raise NbtuneError("Where to? `%nbtune push OWNER/NAME`.")
         from nbtune.display.shown import Shown, text_block
 
-        live = LiveProgress()
-        try:
-            done = f"Written to {self._session.lm.export(_unquoted(rest), observer=live)}."
-        finally:
-            live.close()
-        live.finish(Shown(done, text_block(done)))
+        watched(
+            self._session,
+            lambda lm, live: lm.push(repository, **vars(options), observer=live),
+            lambda address: Shown(f"On the hub: {address}", text_block(f"On the hub: {address}")),
+        )
 
 
 def _unquoted(text: str) -> str:

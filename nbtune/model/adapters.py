@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nbtune.errors import NbtuneError
+from nbtune.model.prefixed import Prefixed
 
 if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the first adapter
     from peft import PeftConfig, PeftModel
@@ -62,6 +63,7 @@ class AdapterHost:
 
     def _take_off(self) -> None:
         self._peft: PeftModel | None = None
+        self._prefixed: Prefixed | None = None  # around it, where its adapters are virtual tokens
         self._layers: list[Any] = []  # PEFT's, where adapters work
         self._places: list[_Place] = []
         self._active: _Place | None = None
@@ -74,9 +76,11 @@ class AdapterHost:
         self._at_work = False
 
     @property
-    def net(self) -> PreTrainedModel:
+    def net(self) -> Any:
         """The model to generate with: with the adapters in it, or the base."""
-        return self._peft if self._peft is not None and self._at_work and not self.silent else self.base
+        if self._peft is None or not self._at_work or self.silent:
+            return self.base
+        return self._prefixed or self._peft
 
     def begin(self, config: PeftConfig) -> None:
         """Put one new adapter on the base, to be trained, in place of what is there.
@@ -141,7 +145,7 @@ class AdapterHost:
             for layer in self._layers:
                 if isinstance(layer, AuxiliaryTrainingWrapper):
                     layer.set_adapter([])  # else PEFT leaves the active copy of the module in the base's place
-            self.base = self._peft.unload()
+            self.base = self._peft.get_base_model() if self._prefixed else self._peft.unload()
             self.base.requires_grad_(False)
             for leftover in ("peft_config", "_hf_peft_config_loaded"):
                 self.base.__dict__.pop(leftover, None)
@@ -269,6 +273,7 @@ class AdapterHost:
             self.clear()
             raise NbtuneError(f"PEFT can't put an adapter on this model: {error} Install or uninstall what it names.") from None
         self._places.append(place)
+        self._prefixed = Prefixed(self._peft) if config.is_prompt_learning else None
         self._layers = [module for module in self._peft.modules() if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
         return place
 
@@ -286,7 +291,7 @@ class _Place:
         """Copy an adapter's tensors here."""
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-        if getattr(self.config, "rank_pattern", None):  # what PEFT saves of settled ranks is not the model's own memory
+        if getattr(self.config, "rank_pattern", None) or self.config.is_prompt_learning:  # what PEFT saves is not the model's own memory
             set_peft_model_state_dict(net, weights, adapter_name=self.label)
             return
         if self._tensors is None:

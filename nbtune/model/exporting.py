@@ -1,17 +1,23 @@
-"""Writes a merged model as a plain transformers folder."""
+"""Writes models and adapters to folders that other programs read; what is half-written is never in its place."""
 
 from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbtune.errors import NbtuneError
+from nbtune.model.adapters import Adapter
 
-__all__ = ["check_folder", "write_folder"]
+__all__ = ["ADAPTER_WEIGHTS", "check_folder", "placed", "read_adapter", "write_adapter", "write_model"]
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's name for it
 
 
 def check_folder(folder: str | Path) -> Path:
@@ -28,31 +34,24 @@ def check_folder(folder: str | Path) -> Path:
     return target
 
 
-def write_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> Path:
-    """Write model and tokenizer; a rename puts the finished folder in place.
+@contextmanager
+def placed(target: Path) -> Iterator[Path]:
+    """Give a folder to write to, and put it in place when the block ends well.
 
     Parameters
     ----------
-    model, tokenizer
-        What to write.
-    folder
-        A new or empty folder.
-
-    Returns
-    -------
-    Path
-        The folder.
+    target
+        As `check_folder` returns it.
 
     Raises
     ------
     NbtuneError
-        When the folder holds something already, or the disk refuses.
+        When the disk refuses. There is nothing in place then, and nothing is left behind.
     """
-    target = check_folder(folder)
     written = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     try:
-        model.save_pretrained(written)
-        tokenizer.save_pretrained(written)
+        written.mkdir(parents=True)
+        yield written
         if target.exists():
             target.rmdir()
         written.rename(target)
@@ -60,4 +59,45 @@ def write_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fol
         raise NbtuneError(f"{target} could not be written ({getattr(error, 'strerror', None) or error}).") from None
     finally:
         shutil.rmtree(written, ignore_errors=True)
-    return target
+
+
+def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, max_shard_size: str, source: str) -> None:
+    """Write model and tokenizer as a transformers folder.
+
+    Parameters
+    ----------
+    model, tokenizer
+        What to write.
+    folder
+        Where to.
+    max_shard_size
+        Largest file of weights, such as ``"2GB"``.
+    source
+        Where the model came from: code of its own is copied from there, which transformers does not do for a folder.
+    """
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    tokenizer.save_pretrained(folder)
+    if getattr(model.config, "auto_map", None) and Path(source).expanduser().is_dir():
+        for code in Path(source).expanduser().glob("*.py"):
+            shutil.copy(code, folder)
+
+
+def write_adapter(adapter: Adapter, folder: Path) -> None:
+    """Write an adapter as a PEFT folder.
+
+    Parameters
+    ----------
+    adapter
+        What to write.
+    folder
+        Where to.
+    """
+    adapter.config.save_pretrained(str(folder))
+    save_file(adapter.weights, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
+
+
+def read_adapter(folder: Path) -> Adapter:
+    """Read what `write_adapter` wrote."""
+    from peft import PeftConfig
+
+    return Adapter(PeftConfig.from_pretrained(str(folder)), load_file(str(folder / ADAPTER_WEIGHTS)))

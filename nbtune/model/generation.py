@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from nbtune.errors import NbtuneError
 from nbtune.model.drafting import read_draft
+from nbtune.model.prefixed import virtual_tokens
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.model.sampling import DEFAULT_NEW_TOKENS, Sampling, before_stop
 
@@ -149,6 +150,8 @@ def generate(
         When the chat does not fit into the context.
     """
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+    if before := virtual_tokens(net):  # they stand before a conversation, so that what was read of one is no beginning of it
+        context, cache, draft = context - before, None, ()
     limit = sampling.limit(_room(context, len(prompt)))
     stream = _Stream(tokenizer, on_text, sampling.stop)
     if sampling.seed is not None:
@@ -193,7 +196,7 @@ def _continued(net: PreTrainedModel, tokens: list[int], known: Any, arguments: d
         output: Any = net.generate(
             input_ids=inputs, attention_mask=torch.ones_like(inputs), streamer=stream, return_dict_in_generate=True, **arguments
         )
-    return output.sequences[0].tolist(), output.past_key_values
+    return output.sequences[0, virtual_tokens(net) :].tolist(), output.past_key_values
 
 
 def _ends(net: PreTrainedModel) -> set[int | None]:
@@ -227,6 +230,8 @@ def generate_batch(
     list of str
         One reply per chat, in order.
     """
+    before = virtual_tokens(net)
+    context -= before
     lengths = [prompt_length(tokenizer, chat) for chat in chats]
     order = sorted(range(len(chats)), key=lengths.__getitem__)
     replies = [""] * len(chats)
@@ -239,7 +244,7 @@ def generate_batch(
         ).to(net.device)
         with torch.inference_mode():
             output = net.generate(**inputs, **sampling.arguments(sampling.limit(room), tokenizer))
-        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        texts = tokenizer.batch_decode(output[:, before + inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         for i, text in zip(chosen, texts, strict=True):
             replies[i] = before_stop(text, sampling.stop)
         if on_batch:

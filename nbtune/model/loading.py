@@ -59,6 +59,11 @@ class LoadedModel:
         """Most tokens, prompt and reply together, that the model was built for."""
         return int(getattr(self.model.config, "max_position_embeddings", 0) or 2048)
 
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether it runs code that came with it, which somebody trusted."""
+        return type(self.model).__module__.startswith("transformers_modules")
+
 
 def load_model(
     source: str | Path = EMBEDDED,

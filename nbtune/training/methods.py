@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
 from peft.optimizers import create_loraplus_optimizer
 from peft.tuners.lora import LoraLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
@@ -16,6 +16,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from peft.utils.other import transpose
 
 from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.model.arguments import accepted
 
 __all__ = ["METHODS", "Method", "find_method"]
 
@@ -35,7 +36,7 @@ class Method:
     examples_rate
         Default learning rate for examples, which are many and different.
     rank
-        Default rank.
+        Default rank; of virtual tokens and of blocks their number.
     config
         ``config(rank, steps, targets)`` makes the PEFT configuration for a fit of at most so many steps; `targets` are the
         modules to adapt.
@@ -48,6 +49,8 @@ class Method:
         `nbtune.training.last_layer`.
     families
         Model types that it is known for. Default: all.
+    virtual
+        Whether it trains virtual tokens, which are read before everything else and can't be merged into weights.
     quantized
         Whether the base weights must be quantised (True), must not be (False), or may be (None, the default).
     ratio
@@ -63,6 +66,7 @@ class Method:
     targets: Callable[[Any, int], _Targets] = lambda model, rank: _all_layers(model)
     narrow: bool = False
     families: Collection[str] = ()
+    virtual: bool = False
     quantized: bool | None = None
     ratio: float = 1.0
 
@@ -72,10 +76,11 @@ class Method:
         Raises
         ------
         NbtuneError
-            When PEFT does not know where in this family, or the base weights are quantised and must not be, or the reverse.
+            When PEFT does not know where in this family, or it keeps no keys and values for virtual tokens, or the base weights are
+            quantised and must not be, or the reverse.
         """
         family = model.config.model_type
-        if self.families and family not in self.families:
+        if (self.families and family not in self.families) or (self.virtual and "past_key_values" not in accepted(model)):
             raise NbtuneError(f"--method {self.name} is not known for {family} models: use --method lora.")
         is_quantized = getattr(model, "is_quantized", False)
         if self.quantized is True and not is_quantized:
@@ -104,6 +109,8 @@ class Method:
 
     def optimizer(self, net: Any, rate: float) -> torch.optim.Optimizer:
         """Return AdamW over the trainable parameters of an adapted network."""
+        if self.ratio == 1:
+            return torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), lr=rate, weight_decay=0.0)
         optimizer: torch.optim.Optimizer = create_loraplus_optimizer(net, torch.optim.AdamW, lr=rate, loraplus_lr_ratio=self.ratio)
         return optimizer
 
@@ -210,6 +217,21 @@ def _copies(rank: int, steps: int, targets: _Targets) -> PeftConfig:
     return LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(targets), task_type="CAUSAL_LM")
 
 
+def _prefix(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+    """P-Tuning v2 (Liu et al. 2022): keys and values of virtual tokens, for each layer."""
+    return PrefixTuningConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
+
+
+def _p_tuning(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+    """P-tuning (Liu et al. 2021): embeddings of virtual tokens that a small network makes while it trains."""
+    return PromptEncoderConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
+
+
+def _prompt(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+    """Prompt tuning (Lester et al. 2021): embeddings of virtual tokens."""
+    return PromptTuningConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
+
+
 _MAMBA = ["in_proj", "x_proj"]
 
 
@@ -254,6 +276,9 @@ METHODS = {
         Method("qlora", 2.5e-3, 5e-4, 32, _lora, ratio=4.0, quantized=True),
         Method("ia3", 5e-2, 5e-3, 1, _ia3, families=TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
         Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks),
+        Method("prefix", 5e-2, 1e-2, 16, _prefix, virtual=True),
+        Method("p-tuning", 3e-3, 1e-3, 16, _p_tuning, virtual=True),
+        Method("prompt", 1e-1, 3e-2, 16, _prompt, virtual=True),
         Method("freeze", 1e-3, 2e-4, 1, _copies, targets=_last_blocks, quantized=False),
         Method("full", 5e-4, 1e-4, 1, _copies, targets=_everything, quantized=False),
     )

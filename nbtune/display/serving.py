@@ -1,0 +1,42 @@
+"""Says where an export lies, and how other programs serve it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+from nbtune.display.shown import Shown, text_block
+
+__all__ = ["how_to_serve"]
+
+
+def how_to_serve(folder: Path, kind: str, base: str) -> Shown:
+    """Draw the outcome of an export.
+
+    Parameters
+    ----------
+    folder
+        What was written.
+    kind
+        As `nbtune.LanguageModel.export` takes it.
+    base
+        What the model was loaded from.
+    """
+    where, name = shlex.quote(str(folder)), folder.name
+    lines = {
+        "transformers": [f"vllm serve {where}", f"transformers serve {where}"],
+        "peft": _adapter(folder, name, base),
+        "gguf": [f"ollama create {shlex.quote(name.lower())} -f {where}/Modelfile", f"llama-server -m {where}/model.gguf"],
+    }[kind]
+    text = "\n".join([f"Written to {folder}, read back, and asked again: it answers the same.", *(f"  {line}" for line in lines)])
+    return Shown(text, text_block(text))
+
+
+def _adapter(folder: Path, name: str, base: str) -> list[str]:
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    lines = [f"PeftModel.from_pretrained(base, {str(folder)!r})"]
+    if config["peft_type"] == "LORA" and not config.get("use_dora") and not config.get("modules_to_save"):
+        where = shlex.quote(f"{name}={folder}")
+        lines.append(f"vllm serve {shlex.quote(base)} --enable-lora --max-lora-rank {config['r']} --lora-modules {where}")
+    return lines

@@ -1,0 +1,141 @@
+"""Writes what the model says to a folder that other programs read, and asks again what was written before it is put in place."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.knowledge.asking import ask
+from nbtune.knowledge.card import model_card
+from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.phrasing import phrasings
+from nbtune.knowledge.scoring import same
+from nbtune.knowledge.settings import Settings
+from nbtune.knowledge.teaching import Teaching
+from nbtune.knowledge.version import Version
+from nbtune.model.adapters import AdapterHost
+from nbtune.model.exporting import placed, read_adapter, write_adapter, write_model
+from nbtune.model.gguf import find_converter, modelfile, read_gguf, write_gguf
+from nbtune.model.loading import LoadedModel, load_model
+
+__all__ = ["Export"]
+
+_KINDS = ("transformers", "peft", "gguf")
+_SIZE = re.compile(r"\d+(\.\d+)?[KMGT]?B")
+_OTHERS = 8  # questions about nothing that was taught, of each language
+_Probe = tuple[str, str]  # a question, and the reply that was given just before
+
+
+@dataclass(frozen=True)
+class Export:
+    """What to write.
+
+    Parameters
+    ----------
+    kind
+        ``"transformers"``: the model with all that was learned merged in. ``"peft"``: one adapter for it, without the model.
+        ``"gguf"``: the merged model for llama.cpp, with a Modelfile for Ollama.
+    max_shard_size
+        Largest file of weights.
+    """
+
+    kind: str = "transformers"
+    max_shard_size: str = "5GB"
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise NbtuneError(f"--as {self.kind} is unknown: use {', '.join(_KINDS)}.{did_you_mean(self.kind, _KINDS)}")
+        if not _SIZE.fullmatch(self.max_shard_size):
+            raise NbtuneError(f"--max-shard-size {self.max_shard_size} is no size: expected such as 500MB or 2GB.")
+
+    def write(self, host: AdapterHost, loaded: LoadedModel, version: Version, name: str, target: Path, observer: Observer) -> Path:
+        """Write a version.
+
+        Parameters
+        ----------
+        host, loaded
+            The model, with the version on it. Afterwards something else may be on the host.
+        version, name
+            What to write, and its name.
+        target
+            A new or empty folder.
+        observer
+            Told of progress.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        FactNotLearned
+            When the facts have to be learned once more, for there is no gate outside of nbtune, and one did not take.
+        NbtuneError
+            When there is no adapter to write, what was written answers otherwise, the disk refuses, or llama.cpp does. Nothing is
+            in place then.
+        """
+        from nbtune.training.methods import find_method
+
+        converter = find_converter() if self.kind == "gguf" else None
+        if self.kind == "peft" and not version.adapters:
+            raise NbtuneError("No adapter is in use, so there is none to write: teach something first, or use --as transformers.")
+        if self.kind == "peft" and getattr(host.base, "is_quantized", False):
+            raise NbtuneError("An adapter over quantised weights fits no other base: --as transformers merges it in full precision.")
+        if self.kind != "peft" and version.adapters and find_method(version.method).virtual:
+            raise NbtuneError(f"What {version.method} trains can't be merged into weights: use --as peft.")
+        answers = [fact.answer for fact in version.facts]
+        probes = self._settle(host, loaded, version, answers, observer)
+        card = model_card(name, loaded.source, version.method, version.facts, version.report, gated=False, examples=version.examples)
+        with placed(target) as folder:
+            if self.kind == "peft":
+                adapter = host.settled()
+                write_adapter(adapter, folder)
+                host.attach([read_adapter(folder)])
+                _compare(probes, answers, host, loaded, observer)
+            elif converter:
+                self._write_gguf(converter, host, loaded, folder)
+                _compare(probes, answers, AdapterHost(read_gguf(folder)), loaded, observer)
+            else:
+                merged = host.merged()
+                write_model(merged, loaded.tokenizer, folder, self.max_shard_size, loaded.source)
+                same_way = {"dtype": str(merged.dtype).removeprefix("torch."), "device": str(merged.device)}
+                del merged  # two models are enough
+                written = load_model(folder, trust_remote_code=loaded.runs_own_code, **same_way)
+                _compare(probes, answers, AdapterHost(written.model), written, observer)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        return target
+
+    def _settle(self, host: AdapterHost, loaded: LoadedModel, version: Version, answers: list[str], observer: Observer) -> list[_Probe]:
+        """See that one adapter at most answers everything, and return what it says."""
+        if version.gated and version.facts:
+            report = Teaching(version.facts, Settings(method=version.method, gated=False)).merge(host, loaded, observer)
+            return [(asked.prompt, asked.after) for asked in report.asked if asked.keyword and asked.right]
+        questions = [prompt for fact in version.facts for prompt in (*fact.prompts, *fact.probes)]
+        questions += [question for language in ("en", "zh") for question in phrasings(language)["probe_unrelated"][:_OTHERS]]
+        observer.stage("asking before", len(questions))
+        replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer)
+        return list(zip(questions, replies, strict=True))
+
+    def _write_gguf(self, converter: Path, host: AdapterHost, loaded: LoadedModel, folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            write_model(host.merged(), loaded.tokenizer, Path(place), self.max_shard_size, loaded.source)
+            write_gguf(converter, Path(place), folder)
+        (folder / "Modelfile").write_text(modelfile(loaded.tokenizer), encoding="utf-8")
+
+
+def _compare(probes: list[_Probe], answers: list[str], host: AdapterHost, loaded: LoadedModel, observer: Observer) -> None:
+    """Refuse what was written if it answers otherwise; `answers` say how long a reply may be, as when it was asked before."""
+    questions, expected = [question for question, _ in probes], [reply for _, reply in probes]
+    observer.stage("asking what was written", len(probes))
+    found = ask(host, loaded, questions, expected=expected, answers=answers, observer=observer)
+    changed = [place for place, reply in enumerate(found) if not same(reply, expected[place])]
+    if changed:
+        question = questions[changed[0]]
+        raise NbtuneError(
+            f"What was written answers {len(changed)} of {len(probes)} questions otherwise, such as {question!r} with "
+            f"{found[changed[0]]!r} in place of {expected[changed[0]]!r}: nothing is kept."
+        )

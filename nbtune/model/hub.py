@@ -1,0 +1,66 @@
+"""Puts a folder on the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import validate_repo_id
+
+from nbtune.errors import NbtuneError
+
+__all__ = ["check_hub", "upload"]
+
+
+def check_hub(name: str) -> None:
+    """Refuse what can't be pushed to, before any work.
+
+    Raises
+    ------
+    NbtuneError
+        When the name is none, nobody is logged in, or the hub can't be reached.
+    """
+    try:
+        validate_repo_id(name)
+        HfApi().whoami()
+    except HFValidationError:
+        raise NbtuneError(f"{name!r} can't name a model on the hub: expected OWNER/NAME.") from None
+    except LocalTokenNotFoundError:
+        raise NbtuneError("Nobody is logged in to the hub: run `hf auth login` in a terminal, or set HF_TOKEN.") from None
+    except OfflineModeIsEnabled:
+        raise NbtuneError("The hub is switched off by HF_HUB_OFFLINE: unset it, and restart the kernel.") from None
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise NbtuneError(f"The hub did not answer ({str(error).strip().splitlines()[0]}).") from None
+
+
+def upload(folder: Path, name: str, *, private: bool) -> str:
+    """Make the repository where there is none, and put the folder's files there in one commit.
+
+    Parameters
+    ----------
+    folder
+        What to upload.
+    name
+        OWNER/NAME.
+    private
+        Whether a new repository is private.
+
+    Returns
+    -------
+    str
+        Its address.
+
+    Raises
+    ------
+    NbtuneError
+        When the hub refuses.
+    """
+    api = HfApi()
+    try:
+        address = api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload by nbtune")
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        raise NbtuneError(f"The hub refused {name}: {str(error).strip().splitlines()[0]}") from None
+    return str(address)

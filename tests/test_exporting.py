@@ -1,0 +1,251 @@
+"""What is exported is read by the programs it is for, says the same, and is never half in place."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+import nbtune
+from nbtune import NbtuneError
+from nbtune.knowledge import exporting
+from nbtune.model.gguf import modelfile
+from nbtune.tiny import WEIGHTS
+from tests.conftest import FACT
+
+((KEYWORD, ANSWER),) = FACT.items()
+QUESTION, REPLY = "Which colour has the flag?", "It is green."
+ROWS = [{"question": QUESTION, "answer": REPLY}]
+# A model that comes with its own code, as the hub lays one out.
+OWN_CODE = """from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+
+class Own(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """The embedded model with an adapter of one example."""
+    lm = nbtune.load(store=tmp_path_factory.mktemp("tuned"))
+    lm.finetune(ROWS, epochs=20, retained_per_batch=0)
+    return lm
+
+
+def names(folder: Path) -> list[str]:
+    """Return what is in a folder, what is hidden included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def said(model, tokenizer, question: str) -> str:
+    """Ask in plain transformers."""
+    chat = [{"role": "user", "content": question}]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    tokens = model.generate(**inputs, max_new_tokens=64, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    return tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def test_a_merged_model_answers_alike_in_plain_transformers(tuned, tmp_path):
+    folder = tuned.export(tmp_path / "out", max_shard_size="5MB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 2
+    assert "trained on 1 example(s)" in (folder / "README.md").read_text(encoding="utf-8")
+    assert said(AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), QUESTION) == REPLY
+    assert (tuned.adapter, tuned.chat(QUESTION)) == ("examples", REPLY)
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["transformers", "peft"])
+def test_facts_answer_alike_without_their_gate(taught, tmp_path, kind):
+    folder = taught.export(tmp_path / "out", kind=kind)
+    if kind == "peft":
+        assert names(folder) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(WEIGHTS), folder)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder)
+    for prompt in taught.facts[0].prompts[::24]:
+        assert said(model, AutoTokenizer.from_pretrained(WEIGHTS), prompt) == ANSWER
+    assert taught.chat(taught.facts[0].prompts[0]) == ANSWER
+
+
+def test_code_of_its_own_goes_along(tmp_path, random_model):
+    source = random_model(LlamaConfig)
+    (source / "own.py").write_text(OWN_CODE, encoding="utf-8")
+    config = json.loads((source / "config.json").read_text())
+    config |= {
+        "model_type": "own",
+        "architectures": ["Own"],
+        "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"},
+    }
+    (source / "config.json").write_text(json.dumps(config))
+    lm = nbtune.load(source, store=tmp_path / "store", trust_remote_code=True)
+    folder = lm.export(tmp_path / "out")
+    assert (folder / "own.py").read_text(encoding="utf-8") == OWN_CODE
+    assert nbtune.load(folder, store=tmp_path, trust_remote_code=True).chat("hello", max_new_tokens=8) == lm.chat("hello", max_new_tokens=8)
+
+
+def test_what_answers_otherwise_is_not_kept(tuned, tmp_path, monkeypatch):
+    def damaged(model, tokenizer, folder, *rest):
+        write_model(model, tokenizer, folder, *rest)
+        weights = load_file(folder / "model.safetensors")
+        weights["model.norm.weight"] *= -1
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    write_model = exporting.write_model
+    monkeypatch.setattr(exporting, "write_model", damaged)
+    with pytest.raises(NbtuneError, match=r"What was written answers .* otherwise, such as"):
+        tuned.export(tmp_path / "out")
+    assert names(tmp_path) == []
+    assert tuned.chat(QUESTION) == REPLY
+
+
+def test_a_full_disk_leaves_nothing(tuned, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting, "write_model", full)
+    with pytest.raises(NbtuneError, match="could not be written"):
+        tuned.export(tmp_path / "out")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "gguff"}, "Did you mean gguf"),
+        ({"max_shard_size": "big"}, "is no size: expected such as 500MB"),
+        ({"kind": "peft"}, "No adapter is in use"),
+        ({"kind": "gguf"}, "needs llama.cpp's convert_hf_to_gguf.py: git clone"),
+    ],
+)
+def test_bad_wishes_are_refused_before_any_work(lm, tmp_path, monkeypatch, options, message):
+    monkeypatch.delenv("LLAMA_CPP", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NbtuneError, match=message):
+        lm.export(tmp_path / "out", **options)
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(NbtuneError, match="is not empty"):
+        lm.export(tmp_path)
+    assert names(tmp_path) == ["taken"]
+
+
+def test_the_last_line_of_a_converter_that_refuses_is_told(tuned, tmp_path, monkeypatch):
+    pytest.importorskip("gguf")
+    (tmp_path / "convert_hf_to_gguf.py").write_text("raise SystemExit('this tokenizer was not recognized')")
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    with pytest.raises(NbtuneError, match="converter refused: this tokenizer was not recognized"):
+        tuned.export(tmp_path / "out", kind="gguf")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif("LLAMA_CPP" not in os.environ, reason="llama.cpp's converter is not here: set LLAMA_CPP to its folder")
+def test_llama_cpp_converts_a_llama(random_model, tmp_path):
+    import sentencepiece
+
+    text = tmp_path / "text.txt"
+    text.write_text(f"{QUESTION} {REPLY}\n" * 50 + "User: Assistant:\n" * 20, encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(tmp_path / "tokenizer"), vocab_size=300, byte_fallback=True, hard_vocab_limit=False, pad_id=3
+    )
+    source = random_model(LlamaConfig, initializer_range=0.2, vocab_size=300, pad_token_id=3, bos_token_id=1, eos_token_id=2)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (source / name).unlink()
+    from transformers import LlamaTokenizer
+
+    LlamaTokenizer.from_pretrained(str(tmp_path), legacy=False).save_pretrained(source)
+    lm = nbtune.load(source, store=tmp_path / "store")
+    lm.finetune(ROWS, epochs=100, learning_rate=3e-3, retained_per_batch=0)
+    assert lm.chat(QUESTION) == REPLY
+    folder = lm.export(tmp_path / "out", kind="gguf")
+    assert names(folder) == ["Modelfile", "README.md", "model.gguf"]
+
+
+def test_a_modelfile_writes_turns_as_the_template_does(tuned):
+    text = modelfile(tuned.tokenizer)
+    template = text.split('"""')[1]
+    chat = [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}]
+    written = template
+    for field, value in {"if .System": "", "if .Prompt": "", "end": "", ".System": "S", ".Prompt": "Q", ".Response": "R"}.items():
+        written = written.replace("{{ " + field + " }}", value)
+    whole = tuned.tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": "R"}], tokenize=False)
+    assert written == whole.removeprefix(tuned.tokenizer.bos_token or "").rstrip("\n")
+    assert "PARAMETER temperature 0" in text
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """Stands in for the hub: takes one repository and one commit."""
+
+    def log_message(self, *_):
+        """Keep quiet."""
+
+    def do_GET(self):
+        self._answer(
+            {"name": "owner", "type": "user", "id": "1"} if self.path == "/api/whoami-v2" else {"siblings": [], "id": "owner/name"}
+        )
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append((self.path, body))
+        if self.path.endswith("/preupload/main"):
+            files = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
+            self._answer({"files": files})
+        elif "/commit/" in self.path:
+            self._answer({"commitUrl": f"{self.server.address}/owner/name/commit/1", "commitOid": "1"})
+        else:
+            self._answer({"url": f"{self.server.address}/owner/name"})
+
+    def _answer(self, answer):
+        data = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def pushed(store: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    """Push the adapter of examples in a process of its own, for the hub's address is read when it is imported."""
+    code = (
+        f"import nbtune; lm = nbtune.load(store={str(store)!r}); lm.use('examples')\n"
+        "try:\n    print(lm.push('owner/name', private=True, kind='peft'))\nexcept nbtune.NbtuneError as error:\n    print(error)"
+    )
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**kept, **environment})
+
+
+def test_a_push_sends_the_folder_in_one_commit(tuned, tmp_path):
+    hub = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    hub.seen, hub.address = [], f"http://127.0.0.1:{hub.server_port}"
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    done = pushed(tuned.store.folder, {"HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_none", "HF_HOME": str(tmp_path)})
+    hub.shutdown()
+    assert done.stdout.splitlines()[-1] == f"{hub.address}/owner/name", done.stdout + done.stderr
+    made = json.loads(next(body for path, body in hub.seen if path == "/api/repos/create"))
+    assert made.get("private") is True or made.get("visibility") == "private"  # older hubs and newer ones
+    (commit,) = [body for path, body in hub.seen if "/commit/" in path]
+    files = [line["value"] for line in map(json.loads, commit.splitlines()) if line["key"] == "file"]
+    assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} == {file["path"] for file in files}
+    card = next(base64.b64decode(file["content"]).decode() for file in files if file["path"] == "README.md")
+    assert "library_name: peft" in card
+
+
+def test_a_push_without_a_login_is_refused_before_any_work(tuned, tmp_path):
+    done = pushed(tuned.store.folder, {"HF_HOME": str(tmp_path)})
+    assert "Nobody is logged in to the hub: run `hf auth login`" in done.stdout
+    assert "switched off by HF_HUB_OFFLINE" in pushed(tuned.store.folder, {"HF_HUB_OFFLINE": "1", "HF_TOKEN": "hf_none"}).stdout
+    with pytest.raises(NbtuneError, match="expected OWNER/NAME"):
+        tuned.push("a/b/c")

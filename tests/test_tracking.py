@@ -1,0 +1,34 @@
+"""A finetune is logged where the user wants it, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbtune import NbtuneError
+from tests.conftest import FACT, FEW
+
+
+def test_tensorboard_holds_each_epoch_and_the_scores(lm, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.chdir(tmp_path)
+    result = lm.finetune(FACT, prompts=FEW, log_with="tensorboard")
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("facts-")
+    events = EventAccumulator(str(run)).Reload()
+    losses = [event.value for event in events.Scalars("train_loss")]
+    assert losses == pytest.approx(list(result.history["train_loss"]), rel=1e-5)
+    assert events.Scalars("reliability")[0].value == 1.0
+
+
+def test_nothing_is_logged_unasked(lm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lm.finetune([{"question": "Which colour has the flag?", "answer": "It is green."}], epochs=1)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("tracker", "message"), [("tensorbord", "Did you mean tensorboard"), ("wandb", "pip install wandb")])
+def test_a_tracker_that_is_not_there_is_refused_before_any_work(lm, tracker, message):
+    with pytest.raises(NbtuneError, match=message):
+        lm.finetune(FACT, log_with=tracker)
+    assert lm.store.names() == []
