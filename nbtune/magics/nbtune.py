@@ -18,10 +18,11 @@ __all__ = ["COMMANDS", "NbtuneMagics"]
 
 COMMANDS = {
     "status": "what is loaded and in use",
-    "model": "NAME_OR_PATH [--dtype D] [--device D] [--quantize int8|nf4] [--revision R]: load another model",
-    "data": "SOURCE [--prompt-column C --response-column C] [--turns all|last] ...: how a data set would be read, and what would be cut",
-    "evaluate": "SOURCE [--limit N] [--save FILE] ...: answer examples with base and adapter, and score both",
-    "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a .yaml file",
+    "model": "NAME_OR_PATH [--dtype D] [--device D] [--quantize int8|nf4] [--revision R]: load another causal language model",
+    "data": "SOURCE ...: how a data set would be read: its format, the lengths in tokens, what is cut or can't be used, five examples",
+    "evaluate": "SOURCE [--limit N] [--max-new-tokens N] [--save FILE] ...: answer examples with the base and the adapter in use, and "
+    "score both (exact match, chrF, BLEU-4, ROUGE)",
+    "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a `.yaml` file to edit and diff",
     "probe": "[KEYWORD]: ask everything about the facts again, now, and compare with the base",
     "tokens": "KEYWORD: what is trained of each example, token by token",
     "adapters": "the adapters in the store",
@@ -29,7 +30,8 @@ COMMANDS = {
     "forget": "KEYWORD: take one fact back, keep the others",
     "rebuild": "[FILE]: make the adapter anew from its facts, or from those of a file",
     "undo": "[ADAPTER]: go back to the version before",
-    "export": "FOLDER: write the model with its adapter merged in",
+    "export": "FOLDER: write a model that holds all facts, for plain transformers; there is no gate there, so they are learned once more "
+    "by one adapter that is held to the base's replies about other things",
 }
 
 _SCORES = ("reliability", "generalization", "portability")
@@ -94,9 +96,9 @@ class NbtuneMagics(Magics):
         show(table(("", ""), rows))
 
     @magic_arguments()
-    @argument("--dtype", metavar="D", help="float32, float16 or bfloat16.")
-    @argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps.")
-    @argument("--quantize", metavar="Q", help="int8 or nf4.")
+    @argument("--dtype", metavar="D", help="`float32`, `float16` or `bfloat16`.")
+    @argument("--device", metavar="D", help="`cpu`, `cuda`, `cuda:1`, `mps`.")
+    @argument("--quantize", metavar="Q", help="`int8` or `nf4`.")
     @argument("--revision", metavar="R", help="Branch, tag or commit on the hub.")
     def _model(self, rest: str) -> None:
         options, source = parse(NbtuneMagics._model, rest, anywhere=True)
@@ -117,10 +119,10 @@ class NbtuneMagics(Magics):
         show(preview_card(self._session.lm.preview(self._source(source, "data"), **reading_of(options))))
 
     @magic_arguments()
-    @reading_options
     @argument("--limit", type=int, metavar="N", help="Only N of the examples, drawn at random. Default: all.")
     @argument("--max-new-tokens", type=int, default=128, metavar="N", help="Longest reply in tokens. Default: 128.")
-    @argument("--save", metavar="FILE", help="Write the predictions to this .csv or .jsonl file.")
+    @argument("--save", metavar="FILE", help="Write the predictions to this `.csv` or `.jsonl` file.")
+    @reading_options
     def _evaluate(self, rest: str) -> None:
         options, source = parse(NbtuneMagics._evaluate, rest, anywhere=True)
         if not source:
@@ -135,7 +137,7 @@ class NbtuneMagics(Magics):
         return variable(source, self.shell.user_ns, f"%nbtune {command}") if source.isidentifier() else source
 
     @magic_arguments()
-    @argument("--save", metavar="FILE", help="Write the facts to this .yaml file instead.")
+    @argument("--save", metavar="FILE", help="Write the facts to this `.yaml` file instead.")
     def _facts(self, rest: str) -> None:
         options, text = parse(NbtuneMagics._facts, rest, anywhere=True)
         _no_argument("facts", text)
