@@ -34,7 +34,8 @@ def reading_options(magic: Callable[..., Any]) -> Callable[..., Any]:
     """Declare the options on a magic, as IPython's `argument` does, in a group of their own; what is declared below joins it."""
     for name, settings in reversed(_OPTIONS):
         magic = argument(name, **settings)(magic)
-    return argument_group("examples")(magic)
+    grouped: Callable[..., Any] = argument_group("examples")(magic)
+    return grouped
 
 
 def reading_of(options: Namespace) -> dict[str, Any]:
