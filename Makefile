@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: help demo lab test bench check format clean
+.PHONY: help demo lab test docs bench check format clean
 
 help:
 	@echo "make demo   install, run the first tutorial, print what the model said before and after"
 	@echo "make test   install, then lint, types, import contract, unit tests, notebooks"
+	@echo "make docs   install, build the docs site into build/site; warnings are errors"
 	@echo "make lab    install, open JupyterLab on the notebooks"
 	@echo "make bench  install, measure speed, what is learned and what is lost (writes benchmarks/results; an hour and a half)"
 	@echo "make check  lint, types and import contract alone"
@@ -28,6 +29,9 @@ check: .venv/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify --keep-output --keep-count $(NOTEBOOKS)
+
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.speed
@@ -53,6 +57,10 @@ clean:
 
 .venv/.test: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
+	touch $@
+
+.venv/.docs: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 .venv/.bench: .venv/bin/python pyproject.toml constraints.txt

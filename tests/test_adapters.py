@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
+from peft.import_utils import is_torchao_available
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from transformers import LlamaConfig
 
+from nbtune.errors import NbtuneError
 from nbtune.model.adapters import Adapter, AdapterHost
 from nbtune.model.loading import load_model
 
@@ -131,3 +133,19 @@ def test_settled_ranks_are_put_back_as_they_were(host):
         host.attach([adapter])
         torch.testing.assert_close(logits(host), trained)
         host.attach([other])
+
+
+def test_an_old_torchao_is_named_with_the_line_that_mends_it(host, tmp_path, monkeypatch):
+    base = logits(host)
+    for folder in ("torchao", "torchao-0.10.0.dist-info"):  # as Colab has it
+        (tmp_path / folder).mkdir()
+    (tmp_path / "torchao" / "__init__.py").touch()
+    (tmp_path / "torchao-0.10.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torchao\nVersion: 0.10.0\n")
+    with monkeypatch.context() as installed:
+        installed.syspath_prepend(tmp_path)
+        is_torchao_available.cache_clear()
+        with pytest.raises(NbtuneError, match=r"torchao.*0\.10\.0.*Run `%pip uninstall -y torchao`"):
+            host.begin(lora())
+    assert torch.equal(logits(host), base)
+    host.begin(lora())  # without it the same process goes on
+    assert host.net is not host.base

@@ -37,7 +37,8 @@ def test_public_names_resolve():
 
 
 def test_the_first_reply_needs_nothing_that_only_training_needs():
-    assert not modules_after("import nbtune\nnbtune.load().chat('hello')") & {"pandas", "peft", "torchkeras", "matplotlib"}
+    theirs = modules_after("import transformers.generation.utils")  # where it finds an older scikit-learn, pandas comes with it
+    assert not (modules_after("import nbtune\nnbtune.load().chat('hello')") - theirs) & {"pandas", "peft", "torchkeras", "matplotlib"}
 
 
 def test_loading_a_model_imports_no_other_models():

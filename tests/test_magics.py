@@ -1,5 +1,7 @@
 """The magics in a real shell, on the embedded model."""
 
+from importlib import import_module
+
 import pytest
 
 from nbtune.errors import NbtuneError
@@ -279,3 +281,46 @@ def test_many_questions_and_many_replies(shell, capsys):
     ok(shell, "%chat -o none What did I ask?")
     ok(shell, "%chat --n 3 --temperature 1.5 --seed 1 -o again Tell me about the sea.")
     assert shell.user_ns["again"] == shell.user_ns["drawn"]
+
+
+def torchkeras_chat():
+    """Make torchkeras' chat object; its constructor registers a ``%chat`` of its own."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from nbtune.tiny import WEIGHTS
+    from nbtune.training import _torchkeras  # noqa: F401 - imports its package without the lines it prints
+
+    chat = import_module("torchkeras.chat").ChatLLM
+    return chat(AutoModelForCausalLM.from_pretrained(WEIGHTS), AutoTokenizer.from_pretrained(WEIGHTS), stream=False)
+
+
+def test_torchkeras_chat_before_ours_keeps_its_conversation(shell, capsys):
+    shell.extension_manager.unload_extension("nbtune")
+    theirs = torchkeras_chat()
+    said = theirs("What is a whale?")
+    ok(shell, "%load_ext nbtune")
+    ok(shell, "%chat -o reply What is the capital of France?")
+    assert shell.user_ns["reply"] == "The capital of France is Paris."
+    assert theirs.history[-1] == ("What is a whale?", said), "what was said to the other one is still there"
+    assert "no longer asks nbtune" not in capsys.readouterr().out
+
+
+def test_torchkeras_chat_after_ours_is_told_and_taken_back(shell, capsys):
+    theirs = torchkeras_chat()
+    ok(shell, "x = 1")
+    assert "%chat is torchkeras.chat.chatllm's now" in capsys.readouterr().out
+    ok(shell, "x = 2")
+    ok(shell, "%chat What is a whale?")
+    assert theirs.history[-1][0] == "What is a whale?"
+    assert "no longer asks nbtune" not in capsys.readouterr().out, "it is told once"
+    ok(shell, "%unload_ext nbtune")
+    assert shell.find_line_magic("chat") is not None, "what is not ours stays"
+    ok(shell, "%load_ext nbtune")
+    ok(shell, "%chat -o reply What is the capital of France?")
+    assert shell.user_ns["reply"] == "The capital of France is Paris."
+    torchkeras_chat()
+    ok(shell, "x = 3")
+    assert "no longer asks nbtune" in capsys.readouterr().out
+    ok(shell, "%reload_ext nbtune")
+    ok(shell, "%chat -o again --rounds 0 What is the capital of France?")
+    assert shell.user_ns["again"] == shell.user_ns["reply"]

@@ -1,27 +1,34 @@
-"""Copies the measured tables into both READMEs: ``python tools/readme_tables.py``, after a benchmark or an evaluation."""
+"""Writes the tables of measurements and of options into the READMEs and the docs: ``python -m tools.readme_tables``.
+
+After a benchmark, an evaluation, or a change of a magic's options.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from tools.option_tables import option_tables
+
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "README.zh-CN.md")
+READMES = ("README.md", "README.zh-CN.md")
+PAGES = (*READMES, "docs/chat.md", "docs/finetune.md", "docs/nbtune.md")
 
 
 def tables() -> dict[str, str]:
-    """Return the tables by the name of their place in a README."""
+    """Return the tables by the name of their place in a page."""
     card = (ROOT / "nbtune" / "tiny" / "weights" / "README.md").read_text(encoding="utf-8")
     return {
         "knowledge": (ROOT / "benchmarks" / "results" / "knowledge.md").read_text(encoding="utf-8").strip(),
         "methods": (ROOT / "benchmarks" / "results" / "methods.md").read_text(encoding="utf-8").strip(),
         "speed": (ROOT / "benchmarks" / "results" / "speed.md").read_text(encoding="utf-8").strip(),
         "tiny": "\n".join(line for line in card.split("## How well it does")[1].splitlines() if line.startswith("|")),
+        **option_tables(),
     }
 
 
 def filled(page: str) -> str:
-    """Return a README with the tables in their places."""
+    """Return a page with the tables in their places."""
     for name, table in tables().items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         page = re.sub(rf"{start}.*?{end}", lambda _, text=f"{start}\n{table}\n{end}": text, page, flags=re.DOTALL)

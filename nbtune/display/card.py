@@ -28,6 +28,7 @@ _TITLES = {
     "retained": "yours (must stay)",
 }
 _SHOWN_PER_KIND = 60
+_A_LINE = 4  # figures that a terminal of 80 columns holds
 
 
 def report_card(result: Result) -> Shown:
@@ -54,7 +55,8 @@ def report_card(result: Result) -> Shown:
     figures = [(name, value) for name, value in figures if value == value]  # not those that nothing was asked for
     cost = f"{report.seconds:.1f} s{fitted} · {' · '.join((*result.notes, where))}"
     first = next((asked for asked in report.asked if asked.kind == "trained"), None)
-    lines = [title, "  ".join(f"{name} {value:.2f}" for name, value in figures), cost]
+    said = [f"{name} {value:.2f}" for name, value in figures]
+    lines = [title, *("  ".join(part) for part in (said[:_A_LINE], said[_A_LINE:]) if part), cost]
     if first:
         lines += [f"asked:  {first.prompt}", f"before: {first.before}", f"after:  {first.after}"]
     lines += _rewordings(result)

@@ -79,7 +79,7 @@ class LiveProgress:
         if self._bar is not None:
             self._bar.update()
             if log:
-                self._bar.set_postfix({key: f"{value:.3g}" for key, value in log.items() if key != "epoch"}, refresh=False)
+                self._bar.set_postfix_str(_figures(log), refresh=False)
         if time.monotonic() - self._drawn >= _INTERVAL:
             self._draw(log or {})
 
@@ -104,7 +104,7 @@ class LiveProgress:
             return
         self._drawn = time.monotonic()
         seconds = self._drawn - self._started
-        figures = " · ".join(f"{_LABELS[key]} {value:.3g}" for key, value in log.items() if key in _LABELS)
+        figures = _figures(log)
         line = f"{self._name} {self._done}/{self._total} · {seconds:.0f} s" + (f" · {figures}" if figures else "")
         bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em"></progress> {line}'
         shown = Shown(line, f'<div style="font-variant-numeric:tabular-nums">{bar}</div>')
@@ -112,6 +112,10 @@ class LiveProgress:
             self._handle = display(shown, display_id=True)
         else:
             self._handle.update(shown)
+
+
+def _figures(log: dict[str, float]) -> str:
+    return " · ".join(f"{_LABELS[key]} {value:.3g}" for key, value in log.items() if key in _LABELS)
 
 
 _LABELS = {"train_loss": "loss", "train_said": "said", "train_held": "held", "val_loss": "val loss"}

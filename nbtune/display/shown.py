@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -12,6 +15,8 @@ __all__ = ["Shown", "in_notebook", "show", "table", "text_block"]
 
 # Inherits colours and fonts, so that it fits light and dark themes alike.
 _CELL = "padding:2px 10px;text-align:left;vertical-align:top"
+_ENDLESS = 10_000  # characters, where nothing has to fit
+_FEW = 3  # columns that are still read well when their cells are broken into lines
 
 
 class Shown:
@@ -63,17 +68,26 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Shown:
         Cells as text.
     """
     rows = [[str(cell) for cell in row] for row in rows]
-    widths = [max(_width(row[i]) for row in [list(header), *rows]) for i in range(len(header))]
-    lines = ["  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [list(header), *rows]]
     head = "".join(f'<th style="{_CELL}">{escape(title)}</th>' for title in header)
     body = "".join("<tr>" + "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows)
-    return Shown("\n".join(lines), f'<table style="font-size:0.95em"><tr>{head}</tr>{body}</table>')
+    return Shown(_columns(header, rows), f'<table style="font-size:0.95em"><tr>{head}</tr>{body}</table>')
 
 
-def _width(text: str) -> int:
-    """Return how many columns a terminal gives to a text; Chinese characters take two."""
-    return sum(2 if character >= "\u2e80" else 1 for character in text)
+def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lay cells out below each other; where a terminal is too narrow for them, in more lines, or each row by itself."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
+    columns = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(header))
+    for title in header:
+        columns.add_column(Text(title), overflow="fold")
+    for row in rows:
+        columns.add_row(*map(Text, row))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not in_notebook() else _ENDLESS
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    if len(header) > _FEW and console.measure(columns, options=console.options.update(width=_ENDLESS)).maximum > width:
+        return "\n\n".join(_columns(("", ""), list(zip(header, row, strict=True))) for row in rows)
+    with console.capture() as drawn:
+        console.print(columns)
+    return "\n".join(line.rstrip() for line in drawn.get().splitlines())

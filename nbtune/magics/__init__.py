@@ -10,6 +10,7 @@ from nbtune.magics.chat import ChatMagics
 from nbtune.magics.finetune import FinetuneMagics
 from nbtune.magics.nbtune import COMMANDS, NbtuneMagics
 from nbtune.magics.options import option_names
+from nbtune.magics.takeover import Takeover
 from nbtune.magics.warming import WarmUp
 from nbtune.session import Nbtune
 
@@ -31,20 +32,23 @@ def register(shell: Any) -> None:
     for key in _KEYS:
         shell.set_hook("complete_command", _completer(session), str_key=key)
     shell.input_transformers_cleanup.append(keep_question_mark)
+    Takeover(shell, _MAGICS).start()
     WarmUp(shell, session).start()
 
 
 def unregister(shell: Any) -> None:
     """Take magics, completion and session out again; the loaded model goes with it."""
-    for callback in list(shell.events.callbacks["pre_run_cell"]):
-        if isinstance(warming := getattr(callback, "__self__", None), WarmUp):
-            warming.stop()
+    for event in ("pre_run_cell", "post_run_cell"):
+        for callback in list(shell.events.callbacks[event]):
+            if isinstance(watching := getattr(callback, "__self__", None), (WarmUp, Takeover)):
+                watching.stop()
     for name, magics in _MAGICS.items():
         for kind in ("line", "cell"):
             bound = shell.magics_manager.magics[kind].get(name)
             if isinstance(getattr(bound, "__self__", None), magics):
                 del shell.magics_manager.magics[kind][name]
-        shell.magics_manager.registry.pop(magics.__name__, None)
+        if isinstance(shell.magics_manager.registry.get(magics.__name__), magics):
+            del shell.magics_manager.registry[magics.__name__]
     for key in _KEYS:
         shell.strdispatchers["complete_command"].strs.pop(key, None)
     shell.input_transformers_cleanup[:] = [t for t in shell.input_transformers_cleanup if t is not keep_question_mark]

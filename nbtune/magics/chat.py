@@ -38,20 +38,22 @@ class ChatMagics(Magics):
     @argument("--rounds", type=int, metavar="N", help="Send only the last N rounds of the conversation along; 0 sends none.")
     @argument("--system", metavar="TEXT", help="A system prompt for this question.")
     @argument("--max-new-tokens", type=int, metavar="N", help="Longest reply in tokens.")
-    @argument("--temperature", type=float, default=0.0, metavar="T", help="0 (the default) is greedy: one answer, always the same.")
+    @argument("--temperature", type=float, default=0.0, metavar="T", help="`0`, the default, is greedy: one answer, always the same.")
     @argument(
         "--top-p", type=float, default=1.0, metavar="P", help="Sample from the likeliest tokens that hold this share of the probability."
     )
     @argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="Above 1 avoids words that were used already.")
     @argument("--seed", type=int, metavar="N", help="Make sampling repeatable.")
     @argument("--compare", action="store_true", help="Ask the base and the tuned model, side by side; not kept in the conversation.")
-    @argument("--stats", action="store_true", help="Say behind the reply how fast it came, and how much of the prompt was read anew.")
-    @argument("--adapter", metavar="NAME", help="Answer with this adapter, or 'none' for the base, this once.")
+    @argument("--stats", action="store_true", help="Say behind the reply how fast it came, and how much of the conversation was read anew.")
+    @argument("--adapter", metavar="NAME", help="Answer with this adapter, or `none` for the base, this once.")
     @argument("--stop", action="append", metavar="TEXT", help="End the reply before this text; may be given more than once.")
-    @argument("--n", type=int, metavar="N", help="N replies to the one question, sampled; not kept in the conversation.")
-    @argument("--batch", metavar="VAR", help="Answer each question of this list, by itself; the replies make a DataFrame.")
-    @argument("--image", metavar="FILE", help="Not taken: the models here read text alone.")
-    @argument("--vars", action="store_true", help="Fill {name} from the notebook's variables.")
+    @argument(
+        "--n", type=int, metavar="N", help="N replies to one question, sampled (with a `--temperature`); not kept in the conversation."
+    )
+    @argument("--batch", metavar="VAR", help="Answer each question of a list by itself; `-o NAME` gets a DataFrame.")
+    @argument("--image", metavar="FILE", help="Not taken, and says so: the models here read text alone.")
+    @argument("--vars", action="store_true", help="Fill `{name}` from the notebook's variables.")
     @line_cell_magic
     def chat(self, line: str, cell: str | None = None) -> None:
         """Ask the model.

@@ -30,29 +30,54 @@ class FinetuneMagics(Magics):
     @argument(
         "--data",
         metavar="SOURCE",
-        help="Learn what this variable holds (a mapping keyword -> answer, rows, a DataFrame, a Dataset), or this file or data set.",
+        help="Learn what this variable (a mapping of keyword to answer, rows, a DataFrame, a Dataset), this file (`.yaml`, `.json`, "
+        "`.jsonl`, `.csv`, `.tsv`, `.xlsx`, `.parquet`, `.txt` of turns), this folder or data set (`owner/name`) holds.",
     )
-    @argument("--name", metavar="ADAPTER", help="Adapter to teach. Default: the one in use, else 'facts'.")
+    @argument("--name", metavar="ADAPTER", help="Adapter to teach. Default: the one in use, else `facts`; for examples `examples`.")
     @argument(
         "--method",
         default="lora",
         metavar="M",
-        help="lora (default), dora, rslora, pissa, qlora, ia3, adalora, prefix, p-tuning, prompt, freeze or full.",
+        help="`lora` (default), `dora`, `rslora`, `pissa`, `qlora`, `ia3`, `adalora`, `prefix`, `p-tuning`, `prompt`, `freeze` or `full`.",
     )
-    @argument("--recipe", default="default", metavar="R", help="default, or reference: the article's recipe, to compare with.")
-    @argument("--prompts", metavar="VAR", help="A list of questions to train on instead of the built-in ones; {x} stands for the keyword.")
+    @argument(
+        "--recipe",
+        default="default",
+        metavar="R",
+        help="`default`, or `reference`: the article's recipe on torchkeras' own `fit`, to compare with; it fixes all but `--seed`.",
+    )
+    @argument(
+        "--prompts",
+        metavar="VAR",
+        help="A list of questions to train on instead of the built-in phrasings; `{x}` stands for the keyword.",
+    )
     @argument("--probes", metavar="VAR", help="A list of questions to test with instead of the built-in ones; they are never trained.")
-    @argument("--extend", action="store_true", help="Use the built-in phrasings beside --prompts and --probes.")
+    @argument("--extend", action="store_true", help="Use the built-in phrasings beside `--prompts` and `--probes`.")
     @argument("--retain", metavar="VAR", help="A list of questions whose replies must not change; if one does, nothing is kept.")
     @argument("--rewordings", type=int, default=0, metavar="N", help="Ask the model itself for N more wordings, and train those that fit.")
-    @argument("--epochs", type=int, metavar="N", help="Most epochs; training stops as soon as the model says it. Default: 60.")
-    @argument("--lr", type=float, metavar="X", help="Learning rate. Default: the method's.")
-    @argument("--rank", type=int, metavar="R", help="Rank of the adapter. Default: the method's.")
-    @argument("--batch-size", type=int, metavar="N", help="Questions about the facts per step. Default: 12.")
+    @argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help="Most epochs: training stops as soon as the model says it (default 60); for examples all of them (default 3).",
+    )
+    @argument("--lr", type=float, metavar="X", help="Learning rate. Default: the method's, raised or lowered when the fact does not take.")
+    @argument(
+        "--rank",
+        type=int,
+        metavar="R",
+        help="Rank of each fact's adapter; of `freeze` the number of blocks, and of virtual tokens that of tokens. Default: the method's.",
+    )
+    @argument("--batch-size", type=int, metavar="N", help="Questions about the facts per step (default 12), or examples (default 8).")
     @argument("--seed", type=int, metavar="N", help="Seed of initial weights and order. Default: 0.")
-    @argument("--log-with", metavar="T", help="Log each epoch and the scores to tensorboard (in the folder runs), trackio or wandb.")
+    @argument("--log-with", metavar="T", help="Log epochs and scores to `tensorboard` (in the folder `runs`), `trackio` or `wandb`.")
     @reading_options
-    @argument("--val", metavar="SOURCE", help="Examples to measure the loss on, as for --data, or a share of them such as 0.1.")
+    @argument(
+        "--val",
+        metavar="SOURCE",
+        help="Examples to measure the loss on after each epoch, as for `--data`, or a share to hold out such as `0.1`; the weights with "
+        "the lowest loss are kept.",
+    )
     @line_cell_magic
     def finetune(self, line: str, cell: str | None = None) -> None:
         """Teach the model a fact, or train it on examples.

@@ -18,10 +18,11 @@ __all__ = ["COMMANDS", "NbtuneMagics"]
 
 COMMANDS = {
     "status": "what is loaded and in use",
-    "model": "NAME_OR_PATH [--dtype D] [--device D] [--quantize int8|nf4] [--revision R]: load another model",
-    "data": "SOURCE [--prompt-column C --response-column C] [--turns all|last] ...: how a data set would be read, and what would be cut",
-    "evaluate": "SOURCE [--limit N] [--save FILE] ...: answer examples with base and adapter, and score both",
-    "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a .yaml file",
+    "model": "NAME_OR_PATH [--dtype D] [--device D] [--quantize int8|nf4] [--revision R]: load another causal language model",
+    "data": "SOURCE ...: how a data set would be read: its format, the lengths in tokens, what is cut or can't be used, five examples",
+    "evaluate": "SOURCE [--limit N] [--max-new-tokens N] [--save FILE] ...: answer examples with the base and the adapter in use, and "
+    "score both (exact match, chrF, BLEU-4, ROUGE)",
+    "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a `.yaml` file to edit and diff",
     "probe": "[KEYWORD]: ask everything about the facts again, now, and compare with the base",
     "tokens": "KEYWORD: what is trained of each example, token by token",
     "adapters": "the adapters in the store",
@@ -29,10 +30,13 @@ COMMANDS = {
     "forget": "KEYWORD: take one fact back, keep the others",
     "rebuild": "[FILE]: make the adapter anew from its facts, or from those of a file",
     "undo": "[ADAPTER]: go back to the version before",
-    "export": "FOLDER [--as transformers|peft|gguf] [--max-shard-size SIZE]: write the model with all that was learned, for other programs",
-    "push": "OWNER/NAME [--private] [--as KIND] [--max-shard-size SIZE]: the same, on the hub",
+    "export": "FOLDER [--as KIND] [--max-shard-size SIZE]: write a model that holds all that was learned, for other programs; there is no "
+    "gate there, so that facts are learned once more by one adapter that is held to the base's replies about other things. What was "
+    "written is asked again before it is put in place",
+    "push": "OWNER/NAME [--private] [--as KIND] [--max-shard-size SIZE]: the same, on the Hugging Face hub, with a model card",
 }
 
+_KINDS = "`transformers` (default), `peft` (the adapter alone) or `gguf` (through llama.cpp's own converter, with a Modelfile for Ollama)."
 _SCORES = ("reliability", "generalization", "portability")
 
 
@@ -95,9 +99,9 @@ class NbtuneMagics(Magics):
         show(table(("", ""), rows))
 
     @magic_arguments()
-    @argument("--dtype", metavar="D", help="float32, float16 or bfloat16.")
-    @argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps.")
-    @argument("--quantize", metavar="Q", help="int8 or nf4.")
+    @argument("--dtype", metavar="D", help="`float32`, `float16` or `bfloat16`.")
+    @argument("--device", metavar="D", help="`cpu`, `cuda`, `cuda:1`, `mps`.")
+    @argument("--quantize", metavar="Q", help="`int8` or `nf4`, 8 or 4 bits, on a GPU or a CPU: `pip install bitsandbytes`.")
     @argument("--revision", metavar="R", help="Branch, tag or commit on the hub.")
     def _model(self, rest: str) -> None:
         options, source = parse(NbtuneMagics._model, rest, anywhere=True)
@@ -118,10 +122,10 @@ class NbtuneMagics(Magics):
         show(preview_card(self._session.lm.preview(self._source(source, "data"), **reading_of(options))))
 
     @magic_arguments()
-    @reading_options
     @argument("--limit", type=int, metavar="N", help="Only N of the examples, drawn at random. Default: all.")
     @argument("--max-new-tokens", type=int, default=128, metavar="N", help="Longest reply in tokens. Default: 128.")
-    @argument("--save", metavar="FILE", help="Write the predictions to this .csv or .jsonl file.")
+    @argument("--save", metavar="FILE", help="Write the predictions to this `.csv` or `.jsonl` file.")
+    @reading_options
     def _evaluate(self, rest: str) -> None:
         options, source = parse(NbtuneMagics._evaluate, rest, anywhere=True)
         if not source:
@@ -136,7 +140,7 @@ class NbtuneMagics(Magics):
         return variable(source, self.shell.user_ns, f"%nbtune {command}") if source.isidentifier() else source
 
     @magic_arguments()
-    @argument("--save", metavar="FILE", help="Write the facts to this .yaml file instead.")
+    @argument("--save", metavar="FILE", help="Write the facts to this `.yaml` file instead.")
     def _facts(self, rest: str) -> None:
         options, text = parse(NbtuneMagics._facts, rest, anywhere=True)
         _no_argument("facts", text)
@@ -223,8 +227,8 @@ class NbtuneMagics(Magics):
         return f"{lm.examples} examples" if lm.examples else f"{len(lm.facts)} facts"
 
     @magic_arguments()
-    @argument("--as", dest="kind", default="transformers", metavar="KIND", help="transformers (default), peft (the adapter alone) or gguf.")
-    @argument("--max-shard-size", default="5GB", metavar="SIZE", help="Largest file of weights, such as 500MB. Default: 5GB.")
+    @argument("--as", dest="kind", default="transformers", metavar="KIND", help=_KINDS)
+    @argument("--max-shard-size", default="5GB", metavar="SIZE", help="Largest file of weights, such as `500MB`. Default: `5GB`.")
     def _export(self, rest: str) -> None:
         options, folder = parse(NbtuneMagics._export, rest, anywhere=True)
         if not folder:
@@ -240,8 +244,8 @@ class NbtuneMagics(Magics):
 
     @magic_arguments()
     @argument("--private", action="store_true", help="Make a new repository private.")
-    @argument("--as", dest="kind", default="transformers", metavar="KIND", help="transformers (default), peft (the adapter alone) or gguf.")
-    @argument("--max-shard-size", default="5GB", metavar="SIZE", help="Largest file of weights, such as 500MB. Default: 5GB.")
+    @argument("--as", dest="kind", default="transformers", metavar="KIND", help=_KINDS)
+    @argument("--max-shard-size", default="5GB", metavar="SIZE", help="Largest file of weights, such as `500MB`. Default: `5GB`.")
     def _push(self, rest: str) -> None:
         options, repository = parse(NbtuneMagics._push, rest, anywhere=True)
         if not repository:

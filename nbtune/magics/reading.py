@@ -6,32 +6,36 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from IPython.core.magic_arguments import argument
+from IPython.core.magic_arguments import argument, argument_group
 
 __all__ = ["reading_of", "reading_options"]
 
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--prompt-column", {"metavar": "C", "help": "Column of the questions of examples. Default: told by the known formats."}),
-    ("--response-column", {"metavar": "C", "help": "Column of their answers."}),
+    ("--prompt-column", {"metavar": "C", "help": "Column of the questions. Default: told by the known formats."}),
+    ("--response-column", {"metavar": "C", "help": "Column of the answers."}),
     ("--history-column", {"metavar": "C", "help": "Column of the rounds before: pairs of question and answer."}),
-    ("--turns", {"metavar": "T", "help": "all (default) trains every turn of the assistant's in an example, last only the last one."}),
+    ("--turns", {"metavar": "T", "help": "`all` (default) trains every turn of the assistant's, `last` the last one alone."}),
     ("--train-on-inputs", {"action": "store_true", "help": "Train the user's words, too."}),
     ("--system", {"metavar": "TEXT", "help": "A system prompt for examples that have none."}),
     ("--source-prefix", {"metavar": "TEXT", "help": "Put before each question."}),
     (
         "--max-source-length",
-        {"type": int, "metavar": "N", "help": "Most tokens before a reply: old rounds go first."},
+        {"type": int, "metavar": "N", "help": "Most tokens before a reply: the oldest rounds go first, then the end of the question."},
     ),
     ("--max-target-length", {"type": int, "metavar": "N", "help": "Most tokens of a reply."}),
-    ("--skip-bad", {"action": "store_true", "help": "Go on without the rows that can't be used."}),
+    (
+        "--skip-bad",
+        {"action": "store_true", "help": "Go on without the rows that can't be used; without it they are named, and nothing is done."},
+    ),
 )
 
 
 def reading_options(magic: Callable[..., Any]) -> Callable[..., Any]:
-    """Declare the options on a magic, as IPython's `argument` does."""
+    """Declare the options on a magic, as IPython's `argument` does, in a group of their own; what is declared below joins it."""
     for name, settings in reversed(_OPTIONS):
         magic = argument(name, **settings)(magic)
-    return magic
+    grouped: Callable[..., Any] = argument_group("examples")(magic)
+    return grouped
 
 
 def reading_of(options: Namespace) -> dict[str, Any]:

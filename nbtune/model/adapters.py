@@ -271,11 +271,22 @@ class AdapterHost:
                     self._peft.add_adapter(place.label, copy.deepcopy(config))
         except ImportError as error:
             self.clear()
-            raise NbtuneError(f"PEFT can't put an adapter on this model: {error} Install or uninstall what it names.") from None
+            raise NbtuneError(f"PEFT can't put an adapter on this model: {str(error).rstrip('.')}. {_mending()}") from None
         self._places.append(place)
         self._prefixed = Prefixed(self._peft) if config.is_prompt_learning else None
         self._layers = [module for module in self._peft.modules() if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
         return place
+
+
+def _mending() -> str:
+    """Say what to do where PEFT refuses a package; Colab comes with an old torchao."""
+    from peft.import_utils import is_torchao_available
+
+    try:
+        is_torchao_available()
+    except ImportError:
+        return "Run `%pip uninstall -y torchao` and this cell again; or `%pip install -U torchao`, and restart the kernel."
+    return "Install or uninstall what it names."
 
 
 @dataclass
