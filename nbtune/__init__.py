@@ -20,9 +20,22 @@ if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel, load
     from nbtune.model.sampling import Sampling
     from nbtune.session import current
+    from nbtune.vocabulary import prune_vocabulary
 
 __version__ = "0.1.0"
-__all__ = ["Fact", "FactNotLearned", "LanguageModel", "NbtuneError", "Report", "Result", "Sampling", "Settings", "current", "load"]
+__all__ = [
+    "Fact",
+    "FactNotLearned",
+    "LanguageModel",
+    "NbtuneError",
+    "Report",
+    "Result",
+    "Sampling",
+    "Settings",
+    "current",
+    "load",
+    "prune_vocabulary",
+]
 
 _HOMES = {
     "Fact": "nbtune.knowledge.facts",
@@ -34,6 +47,7 @@ _HOMES = {
     "Settings": "nbtune.knowledge.settings",
     "current": "nbtune.session",
     "load": "nbtune.language_model",
+    "prune_vocabulary": "nbtune.vocabulary",
 }
 
 

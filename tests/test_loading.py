@@ -40,9 +40,11 @@ def test_bad_folders_are_named(random_model, tmp_path):
     (broken / "config.json").write_text("{")
     remote = copy("remote")
     config = json.loads((remote / "config.json").read_text())
-    config |= {"model_type": "chatglm", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
     (remote / "config.json").write_text(json.dumps(config))
     (remote / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    chatglm = copy("chatglm")
+    (chatglm / "config.json").write_text(json.dumps({**config, "model_type": "chatglm"}))
     classifier = copy("classifier")
     BertForSequenceClassification(
         BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
@@ -56,6 +58,7 @@ def test_bad_folders_are_named(random_model, tmp_path):
         (bare, "no weights"),
         (broken, "Can't load"),
         (remote, "trust_remote_code=True"),
+        (chatglm, "zai-org/glm-4-9b-chat-hf"),
         (classifier, "not a causal language model"),
         (adapter, "holds an adapter"),
         (tmp_path, "no config.json"),

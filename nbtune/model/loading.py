@@ -218,8 +218,18 @@ def _config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConfig:
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         reason = _first_line(error)
         if "trust_remote_code" in str(error):
-            reason = "it needs code that comes with it. If you trust its authors: nbtune.load(NAME, trust_remote_code=True) in plain Python"
+            reason = _own_code(place, shared["revision"])
         raise NbtuneError(f"Can't load {name}: {reason.rstrip('.')}.") from None
+
+
+def _own_code(place: str, revision: str | None) -> str:
+    """Say what to do with a model that comes with its own code."""
+    if PreTrainedConfig.get_config_dict(place, revision=revision)[0].get("model_type") == "chatglm":
+        return (
+            "the code that comes with ChatGLM does not run with present transformers. Take its successor in transformers' own "
+            "layout, such as zai-org/glm-4-9b-chat-hf, or for ChatGLM2 and 3 an old environment (transformers 4.33)"
+        )
+    return "it needs code that comes with it. If you trust its authors: nbtune.load(NAME, trust_remote_code=True) in plain Python"
 
 
 def _first_line(error: Exception) -> str:

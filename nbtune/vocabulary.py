@@ -1,0 +1,177 @@
+"""Cuts a model's vocabulary down to what a corpus needs: fewer rows of embedding and head, the same words."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from nbtune.errors import NbtuneError
+from nbtune.language_model import LanguageModel
+from nbtune.model.exporting import check_folder, placed, write_model
+
+__all__ = ["Pruned", "prune_vocabulary"]
+
+_CLOSE = 1e-4  # largest difference of logits, relative to the largest: a smaller product is added up in another order
+_BYTES = {f"<0x{byte:02X}>" for byte in range(256)}  # how tokenizers without a byte alphabet write single bytes
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was saved.
+
+    Parameters
+    ----------
+    folder
+        The smaller model, for `nbtune.load`.
+    tokens_before, tokens
+        Size of the vocabulary.
+    bytes_before, bytes
+        Size of the weights.
+    """
+
+    folder: Path
+    tokens_before: int
+    tokens: int
+    bytes_before: int
+    bytes: int
+
+
+def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path, *, max_shard_size: str = "5GB") -> Pruned:
+    """Write a model whose vocabulary holds what a corpus needs, besides single bytes and special tokens.
+
+    Each text of the corpus is cut into the same pieces as before, and the logits of these pieces are the same; both are
+    checked before anything is in place. Other texts can still be read, in more pieces.
+
+    Parameters
+    ----------
+    lm
+        The model; no adapter may be in use.
+    texts
+        The corpus, questions and answers alike.
+    folder
+        A new or empty folder.
+    max_shard_size
+        Largest file of weights.
+
+    Returns
+    -------
+    Pruned
+        Where it is, and what was saved.
+
+    Raises
+    ------
+    NbtuneError
+        For an adapter in use, quantised weights, an empty corpus, a tokenizer that is not byte-pair encoding, or a full disk.
+
+    Notes
+    -----
+    After LLMPruner (Yang 2023), which prunes Bloom's vocabulary for Firefly. A merge is kept where what it makes is, so that byte-pair
+    encoding takes the very steps that it took before.
+    """
+    corpus, target = [text for text in texts if text], check_folder(folder)
+    if lm.adapter is not None:
+        raise NbtuneError(f"The adapter {lm.adapter!r} is in use: export first, and prune what was exported; or `lm.use(None)`.")
+    if getattr(lm.model, "is_quantized", False):
+        raise NbtuneError("Quantised weights can't be pruned: load the model without quantize.")
+    if not corpus:
+        raise NbtuneError("The corpus is empty: give the texts that the model shall read and write.")
+    state = json.loads(lm.tokenizer.backend_tokenizer.to_str()) if lm.tokenizer.is_fast else {"model": {"type": "slow"}}
+    if state["model"]["type"] != "BPE":
+        raise NbtuneError(f"Only a vocabulary of byte-pair encoding can be pruned, not {state['model']['type']}.")
+    kept = _kept(lm.tokenizer, state, corpus)
+    tokenizer, model = _smaller_tokenizer(lm.tokenizer, state, kept), _smaller_model(lm.model, kept)
+    for text in corpus:
+        _check(lm, text, tokenizer, model, kept)
+    with placed(target) as place:
+        write_model(model, tokenizer, place, max_shard_size, lm.source)
+    before, after = (sum(p.numel() * p.element_size() for p in one.parameters()) for one in (lm.model, model))
+    return Pruned(target, len(lm.tokenizer), len(kept), before, after)
+
+
+def _kept(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any], corpus: Sequence[str]) -> list[int]:
+    """Return the tokens to keep, in the order of their numbers: what the corpus takes, alone and in a chat, and what makes these."""
+    chats = [[{"role": "user", "content": text}, {"role": "assistant", "content": text}] for text in corpus]
+    written = [*corpus, *(str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)) for chat in chats)]
+    numbers, names = state["model"]["vocab"], set(ByteLevel.alphabet()) | _BYTES | {state["model"].get("unk_token")}
+    by_number = {number: name for name, number in numbers.items()}
+    for text in written:
+        names.update(by_number.get(number, "") for number in tokenizer(text, add_special_tokens=False)["input_ids"])
+    for first, second in reversed(_merges(state)):
+        if first + second in names:
+            names |= {first, second}
+    return sorted({numbers[name] for name in names if name in numbers} | {token["id"] for token in state["added_tokens"]})
+
+
+def _merges(state: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in state["model"]["merges"])
+    return [(first, second) for first, second in pairs]
+
+
+def _smaller_tokenizer(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any], kept: list[int]) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of these tokens, numbered anew."""
+    anew = {old: new for new, old in enumerate(kept)}
+    smaller = copy.deepcopy(state)
+    vocabulary = {name: anew[number] for name, number in state["model"]["vocab"].items() if number in anew}
+    smaller["model"]["vocab"] = vocabulary
+    smaller["model"]["merges"] = [list(pair) for pair in _merges(state) if {*pair, "".join(pair)} <= vocabulary.keys()]
+    for token in smaller["added_tokens"]:
+        token["id"] = anew[token["id"]]
+    for token in ((smaller.get("post_processor") or {}).get("special_tokens") or {}).values():
+        token["ids"] = [anew[number] for number in token["ids"]]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(smaller)),
+        chat_template=tokenizer.chat_template,
+        padding_side="left",
+        **tokenizer.special_tokens_map,
+    )
+
+
+def _smaller_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
+    """Return a copy with these rows of embedding and head alone."""
+    smaller = copy.deepcopy(model)
+    rows = torch.tensor(kept, device=model.device)
+    parts = {id(part): part for part in (smaller.get_input_embeddings(), smaller.get_output_embeddings()) if part is not None}
+    cut: dict[int, torch.nn.Parameter] = {}
+    for part in parts.values():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            fewer = cut.setdefault(id(parameter), torch.nn.Parameter(parameter.detach()[rows].clone(), requires_grad=False))
+            setattr(part, name, fewer)  # what is shared stays shared
+        for size in ("num_embeddings", "out_features"):
+            if hasattr(part, size):
+                setattr(part, size, len(kept))
+        if getattr(part, "padding_idx", None) is not None:
+            part.padding_idx = kept.index(part.padding_idx)
+    smaller.config.get_text_config().vocab_size = len(kept)
+    for config in (smaller.config, smaller.generation_config):
+        for name in _IDS:
+            setattr(config, name, _renumbered(getattr(config, name, None), kept))
+    return smaller
+
+
+def _renumbered(number: Any, kept: list[int]) -> Any:
+    if isinstance(number, list):
+        return [kept.index(one) for one in number]
+    return kept.index(number) if number in kept else None
+
+
+def _check(lm: LanguageModel, text: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, kept: list[int]) -> None:
+    """Refuse what reads a text otherwise."""
+    before, after = (one(text, add_special_tokens=False)["input_ids"][: lm.context] for one in (lm.tokenizer, tokenizer))
+    good = [kept[number] for number in after] == before and tokenizer.decode(after) == lm.tokenizer.decode(before)
+    if good and before:
+        with torch.inference_mode():
+            whole = lm.model(input_ids=torch.tensor([before], device=model.device)).logits[..., kept]
+            fewer = model(input_ids=torch.tensor([after], device=model.device)).logits
+        good = bool((whole - fewer).abs().max() <= _CLOSE * whole.abs().max())
+    if not good:
+        raise NbtuneError(f"With fewer tokens {text[:60]!r} would be read otherwise: nothing was written.")
