@@ -8,10 +8,9 @@ from typing import Any
 
 from IPython.display import display
 
-__all__ = ["Shown", "in_notebook", "show", "table", "text_block"]
+from nbtune.display.style import CELL
 
-# Inherits colours and fonts, so that it fits light and dark themes alike.
-_CELL = "padding:2px 10px;text-align:left;vertical-align:top"
+__all__ = ["Shown", "in_notebook", "show", "table", "text_block"]
 
 
 class Shown:
@@ -65,8 +64,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Shown:
     rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(_width(row[i]) for row in [list(header), *rows]) for i in range(len(header))]
     lines = ["  ".join(_pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [list(header), *rows]]
-    head = "".join(f'<th style="{_CELL}">{escape(title)}</th>' for title in header)
-    body = "".join("<tr>" + "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows)
+    head = "".join(f'<th style="{CELL}">{escape(title)}</th>' for title in header)
+    body = "".join("<tr>" + "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows)
     return Shown("\n".join(lines), f'<table style="font-size:0.95em"><tr>{head}</tr>{body}</table>')
 
 
