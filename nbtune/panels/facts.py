@@ -69,6 +69,7 @@ class FactsPanel(Panel):
             self._of, self._probed, self.card.value = of, {}, ""
         self.ledger.show(self._facts())
         self.map.value = self._heat_map().html if self._facts() else ""
+        self.drawer.layout.display = "" if self._facts() else "none"
 
     def state(self) -> Shown:
         """Return the ledger and the map."""

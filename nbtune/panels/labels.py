@@ -113,6 +113,8 @@ _LABELS: dict[str, tuple[str, str]] = {
     "other forms": ("in another form", "换一种形式"),
     "near miss": ("near misses", "相近的词"),
     # model
+    "what": ("model", "模型"),
+    "name or folder": ("name or folder", "名称或文件夹"),
     "source or folder": ("tiny, a folder, or a hub id", "tiny、文件夹或模型库名称"),
     "dtype": ("dtype", "数值类型"),
     "load": ("Load", "加载"),

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Ledger"]
 
 COLUMNS = ("keyword", "answer", "standing", *SCORES, "taught")
-_GRID = "minmax(7em, 1.3fr) minmax(12em, 3fr) 6.5em 6.5em 8em 7em 12.5em"
-_NARROWEST, _MARK = "62em", "28px"
+_GRID = "minmax(7em, 1.3fr) minmax(12em, 3fr) 6.5em 7em 9em 7em 12.5em"
+_NARROWEST, _MARK = "66em", "28px"
 _PAGE = 10
 _CELL = "padding:3px 6px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
 
@@ -47,7 +47,7 @@ class Ledger:
         for place, check in enumerate(self.checks):
             check.observe(lambda change, place=place: self._mark(place, change["new"]), "value")
         self.cells = [HTML(layout=Layout(width="100%")) for _ in range(_PAGE)]
-        self._rows = [HBox([check, cells]) for check, cells in zip(self.checks, self.cells, strict=True)]
+        self._rows = [HBox([check, cells], layout=Layout(width="100%")) for check, cells in zip(self.checks, self.cells, strict=True)]
         self.before, self.after = Button(icon="chevron-left"), Button(icon="chevron-right")
         for button, step in ((self.before, -1), (self.after, 1)):
             button.layout.width = "3em"
@@ -59,7 +59,7 @@ class Ledger:
                 GridBox(list(self.headings.values()), layout=Layout(**_grid())),
             ]
         )
-        table = VBox([head, *self._rows], layout=Layout(min_width=_NARROWEST))
+        table = VBox([head, *self._rows], layout=Layout(min_width=_NARROWEST, width="100%"))
         self.box = VBox(
             [
                 HBox([self.filter, self.before, self.after, self.count], layout=Layout(flex_flow="row wrap")),

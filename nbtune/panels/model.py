@@ -27,7 +27,7 @@ class ModelPanel(Panel):
         self.adapters = self.field(Dropdown, "adapter", options=[])
         self.use = self.button("use", lambda: self._use(self.adapters.value), icon="check")
         self.use_none = self.button("use none", lambda: self._use(None))
-        self.source = self.labelled(self.field(Text, "model", layout={"width": "28em"}), "placeholder", "source or folder")
+        self.source = self.labelled(self.field(Text, "name or folder", layout={"width": "28em"}), "placeholder", "source or folder")
         self.dtype = self.field(Dropdown, "dtype", options=[("", ""), *((name, name) for name in _DTYPES)], layout={"width": "12em"})
         self.load = self.button("load", self._load, icon="download", button_style="primary")
         rows = [HBox([self.adapters, self.use, self.use_none]), HBox([self.source, self.dtype, self.load])]
@@ -49,16 +49,16 @@ class ModelPanel(Panel):
         if self.adapters.options != tuple(names):
             self.adapters.options = names
             self.adapters.value = names[0] if names else None
-        self.table.value = self.state().html
+        self.table.value = f'<div style="line-height:1.5">{self.state().html}</div>'
 
     def state(self) -> Shown:
         """Return the table."""
         session = self.session
         if not session.loaded:
-            return table(("", ""), [(self.say("model"), self.say("not loaded", x=session.model)), (self.say("store"), session.store)])
+            return table(("", ""), [(self.say("what"), self.say("not loaded", x=session.model)), (self.say("store"), session.store)])
         lm = session.lm
         used = f"{lm.adapter}, {self.say('version', x=lm.version)}" if lm.adapter else self.say("none")
-        rows = [(self.say(key), text) for key, text in self._rows]
+        rows = [(self.say("what" if key == "model" else key), text) for key, text in self._rows]
         return table(("", ""), [*rows, (self.say("adapter"), used), (self.say("store"), str(lm.store.folder))])
 
     def _describe(self) -> None:

@@ -56,13 +56,14 @@ class Panel(ABC):
 
     def button(self, key: str, clicked: Callable[[], None], *, width: str = "auto", **options: Any) -> Any:
         """Make a button; what is raised when it is clicked goes to the status line."""
-        button = self.labelled(Button(layout=Layout(width=width), **options), "description", key)
+        button = self.labelled(Button(layout=Layout(width=width, align_self="flex-start"), **options), "description", key)
         button.on_click(self.guarded(clicked))
         return button
 
     def field(self, kind: Any, key: str, *, layout: dict[str, str] = FIELD, **options: Any) -> Any:
         """Make an input with its label before it."""
-        field = kind(layout=Layout(**layout), style={"description_width": "initial"}, **options)
+        # One below the other, fields begin at the same place; side by side they stand close.
+        field = kind(layout=Layout(**layout), style={"description_width": "6.5em" if layout == WIDE else "initial"}, **options)
         return self.labelled(field, "description", key)
 
     def labelled(self, widget: Any, trait: str, key: str) -> Any:
