@@ -11,10 +11,11 @@ from nbtune.errors import NbtuneError
 __all__ = ["BY_A_CELL", "Claim"]
 
 BY_A_CELL = "A cell is using the model: wait, or interrupt it."
+_GLANCE = 0.2  # seconds: who only looks at the model is gone by then
 
 
 class Claim:
-    """A lock that is never waited for, with the line that says who holds it."""
+    """A lock that is hardly waited for, with the line that says who holds it."""
 
     def __init__(self) -> None:
         self._lock, self._holder = threading.Lock(), ""
@@ -37,7 +38,7 @@ class Claim:
         NbtuneError
             While another has it.
         """
-        if not self._lock.acquire(blocking=False):
+        if not self._lock.acquire(timeout=_GLANCE):
             raise NbtuneError(self._holder)
         self._holder = refusal
 

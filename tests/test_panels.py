@@ -90,16 +90,18 @@ def test_enter_sends_and_a_backslash_breaks_the_line(panels):
     [
         ("hel", "hello\n", "hello"),
         ("one\ntwo", "one\ntwo\n", "one\ntwo"),
-        ("one", "one\\\n", None),
+        ("one", "one\\\n", "one\n"),
         ("", "pasted\nlines\n", None),
         ("one two", "one\n two", None),
         ("pasted\nlines\n", "pas\nted\nlines\n", None),
         ("hello", "hello!", None),
+        ("one", "one\\\ntwo\n", "one\ntwo"),
+        ("one\n", "one\\\ntwo\n", "one\ntwo"),
+        ("one\n", "one\n\n", "one\n"),
     ],
 )
 def test_what_counts_as_enter(old, new, text):
-    found = entered(old, new)
-    assert (None if found and found.endswith("\n") else found) == text
+    assert entered(old, new) == text
 
 
 def test_stop_keeps_what_was_said(session, panels):

@@ -9,7 +9,7 @@ GOOD, BAD, LOSS, HELD, SPECIAL, UNTRAINED = "#009E73", "#D55E00", "#0072B2", "#E
 # JupyterLab's own colours where there are any; elsewhere a shade that fits light and dark alike.
 BORDER = "var(--jp-border-color2, rgba(127,127,127,.4))"
 BUBBLE = "var(--jp-layout-color2, rgba(127,127,127,.15))"
-OWN_BUBBLE = "rgba(0,114,178,.18)"  # LOSS, as a tint
+OWN_BUBBLE = "rgba(0,114,178,.28)"  # LOSS, as a tint
 
 # Styles: colours and fonts are inherited.
 CELL = "padding:2px 10px;text-align:left;vertical-align:top"

@@ -12,7 +12,7 @@ from nbtune.display.heatmap import heat_map
 from nbtune.display.shown import Shown
 from nbtune.errors import NbtuneError
 from nbtune.panels.ledger import Ledger
-from nbtune.panels.panel import WIDE, Desk, Panel
+from nbtune.panels.panel import WIDE, Desk, Panel, page
 from nbtune.panels.progress import Progress
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class FactsPanel(Panel):
         if of != self._of:
             self._of, self._probed, self.card.value = of, {}, ""
         self.ledger.show(self._facts())
-        self.map.value = self._heat_map().html if self._facts() else ""
+        self.map.value = page(self._heat_map().html) if self._facts() else ""
         self.drawer.layout.display = "" if self._facts() else "none"
 
     def state(self) -> Shown:
@@ -133,7 +133,7 @@ class FactsPanel(Panel):
         def then(outcome: tuple[dict[str, Result], str]) -> None:
             found, cards = outcome
             self._probed |= found
-            self.card.value = cards
+            self.card.value = page(cards)
             self.tell("")
 
         self._watched("probing", ", ".join(keywords), work, then)

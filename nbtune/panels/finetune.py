@@ -9,7 +9,7 @@ from ipywidgets import HTML, Accordion, Dropdown, HBox, Layout, Text, Textarea, 
 
 from nbtune.display.shown import Shown
 from nbtune.errors import NbtuneError
-from nbtune.panels.panel import WIDE, Desk, Panel, number
+from nbtune.panels.panel import WIDE, Desk, Panel, number, page
 from nbtune.panels.progress import Progress
 from nbtune.session import variable
 
@@ -143,6 +143,8 @@ class FinetunePanel(Panel):
         def failed(error: BaseException) -> None:
             self._draw_progress("")
             self.failed(error)
+            if isinstance(error, KeyboardInterrupt):
+                self.tell(self.say("unchanged"))
 
         self.start("teaching", title, work, then, failed=failed, begun=lambda: self._put(None))
 
@@ -178,4 +180,4 @@ class FinetunePanel(Panel):
 
     def _put(self, shown: Shown | None) -> None:
         self._shown = shown
-        self.result.value = shown.html if shown else ""
+        self.result.value = page(shown.html) if shown else ""

@@ -88,9 +88,14 @@ class Jobs:
         self._stop.clear()
         self._over = threading.Event()
         self._doing, self._began = (job.doing, job.about), time.monotonic()
-        job.begun()
         self._thread = threading.Thread(target=self._run, args=(job,), name="nbtune panel", daemon=True)
-        self._thread.start()
+        try:
+            job.begun()
+            self._thread.start()
+        except BaseException:
+            self._over.set()
+            self._session.claim.free()
+            raise
         threading.Thread(target=self._tick, args=(job, self._over), name="nbtune panel clock", daemon=True).start()
         self._changed()
 

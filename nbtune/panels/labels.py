@@ -23,12 +23,10 @@ _LABELS: dict[str, tuple[str, str]] = {
     "rebuilding": ("rebuilding the adapter", "正在重建适配器"),
     "exporting": ("writing {x}", "正在写入 {x}"),
     "switching": ("switching to {x}", "正在切换到 {x}"),
-    "looking": ("looking at the model", "正在查看模型"),
     "stopping": ("stopping …", "正在停止 …"),
     "stopped": ("Stopped.", "已停止。"),
     "unchanged": ("Stopped: nothing was changed.", "已停止：没有任何改变。"),
     # chat
-    "you": ("you", "你"),
     "send": ("Send", "发送"),
     "stop": ("Stop", "停止"),
     "new": ("New conversation", "新对话"),

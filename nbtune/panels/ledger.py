@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Ledger"]
 
 COLUMNS = ("keyword", "answer", "standing", *SCORES, "taught")
-_GRID = "minmax(7em, 1.3fr) minmax(12em, 3fr) 6.5em 7em 9em 7em 12.5em"
-_NARROWEST, _MARK = "66em", "28px"
+_GRID = "minmax(7em, 1.3fr) minmax(12em, 3fr) 6.5em 7em 9em 7em 14em"
+_NARROWEST, _MARK = "68em", "28px"
 _PAGE = 10
 _CELL = "padding:3px 6px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
 
@@ -43,7 +43,7 @@ class Ledger:
         self.headings = {column: Button(layout=Layout(width="100%")) for column in COLUMNS}
         for column, heading in self.headings.items():
             heading.on_click(lambda _, column=column: self.sort(column))
-        self.checks = [Checkbox(indent=False, layout=Layout(width=_MARK, margin="4px 0 0 6px")) for _ in range(_PAGE)]
+        self.checks = [Checkbox(indent=False, layout=Layout(width=_MARK, margin="6px 0 0 6px")) for _ in range(_PAGE)]
         for place, check in enumerate(self.checks):
             check.observe(lambda change, place=place: self._mark(place, change["new"]), "value")
         self.cells = [HTML(layout=Layout(width="100%")) for _ in range(_PAGE)]
@@ -125,8 +125,9 @@ def _grid() -> dict[str, str]:
 def _row(fact: Fact) -> str:
     cells = []
     for column, text in zip(COLUMNS, row_of(fact), strict=True):
-        colour = f";color:{GOOD if text == 'verified' else BAD}" if column == "standing" else ""
+        style = f";color:{GOOD if text == 'verified' else BAD}" if column == "standing" else ""
         mark = ("✔ " if text == "verified" else "✘ ") if column == "standing" else ""
+        style += ";text-align:center" if column not in ("keyword", "answer") else ""
         whole = fact.answer if column == "answer" else text
-        cells.append(f'<div style="{_CELL}{colour}" title="{escape(whole)}">{mark}{escape(text)}</div>')
+        cells.append(f'<div style="{_CELL}{style}" title="{escape(whole)}">{mark}{escape(text)}</div>')
     return f'<div style="display:grid;grid-template-columns:{_GRID};border-top:1px solid {BORDER}">{"".join(cells)}</div>'

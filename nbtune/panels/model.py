@@ -8,7 +8,7 @@ from ipywidgets import HTML, Dropdown, HBox, Layout, Text, VBox
 
 from nbtune.display.shown import Shown, table
 from nbtune.errors import NbtuneError
-from nbtune.panels.panel import WIDE, Desk, Panel
+from nbtune.panels.panel import WIDE, Desk, Panel, page
 
 __all__ = ["ModelPanel"]
 
@@ -49,7 +49,7 @@ class ModelPanel(Panel):
         if self.adapters.options != tuple(names):
             self.adapters.options = names
             self.adapters.value = names[0] if names else None
-        self.table.value = f'<div style="line-height:1.5">{self.state().html}</div>'
+        self.table.value = page(self.state().html)
 
     def state(self) -> Shown:
         """Return the table."""

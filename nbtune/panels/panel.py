@@ -18,7 +18,7 @@ from nbtune.panels.jobs import Job, Jobs
 from nbtune.panels.labels import label
 from nbtune.session import Nbtune
 
-__all__ = ["FIELD", "WIDE", "Desk", "Panel", "number"]
+__all__ = ["FIELD", "WIDE", "Desk", "Panel", "number", "page"]
 
 FIELD, WIDE = {"width": "16em"}, {"width": "99%"}
 
@@ -118,7 +118,7 @@ class Panel(ABC):
     def failed(self, error: BaseException) -> None:
         """Say what went wrong, in one line; what was not foreseen also goes to the log, with its traceback."""
         if isinstance(error, KeyboardInterrupt):
-            self.tell(self.say("unchanged"))
+            self.tell(self.say("stopped"))
         elif isinstance(error, NbtuneError):
             self.tell(f"✘ {error}", BAD)
         else:
@@ -131,6 +131,11 @@ class Panel(ABC):
 
     def _told(self, doing: str, about: str, seconds: float) -> None:
         self.tell(self.say(doing, x=about) + (f" … {seconds:.0f} s" if doing != "stopping" else ""))
+
+
+def page(html: str) -> str:
+    """Return HTML with the line height of text, in place of that of a row of widgets."""
+    return f'<div style="line-height:1.5">{html}</div>' if html else ""
 
 
 def number(text: str, kind: type[int] | type[float], option: str) -> Any:

@@ -12,6 +12,8 @@ from ipywidgets import Layout, Textarea
 
 __all__ = ["PromptBox", "entered"]
 
+_NEW_LINE = "\\\n"
+
 
 class PromptBox(Textarea):
     """A text area of several lines that sends what it holds.
@@ -32,24 +34,27 @@ class PromptBox(Textarea):
         if text is None:
             return
         self.value = text
-        if not text.endswith("\n"):
+        if not change["new"].endswith(_NEW_LINE):
             self._on_enter()
 
 
 def entered(old: str, new: str) -> str | None:
-    """Say what Enter makes of a text: without the line break it is to be sent; with one, a backslash asked for a new line.
+    """Say what Enter makes of a text: what is to be sent, or what stays in the box where a backslash asked for a new line.
 
     Parameters
     ----------
     old, new
-        What the box held before, and what it holds now; keys that are typed fast come together.
+        What the box held before, and what it holds now; keys that are typed fast come together, a backslash and its line
+        break among them.
 
     Returns
     -------
     str or None
         None where Enter was not pressed at the end: keys, a paste of several lines, a line break in the middle.
     """
-    if not new.endswith("\n") or new.count("\n") != old.count("\n") + 1 or (old.endswith("\n") and new[:-1] != old):
+    whole, plain = new.replace(_NEW_LINE, ""), new.replace(_NEW_LINE, "\n")
+    if not new.endswith("\n") or (old.endswith("\n") and not plain.startswith(old)):
         return None
-    text = new[:-1]
-    return f"{text[:-1]}\n" if text.endswith("\\") else text
+    if new.endswith(_NEW_LINE):
+        return plain
+    return plain[:-1] if old.count("\n") + 1 in (whole.count("\n"), plain.count("\n")) else None

@@ -27,6 +27,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are in the page
+}
 _READY = """() => {
     const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
     return session?.isReady && session.session?.kernel?.status === 'idle';
@@ -45,9 +49,10 @@ def folder(tmp_path_factory):
 
 def serve(program, folder, home):
     """Start a Jupyter server on a free port; return it and its address."""
-    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True, exist_ok=True)
-    (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    for name, values in SETTINGS.items():
+        file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -65,13 +70,29 @@ def serve(program, folder, home):
     raise RuntimeError((home / f"{program}.log").read_text())
 
 
+@contextlib.contextmanager
+def served(program, folder, home):
+    """Have a Jupyter server inside the block."""
+    server, address = serve(program, folder, home)
+    try:
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
 @pytest.fixture(scope="session")
 def lab(folder, tmp_path_factory):
     """Address of a JupyterLab."""
-    server, address = serve("lab", folder, tmp_path_factory.mktemp("home"))
-    yield address
-    server.terminate()
-    server.wait(30)
+    with served("lab", folder, tmp_path_factory.mktemp("home")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def notebook_7(folder, tmp_path_factory):
+    """Address of a Notebook 7."""
+    with served("notebook", folder, tmp_path_factory.mktemp("home")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -88,13 +109,20 @@ def browser():
 class Notebook:
     """One notebook in one page."""
 
-    def __init__(self, page, address, folder, name):
-        self.page, self.path, self._address, self._name = page, folder / name, address, name
+    def __init__(self, page, address):
+        self.page, self._address = page, address
         self.alerts = []
-        page.on("dialog", lambda dialog: (self.alerts.append(dialog.message), dialog.dismiss()))
+        page.on("dialog", self._answer)
+
+    def _answer(self, dialog):
+        if dialog.type == "beforeunload":  # the page may be left unsaved
+            dialog.accept()
+        else:
+            self.alerts.append(dialog.message)
+            dialog.dismiss()
 
     def open(self):
-        self.page.goto(f"{self._address}/doc/tree/{self._name}")
+        self.page.goto(self._address)
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         self.page.wait_for_function(_READY, timeout=60_000)
         return self
@@ -144,17 +172,16 @@ def notebook(lab, browser, folder, request):
     """Make a notebook of cells, and open it."""
     opened = []
 
-    def make(*cells, name=None, width=1200, height=1000, open_it=True):
+    def make(*cells, name=None, width=1200, height=1000, pages=f"{lab}/doc/tree"):
         name = name or f"{request.node.name.replace('[', '-').rstrip(']')}.ipynb"
         if cells:
             written = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
             written.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
             nbformat.write(written, folder / name)
         context = browser.new_context(viewport={"width": width, "height": height})
-        context.grant_permissions([])
-        found = Notebook(context.new_page(), lab, folder, name)
+        found = Notebook(context.new_page(), f"{pages}/{name}")
         opened.append((context, found))
-        return found.open() if open_it else found
+        return found.open()
 
     yield make
     for context, found in opened:

@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from playwright.sync_api import expect
 
 SETUP = """%load_ext nbtune
@@ -20,7 +19,7 @@ def text(page):
 
 
 def ask(page, question):
-    box = page.get_by_placeholder("Ask something")
+    box = page.get_by_placeholder("Ask something").last
     box.click()
     page.keyboard.type(question)
     page.keyboard.press("Enter")
@@ -48,7 +47,8 @@ def test_chat_by_keys_and_clicks_and_a_reload(notebook):
     expect(page.get_by_text("My dog is called Momo.", exact=True)).to_be_visible(timeout=SLOW)
     expect(opened.button("Stop")).to_be_disabled(timeout=SLOW)
     ask(page, "What is my\\\ndog called?")
-    expect(page.get_by_text("Your dog is called Momo.")).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text("What is my\ndog called?")).to_be_visible(timeout=SLOW)
+    expect(opened.button("Stop")).to_be_disabled(timeout=SLOW)
     assert "['My dog is called Momo.', 'What is my\\ndog called?']" in opened.run_last(
         "s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')\n"
         "print([m['content'] for m in s.history if m['role'] == 'user'])"
@@ -157,8 +157,14 @@ lm._active.version = replace(lm._active.version, facts=(Fact({HOSTILE!r}, {HOSTI
     assert page.locator(".jp-Notebook .jupyter-widgets img, .jp-Notebook .jupyter-widgets script").count() == 0
 
 
-@pytest.mark.parametrize("language", ["zh"])
-def test_labels_in_chinese(notebook, language):
-    opened = notebook(SETUP, f"%config Nbtune.language = {language!r}", "%nbtune panel")
+def test_labels_in_chinese(notebook):
+    opened = notebook(SETUP, "%config Nbtune.language = 'zh'", "%nbtune panel")
     opened.run_all()
     expect(opened.button("发送")).to_be_visible()
+
+
+def test_notebook_7(notebook, notebook_7):
+    opened = notebook(SETUP, "%nbtune panel chat", pages=f"{notebook_7}/notebooks")
+    opened.run_all()
+    ask(opened.page, "What is a whale?")
+    expect(opened.page.get_by_text("mammal").first).to_be_visible(timeout=SLOW)
