@@ -86,7 +86,7 @@ class ChatPanel(Panel):
         if self.answers.options != tuple(options):
             chosen = self.answers.value
             self.answers.options = options
-            self.answers.value = chosen if chosen in dict(options).values() else _IN_USE
+            self.answers.value = chosen if chosen in [value for _, value in options] else _IN_USE
         if self._seen is not self.session.history:  # another conversation
             self._seen, self._aside, self._cut = self.session.history, [], set()
         self._draw()

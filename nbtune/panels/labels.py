@@ -9,7 +9,7 @@ _LABELS: dict[str, tuple[str, str]] = {
     # panels
     "chat": ("Chat", "对话"),
     "finetune": ("Finetune", "微调"),
-    "facts": ("Facts", "事实"),
+    "facts": ("Facts", "知识"),
     "model": ("Model", "模型"),
     # what a job does
     "importing": ("importing what is needed", "正在导入所需模块"),
@@ -32,7 +32,7 @@ _LABELS: dict[str, tuple[str, str]] = {
     "new": ("New conversation", "新对话"),
     "answers": ("answers", "回答者"),
     "in use": ("in use: {x}", "当前：{x}"),
-    "base": ("base", "基座"),
+    "base": ("base", "原模型"),
     "tuned": ("tuned", "微调后"),
     "compare": ("compare side by side", "并排比较"),
     "prompt": (
@@ -54,7 +54,7 @@ _LABELS: dict[str, tuple[str, str]] = {
     "to finetune": ("To the finetune panel", "送到微调面板"),
     "handed on": ("In the finetune panel now: press Start there.", "已填入微调面板：请在那里按开始。"),
     # finetune
-    "a fact": ("a fact", "一个事实"),
+    "a fact": ("a fact", "一条知识"),
     "data": ("data", "数据"),
     "source": ("variable or file", "变量或文件"),
     "method": ("method", "方法"),
@@ -85,7 +85,7 @@ _LABELS: dict[str, tuple[str, str]] = {
     "asking for other wordings": ("asking for other wordings", "请求其他问法"),
     "back": ("Back at {x}.", "已回到{x}。"),
     "version": ("version {x}", "版本 {x}"),
-    "the base": ("the base", "基座"),
+    "the base": ("the base", "原模型"),
     # facts
     "filter": ("filter", "筛选"),
     "standing": ("standing", "状态"),
@@ -100,11 +100,11 @@ _LABELS: dict[str, tuple[str, str]] = {
     "file": ("file", "文件"),
     "export": ("Export", "导出"),
     "import": ("Import", "导入"),
-    "no facts": ("Nothing was taught yet.", "还没有教过任何事实。"),
-    "no match": ("No fact matches the filter.", "没有符合筛选的事实。"),
+    "no facts": ("Nothing was taught yet.", "还没有教过任何知识。"),
+    "no match": ("No fact matches the filter.", "没有符合筛选的知识。"),
     "written": ("{x} written.", "已写入 {x}。"),
     "forgotten": ("Forgotten: {x}.", "已忘记：{x}。"),
-    "pages": ("{x} facts", "{x} 个事实"),
+    "pages": ("{x} facts", "{x} 条知识"),
     "heat map": ("Shares of right replies", "答对的比例"),
     "trained prompts": ("trained prompts", "训练问法"),
     "held-out": ("held-out phrasings", "未见问法"),
@@ -126,7 +126,7 @@ _LABELS: dict[str, tuple[str, str]] = {
     "memory": ("memory of the process", "进程内存"),
     "adapter": ("adapter", "适配器"),
     "store": ("store", "存放处"),
-    "none": ("none (the base answers)", "无（基座回答）"),
+    "none": ("none (the base answers)", "无（原模型回答）"),
 }
 
 
