@@ -1,14 +1,16 @@
 # Every target sets up what it needs in .venv; nothing is installed outside of it.
 PYTHON ?= python3
+CHROMIUM ?= /usr/bin/chromium
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
-.PHONY: help demo lab test docs bench check format clean
+.PHONY: help demo lab test test-browser docs bench check format clean
 
 help:
 	@echo "make demo   install, run the first tutorial, print what the model said before and after"
 	@echo "make test   install, then lint, types, import contract, unit tests, notebooks"
 	@echo "make docs   install, build the docs site into build/site; warnings are errors"
+	@echo "make test-browser  install, then drive the panels in a real JupyterLab and Chromium (some minutes)"
 	@echo "make lab    install, open JupyterLab on the notebooks"
 	@echo "make bench  install, measure speed, what is learned and what is lost (writes benchmarks/results; an hour and a half)"
 	@echo "make check  lint, types and import contract alone"
@@ -22,6 +24,10 @@ lab: .venv/.lab
 
 test: check
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests $(NOTEBOOKS)
+
+test-browser: .venv/.browser
+	@test -x "$(CHROMIUM)" || { echo "There is no Chromium at $(CHROMIUM): apt install chromium, or make test-browser CHROMIUM=/path/to/it."; exit 1; }
+	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest tests/browser
 
 check: .venv/.test
 	$(BIN)/ruff check .
@@ -61,6 +67,10 @@ clean:
 
 .venv/.docs: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+.venv/.browser: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
 	touch $@
 
 .venv/.bench: .venv/bin/python pyproject.toml constraints.txt

@@ -399,20 +399,22 @@ class LanguageModel:
             save_predictions(found, target)
         return found
 
-    def tokens(self, keyword: str) -> list[Example]:
+    def tokens(self, keyword: str, answer: str | None = None) -> list[Example]:
         """Return the training examples of a fact, token by token.
 
         Parameters
         ----------
         keyword
             A fact that was taught.
+        answer
+            With it, a fact that was not: what would be trained.
 
         Returns
         -------
         list of Example
             One per trained prompt; see `nbtune.data.encoding.pieces`.
         """
-        fact = self._active.fact(keyword)
+        fact = self._active.fact(keyword) if answer is None else Fact.new(keyword, answer)
         return [pieces(self.tokenizer, encode(self.tokenizer, prompt, fact.answer, context=self.context)) for prompt in fact.prompts]
 
     def use(self, name: str | None) -> None:

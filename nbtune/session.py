@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Bool, Int, Unicode
+from traitlets import Bool, Enum, Int, Unicode
 from traitlets.config import Configurable
 
-from nbtune.errors import NbtuneError
+from nbtune.claim import Claim
+from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.imports import Imports
 
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
 
-__all__ = ["Nbtune", "current"]
+__all__ = ["Nbtune", "current", "variable"]
 
 
 class Nbtune(Configurable):
@@ -26,11 +28,13 @@ class Nbtune(Configurable):
         config=True
     )
     max_new_tokens = Int(512, help="Longest reply in tokens, where the context leaves room.").tag(config=True)
+    language = Enum(["en", "zh"], default_value="en", help="Language of the panels' labels: en or zh.").tag(config=True)
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._lm: LanguageModel | None = None
         self.history: list[dict[str, str]] = []
+        self.claim, self.imports = Claim(), Imports()
 
     @property
     def loaded(self) -> bool:
@@ -69,7 +73,7 @@ def current() -> LanguageModel:
     Raises
     ------
     NbtuneError
-        Where the extension is not loaded.
+        Where the extension is not loaded, or a panel is using the model.
     """
     from IPython.core.getipython import get_ipython
 
@@ -77,4 +81,19 @@ def current() -> LanguageModel:
     session = next((item for item in shell.configurables if isinstance(item, Nbtune)), None) if shell else None
     if session is None:
         raise NbtuneError("There is no notebook with nbtune: run `%load_ext nbtune` first, or load a model with `nbtune.load()`.")
-    return session.lm
+    with session.claim.held():
+        return session.lm
+
+
+def variable(name: str, namespace: dict[str, Any], option: str) -> Any:
+    """Return a notebook variable that an option names.
+
+    Raises
+    ------
+    NbtuneError
+        When there is none of that name.
+    """
+    if name not in namespace:
+        own = [key for key in namespace if not key.startswith("_")]
+        raise NbtuneError(f"{option}: there is no variable {name!r} in the notebook.{did_you_mean(name, own)}")
+    return namespace[name]

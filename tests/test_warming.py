@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -56,3 +57,33 @@ time.sleep(3)
 seen["torch"], seen["thread"] = "torch" in sys.modules, warming()
 """)
     assert seen == {"torch": False, "thread": False}
+
+
+def test_threads_take_turns_with_cells():
+    from nbtune.imports import Imports
+
+    imports, order = Imports(), []  # the cell that loads the extension is running
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def load():
+        with imports.turn():
+            order.append("thread")
+            begun.set()
+            goes_on.wait(60)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    assert not begun.wait(0.3), "a cell that runs is waited for"
+    order.append("first cell")
+    imports.cell_ends()
+    assert begun.wait(60)
+    imports.cell_begins(imports=False)  # a cell that imports nothing of it need not wait
+    imports.cell_ends()
+    cell = threading.Thread(target=lambda: (imports.cell_begins(imports=True), order.append("second cell")))
+    cell.start()
+    cell.join(0.3)
+    assert cell.is_alive(), "one that does waits until the thread is done"
+    goes_on.set()
+    thread.join(60)
+    cell.join(60)
+    assert order == ["first cell", "thread", "second cell"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbtune.display.figures import embedded
 from nbtune.display.shown import Shown
+from nbtune.display.style import BAD, GOOD, HELD, LOSS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["report_card"]
 
-# Colours that colour-blind people can tell apart (Okabe and Ito), readable on light and dark.
-_GOOD, _BAD, _LOSS, _HELD = "#009E73", "#D55E00", "#0072B2", "#E69F00"
 _TITLES = {
     "trained": "trained prompts",
     "held-out": "held-out phrasings",
@@ -72,7 +71,7 @@ def _title(result: Result) -> str:
 
 
 def _html(title: str, figures: list[tuple[str, float]], cost: str, first: Asked | None, result: Result) -> str:
-    colour = _GOOD if result.learned else _BAD
+    colour = GOOD if result.learned else BAD
     cells = "".join(
         f'<div style="margin:0 1.4em 0.4em 0"><div style="opacity:.7;font-size:.85em">{escape(name)}</div>'
         f'<div style="font-size:1.3em;font-variant-numeric:tabular-nums">{value:.2f}</div></div>'
@@ -118,7 +117,7 @@ def _replies(kind: str, asked: list[Asked]) -> str:
 
 
 def _row(asked: Asked) -> str:
-    mark, colour = ("✔", _GOOD) if asked.right else ("✘", _BAD)
+    mark, colour = ("✔", GOOD) if asked.right else ("✘", BAD)
     style = "text-align:left;vertical-align:top;padding:2px 8px;white-space:pre-wrap"
     # What changed is underlined: in the colour of right where it was to change, of wrong where it was to stay.
     changed = asked.before and asked.after != asked.before
@@ -135,9 +134,9 @@ def _curve(history: pd.DataFrame | None) -> str:
 
     figure = Figure(figsize=(6.4, 2.2), layout="constrained")
     left = figure.add_subplot()
-    left.plot(history["epoch"], history["train_loss"], color=_LOSS, label="loss")
+    left.plot(history["epoch"], history["train_loss"], color=LOSS, label="loss")
     if "val_loss" in history:
-        left.plot(history["epoch"], history["val_loss"], color=_HELD, linestyle="--", label="val loss")
+        left.plot(history["epoch"], history["val_loss"], color=HELD, linestyle="--", label="val loss")
     left.locator_params(axis="x", integer=True)
     left.set_xlabel("epoch")
     left.set_ylabel("loss")
@@ -149,7 +148,7 @@ def _curve(history: pd.DataFrame | None) -> str:
 
 def _shares(left: Axes, history: pd.DataFrame) -> None:
     right = left.twinx()
-    for column, colour, style, label in (("train_said", _GOOD, "-", "said"), ("train_held", _HELD, "--", "held")):
+    for column, colour, style, label in (("train_said", GOOD, "-", "said"), ("train_held", HELD, "--", "held")):
         if column in history:
             right.plot(history["epoch"], history[column], color=colour, linestyle=style, label=label)
     right.set_ylim(0, 1.05)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbtune.display.figures import embedded
 from nbtune.display.shown import Shown
+from nbtune.display.style import BAD, LOSS
 from nbtune.display.tokens import token_view
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["preview_card"]
 
 _BARS, _BIN = "▁▂▃▄▅▆▇█", 24
-_BLUE, _RED = "#0072B2", "#D55E00"
 _NAMED = 5
 
 
@@ -61,9 +61,9 @@ def _histogram(preview: Preview) -> str:
 
     figure = Figure(figsize=(6.4, 1.8), layout="constrained")
     axes = figure.add_subplot()
-    axes.hist(preview.lengths, bins=_BIN, color=_BLUE)
+    axes.hist(preview.lengths, bins=_BIN, color=LOSS)
     if max(preview.lengths) >= preview.context:
-        axes.axvline(preview.context, color=_RED, linestyle="--")
+        axes.axvline(preview.context, color=BAD, linestyle="--")
     axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("tokens of an example")
     axes.set_ylabel("examples")

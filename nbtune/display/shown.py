@@ -11,10 +11,10 @@ from typing import Any
 
 from IPython.display import display
 
+from nbtune.display.style import CELL
+
 __all__ = ["Shown", "in_notebook", "show", "table", "text_block"]
 
-# Inherits colours and fonts, so that it fits light and dark themes alike.
-_CELL = "padding:2px 10px;text-align:left;vertical-align:top"
 _ENDLESS = 10_000  # characters, where nothing has to fit
 _FEW = 3  # columns that are still read well when their cells are broken into lines
 
@@ -68,8 +68,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Shown:
         Cells as text.
     """
     rows = [[str(cell) for cell in row] for row in rows]
-    head = "".join(f'<th style="{_CELL}">{escape(title)}</th>' for title in header)
-    body = "".join("<tr>" + "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows)
+    head = "".join(f'<th style="{CELL}">{escape(title)}</th>' for title in header)
+    body = "".join("<tr>" + "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows)
     return Shown(_columns(header, rows), f'<table style="font-size:0.95em"><tr>{head}</tr>{body}</table>')
 
 

@@ -7,13 +7,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from nbtune.display.shown import Shown
+from nbtune.display.style import GOOD, SPECIAL, UNTRAINED
 
 if TYPE_CHECKING:
     from nbtune.data.encoding import Example
 
 __all__ = ["token_view"]
 
-_TRAINED, _READ, _SPECIAL = "#009E73", "#888888", "#CC79A7"
 _SHOWN = 40
 
 
@@ -40,7 +40,7 @@ def token_view(examples: Sequence[Example]) -> Shown:
 
 
 def _token(text: str, is_trained: bool, is_special: bool) -> str:
-    colour = _SPECIAL if is_special else _TRAINED if is_trained else _READ
+    colour = SPECIAL if is_special else GOOD if is_trained else UNTRAINED
     line = f"border-bottom:2px solid {colour};" if is_trained else ""
     shown = escape(text).replace(" ", "&nbsp;").replace("\n", "\u21b5")
     return f'<span style="color:{colour};{line}margin-right:1px">{shown}</span>' if text else ""

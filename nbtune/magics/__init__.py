@@ -8,7 +8,7 @@ from typing import Any
 
 from nbtune.magics.chat import ChatMagics
 from nbtune.magics.finetune import FinetuneMagics
-from nbtune.magics.nbtune import COMMANDS, NbtuneMagics
+from nbtune.magics.nbtune import COMMANDS, PANELS, NbtuneMagics
 from nbtune.magics.options import option_names
 from nbtune.magics.takeover import Takeover
 from nbtune.magics.warming import WarmUp
@@ -42,6 +42,7 @@ def unregister(shell: Any) -> None:
         for callback in list(shell.events.callbacks[event]):
             if isinstance(watching := getattr(callback, "__self__", None), (WarmUp, Takeover)):
                 watching.stop()
+    shell.magics_manager.registry[NbtuneMagics.__name__].close()
     for name, magics in _MAGICS.items():
         for kind in ("line", "cell"):
             bound = shell.magics_manager.magics[kind].get(name)
@@ -91,6 +92,8 @@ def _after_command(session: Nbtune, words: list[str]) -> list[str]:
         return [*session.lm.store.names(), "none"]
     if words[0] == "facts":
         return option_names(NbtuneMagics._facts)
+    if words[0] == "panel":
+        return list(PANELS)
     if words[0] in ("forget", "probe", "tokens") and session.loaded:
         return [fact.keyword for fact in session.lm.facts]
     return []

@@ -11,8 +11,8 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError
-from nbtune.magics.options import fill_variables, parse, variable
-from nbtune.session import Nbtune
+from nbtune.magics.options import fill_variables, parse
+from nbtune.session import Nbtune, variable
 
 if TYPE_CHECKING:
     from nbtune.display.live import LiveReply
@@ -82,10 +82,11 @@ class ChatMagics(Magics):
             raise NbtuneError("The prompt is empty: write the question below %%chat, or behind %chat.")
         if options.rounds is not None and options.rounds < 0:
             raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
-        if options.n is not None or options.batch is not None:
-            reply: Any = self._many(options, prompt)
-        else:
-            reply = self._compare(options, prompt) if options.compare else self._ask(options, prompt)
+        with self._session.claim.held():
+            if options.n is not None or options.batch is not None:
+                reply: Any = self._many(options, prompt)
+            else:
+                reply = self._compare(options, prompt) if options.compare else self._ask(options, prompt)
         if options.output is not None:
             self.shell.user_ns[options.output] = reply
 

@@ -9,10 +9,10 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError
-from nbtune.magics.options import parse, variable
+from nbtune.magics.options import parse
 from nbtune.magics.reading import reading_of, reading_options
 from nbtune.magics.watching import watched
-from nbtune.session import Nbtune
+from nbtune.session import Nbtune, variable
 
 __all__ = ["FinetuneMagics"]
 
@@ -123,7 +123,8 @@ class FinetuneMagics(Magics):
         wishes |= {**reading_of(options), **self._held_out(options.val)}
         from nbtune.display.card import report_card
 
-        watched(self._session, lambda lm, live: lm.finetune(source, observer=live, **wishes), report_card)
+        with self._session.claim.held():
+            watched(self._session, lambda lm, live: lm.finetune(source, observer=live, **wishes), report_card)
 
     def _source(self, data: str | None, keyword: str, answer: str) -> Any:
         if data is not None:

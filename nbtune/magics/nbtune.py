@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.magics.options import parse, variable
+from nbtune.magics.options import parse
 from nbtune.magics.reading import reading_of, reading_options
 from nbtune.magics.watching import watched
-from nbtune.session import Nbtune
+from nbtune.session import Nbtune, variable
 
-__all__ = ["COMMANDS", "NbtuneMagics"]
+if TYPE_CHECKING:
+    from nbtune.panels import Panels
+
+__all__ = ["COMMANDS", "PANELS", "NbtuneMagics"]
 
 COMMANDS = {
     "status": "what is loaded and in use",
@@ -34,10 +38,11 @@ COMMANDS = {
     "gate there, so that facts are learned once more by one adapter that is held to the base's replies about other things. What was "
     "written is asked again before it is put in place",
     "push": "OWNER/NAME [--private] [--as KIND] [--max-shard-size SIZE]: the same, on the Hugging Face hub, with a model card",
+    "panel": "[chat|finetune|facts|model]: the same as widgets to click; without a name all four",
 }
+PANELS = ("chat", "finetune", "facts", "model")
 
 _KINDS = "`transformers` (default), `peft` (the adapter alone) or `gguf` (through llama.cpp's own converter, with a Modelfile for Ollama)."
-_SCORES = ("reliability", "generalization", "portability")
 
 
 @magics_class
@@ -47,12 +52,18 @@ class NbtuneMagics(Magics):
     def __init__(self, shell: Any, session: Nbtune) -> None:
         super().__init__(shell)
         self._session = session
+        self._panels: Panels | None = None
+
+    def close(self) -> None:
+        """End what the panels do; the extension is unloaded."""
+        if self._panels is not None:
+            self._panels.close()
 
     @line_magic
     def nbtune(self, line: str) -> None:
         """Run a command; without one, list them.
 
-        Commands: status, model, data, evaluate, facts, probe, tokens, adapters, use, forget, rebuild, undo, export, push.
+        Commands: status, model, data, evaluate, facts, probe, tokens, adapters, use, forget, rebuild, undo, export, push, panel.
 
         Examples
         --------
@@ -69,7 +80,11 @@ class NbtuneMagics(Magics):
         if command not in COMMANDS:
             raise NbtuneError(f"Unknown command {command!r}: there are {', '.join(COMMANDS)}.{did_you_mean(command, COMMANDS)}")
         run: Callable[[str], None] = getattr(self, f"_{command}")
-        run(rest.strip())
+        if command == "panel":  # it only shows; what is clicked there makes its own claim
+            run(rest.strip())
+        else:
+            with self._session.claim.held():
+                run(rest.strip())
 
     def _list(self) -> None:
         from nbtune.display.shown import show, table
@@ -78,19 +93,15 @@ class NbtuneMagics(Magics):
 
     def _status(self, rest: str) -> None:
         _no_argument("status", rest)
+        from nbtune.display.model import model_rows
         from nbtune.display.shown import show, table
 
         if not self._session.loaded:
             show(table(("", ""), [("model", f"{self._session.model} (loaded at the first question)"), ("store", self._session.store)]))
             return
         lm = self._session.lm
-        parameters = sum(p.numel() for p in lm.model.parameters())
-        first = next(lm.model.parameters())
         rows = [
-            ("model", lm.source),
-            ("parameters", f"{parameters / 1e6:.1f} million, {str(first.dtype).removeprefix('torch.')} on {first.device}"),
-            ("context", f"{lm.context} tokens"),
-            ("chat template", "plain: User and Assistant, for the model comes without one" if lm.plain else "the model's own"),
+            *model_rows(lm),
             ("adapter", f"{lm.adapter}, version {lm.version}" if lm.adapter else "none (the base answers)"),
             ("holds", self._holds()),
             ("conversation", f"{len(self._session.history) // 2} rounds"),
@@ -144,27 +155,17 @@ class NbtuneMagics(Magics):
     def _facts(self, rest: str) -> None:
         options, text = parse(NbtuneMagics._facts, rest, anywhere=True)
         _no_argument("facts", text)
-        from nbtune.display.shown import show, table
+        from nbtune.display.facts import facts_table
+        from nbtune.display.shown import show
 
         lm = self._session.lm
         if options.save is not None:
             print(f"{len(lm.facts)} facts written to {lm.save_facts(options.save)}.")
             return
-        rows = [
-            (
-                fact.keyword,
-                fact.answer if len(fact.answer) <= 60 else fact.answer[:59] + "…",
-                fact.standing,
-                *(f"{(fact.scores or {}).get(score, float('nan')):.2f}" for score in _SCORES),
-                lm.adapter or "",
-                fact.taught.replace("T", " ").replace("+00:00", " UTC"),
-            )
-            for fact in lm.facts
-        ]
-        if not rows:
+        if not lm.facts:
             print("Nothing was taught yet." if lm.adapter is None else f"The adapter {lm.adapter} holds no fact.")
             return
-        show(table(("keyword", "answer", "standing", *_SCORES, "adapter", "taught"), rows))
+        show(facts_table(lm.facts, lm.adapter or ""))
 
     def _probe(self, rest: str) -> None:
         from nbtune.display.card import report_card
@@ -257,6 +258,21 @@ class NbtuneMagics(Magics):
             lambda lm, live: lm.push(repository, **vars(options), observer=live),
             lambda address: Shown(f"On the hub: {address}", text_block(f"On the hub: {address}")),
         )
+
+    def _panel(self, rest: str) -> None:
+        if rest and rest not in PANELS:
+            raise NbtuneError(f"There is no panel {rest!r}: there are {', '.join(PANELS)}.{did_you_mean(rest, PANELS)}")
+        from nbtune.display.shown import in_notebook
+
+        if not in_notebook():
+            raise NbtuneError("Panels need a notebook: here %chat, %finetune, `%nbtune facts` and `%nbtune model` do the same.")
+        if find_spec("ipywidgets") is None:
+            raise NbtuneError("Panels need ipywidgets: `%pip install ipywidgets`, then reload the page.")
+        from nbtune.panels import Panels
+
+        if self._panels is None:
+            self._panels = Panels(self.shell, self._session)
+        self._panels.show(rest)
 
 
 def _unquoted(text: str) -> str:

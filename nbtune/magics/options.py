@@ -11,8 +11,9 @@ from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.session import variable
 
-__all__ = ["fill_variables", "option_names", "parse", "variable"]
+__all__ = ["fill_variables", "option_names", "parse"]
 
 _TOKEN = re.compile(r"""\s*(--?[\w-]+=(?:"[^"]*"|'[^']*')|"[^"]*"|'[^']*'|\S+)""")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*$")
@@ -79,20 +80,6 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
 def option_names(magic: Callable[..., Any]) -> list[str]:
     """Return the options of a magic, for completion."""
     return list(_takes_value(magic.parser))  # type: ignore[attr-defined]
-
-
-def variable(name: str, namespace: dict[str, Any], option: str) -> Any:
-    """Return a notebook variable that an option names.
-
-    Raises
-    ------
-    NbtuneError
-        When there is none of that name.
-    """
-    if name not in namespace:
-        own = [key for key in namespace if not key.startswith("_")]
-        raise NbtuneError(f"{option}: there is no variable {name!r} in the notebook.{did_you_mean(name, own)}")
-    return namespace[name]
 
 
 def fill_variables(text: str, namespace: dict[str, Any]) -> str:

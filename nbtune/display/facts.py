@@ -1,0 +1,37 @@
+"""Draws the ledger: what was taught, with standing and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nbtune.display.shown import Shown, table
+
+if TYPE_CHECKING:
+    from nbtune.knowledge.facts import Fact
+
+__all__ = ["SCORES", "facts_table", "row_of"]
+
+SCORES = ("reliability", "generalization", "portability")
+_LONGEST = 60  # characters of an answer
+
+
+def facts_table(facts: Sequence[Fact], adapter: str) -> Shown:
+    """Lay out facts.
+
+    Parameters
+    ----------
+    facts
+        As `nbtune.LanguageModel.facts` has them.
+    adapter
+        Which adapter holds them.
+    """
+    rows = [(*row_of(fact)[:-1], adapter, row_of(fact)[-1]) for fact in facts]
+    return table(("keyword", "answer", "standing", *SCORES, "adapter", "taught"), rows)
+
+
+def row_of(fact: Fact) -> tuple[str, ...]:
+    """Return keyword, answer, standing, each of `SCORES`, and when it was taught, as text."""
+    answer = fact.answer if len(fact.answer) <= _LONGEST else fact.answer[: _LONGEST - 1] + "…"
+    scores = (f"{(fact.scores or {}).get(score, float('nan')):.2f}" for score in SCORES)
+    return fact.keyword, answer, fact.standing, *scores, fact.taught.replace("T", " ").replace("+00:00", " UTC")

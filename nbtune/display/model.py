@@ -1,0 +1,23 @@
+"""Says what is loaded, in rows for a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nbtune.language_model import LanguageModel
+
+__all__ = ["model_rows"]
+
+
+def model_rows(lm: LanguageModel) -> list[tuple[str, str]]:
+    """Return title and text of each row; nobody else may be using the model meanwhile."""
+    parameters = list(lm.model.parameters())
+    count, size = sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
+    kind = str(parameters[0].dtype).removeprefix("torch.")
+    return [
+        ("model", lm.source),
+        ("parameters", f"{count / 1e6:.1f} million, {size / 1e6:.0f} MB, {kind} on {parameters[0].device}"),
+        ("context", f"{lm.context} tokens"),
+        ("chat template", "plain: User and Assistant, for the model comes without one" if lm.plain else "the model's own"),
+    ]

@@ -1,0 +1,97 @@
+"""Whose turn it is to import the heavy modules: two threads must not at once, for these modules import each other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["MODULES", "Imports"]
+
+# In the order in which they are needed.
+MODULES = (
+    "torch",
+    "transformers",
+    "nbtune.language_model",
+    "transformers.models.qwen3.modeling_qwen3",  # the embedded model's
+    "nbtune.display.live",
+    "peft",
+    "nbtune.training.keras_model",
+    "nbtune.knowledge.injection",
+)
+
+
+class Imports:
+    """Turns: of cells, which import what they like, and of threads that import between them.
+
+    Attributes
+    ----------
+    on_import : list
+        Called, on the thread that imported, at the end of each turn.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._cell_runs, self._importing = True, False  # the cell that loads the extension is running
+        self.on_import: list[Callable[[], None]] = []
+
+    def cell_begins(self, *, imports: bool) -> None:
+        """Say that a cell runs; where it imports the same, wait for the thread that does so now."""
+        with self._changed:
+            self._cell_runs = True
+            self._changed.notify_all()
+            if imports:
+                self._changed.wait_for(lambda: not self._importing)
+
+    def cell_ends(self) -> None:
+        """Say that it is over."""
+        with self._changed:
+            self._cell_runs = False
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let who waits for an idle turn look whether it is still wanted."""
+        with self._changed:
+            self._changed.notify_all()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Import inside the block; a cell that runs is waited for."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._cell_runs and not self._importing)
+            self._importing = True
+        try:
+            yield
+        finally:
+            self._over()
+
+    @contextmanager
+    def idle_turn(self, idle: float, wanted: Callable[[], bool]) -> Iterator[bool]:
+        """Import inside the block, once nothing has run for a while.
+
+        Parameters
+        ----------
+        idle
+            Seconds.
+        wanted
+            Whether to go on waiting; where it says no, the block is given False.
+        """
+        with self._changed:
+            while granted := wanted():
+                if self._cell_runs or self._importing:
+                    self._changed.wait()
+                elif not self._changed.wait(idle) and wanted() and not self._cell_runs:
+                    self._importing = True
+                    break
+        try:
+            yield granted
+        finally:
+            if granted:
+                self._over()
+
+    def _over(self) -> None:
+        with self._changed:
+            self._importing = False
+            self._changed.notify_all()
+        for told in self.on_import:
+            told()

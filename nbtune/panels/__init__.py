@@ -1,0 +1,91 @@
+"""The panels room: what the magics do, as widgets to click, on the same session."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from IPython.display import display
+from ipywidgets import Layout, Tab
+
+from nbtune.display.shown import Shown
+from nbtune.panels.chat import ChatPanel
+from nbtune.panels.facts import FactsPanel
+from nbtune.panels.finetune import FinetunePanel
+from nbtune.panels.jobs import Jobs
+from nbtune.panels.model import ModelPanel
+from nbtune.panels.panel import Desk, Panel
+from nbtune.panels.shown import ShownPanel
+from nbtune.session import Nbtune
+
+__all__ = ["Panels"]
+
+_FINETUNE = 1  # its place among the tabs
+
+
+class Panels:
+    """The panels of one notebook: made once, and displayed as often as they are opened.
+
+    Parameters
+    ----------
+    shell
+        Tells when a cell has run, and holds the notebook's variables.
+    session
+        What they show and change.
+    """
+
+    def __init__(self, shell: Any, session: Nbtune) -> None:
+        self._shell, self._session = shell, session
+        self._refreshing = threading.RLock()
+        self.jobs = Jobs(session, self.refresh)
+        desk = Desk(session, shell.user_ns, self.jobs, self._teach)
+        self.chat, self.finetune, self.facts, self.model = ChatPanel(desk), FinetunePanel(desk), FactsPanel(desk), ModelPanel(desk)
+        self.tabs = Tab([panel.box for panel in self._all.values()], layout=Layout(width="99%"))
+        session.observe(self._relabel, "language")
+        session.imports.on_import.append(self.refresh)
+        shell.events.register("post_run_cell", self._after_cell)
+        self._relabel()
+
+    @property
+    def _all(self) -> dict[str, Panel]:
+        return {"chat": self.chat, "finetune": self.finetune, "facts": self.facts, "model": self.model}
+
+    def show(self, name: str = "") -> None:
+        """Display a panel, or all of them as tabs; they go on where they were."""
+        self.refresh()
+        if name:
+            display(ShownPanel(self._all[name].box, self._all[name].state()))
+            return
+        states = {panel.say(key): panel.state() for key, panel in self._all.items()}
+        text = "\n\n".join(f"{title}\n{state.text}" for title, state in states.items())
+        html = "".join(f"<div><b>{title}</b></div>{state.html}" for title, state in states.items())
+        display(ShownPanel(self.tabs, Shown(text, html)))
+
+    def refresh(self) -> None:
+        """Show the session as it is now; any thread may call it."""
+        with self._refreshing:
+            for panel in self._all.values():
+                panel.refresh()
+
+    def close(self) -> None:
+        """Stop what runs, and follow the session no longer."""
+        self.jobs.stop()
+        self._session.unobserve(self._relabel, "language")
+        self._session.imports.on_import.remove(self.refresh)
+        self._shell.events.unregister("post_run_cell", self._after_cell)
+        self.tabs.close()
+        for panel in self._all.values():
+            panel.box.close()
+
+    def _after_cell(self, _result: Any) -> None:
+        self.refresh()
+
+    def _teach(self, keyword: str, answer: str) -> None:
+        self.finetune.teach(keyword, answer)
+        self.tabs.selected_index = _FINETUNE
+
+    def _relabel(self, _change: Any = None) -> None:
+        for place, (key, panel) in enumerate(self._all.items()):
+            panel.relabel()
+            self.tabs.set_title(place, panel.say(key))
+        self.refresh()

@@ -1,0 +1,207 @@
+"""The chat panel: asks the model as ``%chat`` does, in the same conversation."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import nullcontext
+from html import escape
+from typing import Any
+
+from ipywidgets import HTML, Accordion, Box, Dropdown, FloatText, HBox, IntText, Layout, Text, Textarea, VBox
+
+from nbtune.display.bubbles import Bubble, transcript
+from nbtune.display.shown import Shown
+from nbtune.errors import NbtuneError
+from nbtune.knowledge.phrasing import wordings
+from nbtune.panels.panel import WIDE, Desk, Panel, number
+from nbtune.panels.prompt import PromptBox
+
+__all__ = ["ChatPanel"]
+
+_IN_USE, _BASE, _COMPARE = "/in use", "/base", "/compare"  # no adapter has a slash in its name
+_INTERVAL = 0.1  # seconds between redraws; faster than that a front end flickers
+_HEIGHT = "26em"
+_ENDINGS = "?？.。!！ "
+
+
+class ChatPanel(Panel):
+    """A conversation in bubbles, with what decides how the model answers."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        # What is shown and not part of the conversation, each behind so many messages of it; the messages that were cut
+        # short; and what is being said now.
+        self._aside: list[tuple[int, Bubble]] = []
+        self._cut: set[int] = set()
+        self._live: list[Bubble] = []
+        self._drawn, self._seen = 0.0, self.session.history
+        self._transcript = HTML()
+        # Reversed, a box begins to scroll at its end: the newest is seen without a script.
+        self._scroll = Box(
+            [self._transcript],
+            layout=Layout(display="flex", flex_flow="column-reverse", max_height=_HEIGHT, overflow="auto", width="99%"),
+        )
+        self.prompt = self.labelled(PromptBox(self.guarded(self._send)), "placeholder", "prompt")
+        self.send = self.button("send", self._send, icon="paper-plane", button_style="primary")
+        self.new = self.button("new", self._new, icon="plus")
+        self.answers = self.field(Dropdown, "answers", options=[("", _IN_USE)])
+        self._settings()
+        self._correction()
+        self.copy = HTML(layout=Layout(**WIDE))
+        self.drawers = Accordion([self.settings, self.copy, self.correction], selected_index=None)
+        buttons = HBox([self.send, self.stop, self.new, self.answers], layout=Layout(flex_flow="row wrap"))
+        self.box = VBox([self._scroll, self.prompt, buttons, self.status, self.drawers], layout=Layout(**WIDE))
+        self.relabel()
+
+    def _settings(self) -> None:
+        self.system = self.field(Textarea, "system", layout=WIDE, rows=2)
+        self.temperature = self.field(FloatText, "temperature", value=0.0, step=0.1)
+        self.top_p = self.field(FloatText, "top_p", value=1.0, step=0.05)
+        self.max_new_tokens = self.field(IntText, "max_new_tokens", value=self.session.max_new_tokens)
+        self.seed = self.field(Text, "seed")
+        fields = [self.temperature, self.top_p, self.max_new_tokens, self.seed]
+        self.settings = VBox([self.system, HBox(fields, layout=Layout(flex_flow="row wrap"))])
+
+    def _correction(self) -> None:
+        self.keyword = self.field(Text, "keyword", layout=WIDE)
+        self.answer = self.field(Textarea, "answer", layout=WIDE, rows=3)
+        self.teach = self.button("to finetune", self._teach, icon="graduation-cap")
+        self.correction = VBox([self.keyword, self.answer, self.teach])
+
+    def relabel(self) -> None:
+        """Put all labels in the session's language."""
+        super().relabel()
+        for place, key in enumerate(("settings", "copy", "teach")):
+            self.drawers.set_title(place, self.say(key))
+
+    def refresh(self) -> None:
+        """Show the conversation and the adapters as they are now."""
+        super().refresh()
+        lm = self.session.lm if self.session.loaded else None
+        used = self.say("base") if lm is None or lm.adapter is None else lm.adapter
+        names = [] if lm is None else lm.store.names()
+        options = [(self.say("in use", x=used), _IN_USE), (self.say("base"), _BASE), *((name, name) for name in names)]
+        options.append((self.say("compare"), _COMPARE))
+        if self.answers.options != tuple(options):
+            chosen = self.answers.value
+            self.answers.options = options
+            self.answers.value = chosen if chosen in [value for _, value in options] else _IN_USE
+        if self._seen is not self.session.history:  # another conversation
+            self._seen, self._aside, self._cut = self.session.history, [], set()
+        self._draw()
+        self._offer()
+
+    def state(self) -> Shown:
+        """Return the conversation."""
+        return transcript(self._bubbles(), self.say("no conversation"))
+
+    def _bubbles(self) -> list[Bubble]:
+        history, bubbles = self.session.history, []
+        for place in range(len(history) + 1):
+            bubbles += [bubble for at, bubble in self._aside if at == place]
+            if place < len(history):
+                note = self.say("interrupted") if place in self._cut else ""
+                bubbles.append(Bubble(history[place]["content"], own=history[place]["role"] == "user", note=note))
+        return [*bubbles, *self._live]
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        drawn = self.state().html
+        if drawn != self._transcript.value:
+            self._transcript.value = drawn
+
+    def _add(self, piece: str) -> None:
+        """Take a piece of the reply that is being said."""
+        last = self._live[-1]
+        self._live[-1] = Bubble(last.text + piece, name=last.name, beside=last.beside)
+        if time.monotonic() - self._drawn >= _INTERVAL:
+            self._draw()
+
+    def _send(self) -> None:
+        prompt = self.prompt.value.strip()
+        if not prompt:
+            raise NbtuneError("The prompt is empty: write a question.")
+        asked = {
+            "system": self.system.value.strip() or None,
+            "max_new_tokens": self.max_new_tokens.value,
+            "temperature": self.temperature.value,
+            "top_p": self.top_p.value,
+            "seed": number(self.seed.value, int, "--seed"),
+        }
+        chosen = self.answers.value
+        work = self._compared if chosen == _COMPARE else self._asked
+
+        def begun() -> None:
+            self._live, self.prompt.value = [Bubble(prompt, own=True), Bubble("…")], ""
+            self._draw()
+
+        def over(finished: bool) -> None:
+            self._live = []
+            self.tell("" if finished else self.say("stopped"))
+
+        def failed(error: BaseException) -> None:
+            self._live, self.prompt.value = [], self.prompt.value or prompt
+            self.failed(error)
+
+        self.start("answering", "", lambda: work(prompt, chosen, asked), over, failed=failed, begun=begun)
+
+    def _asked(self, prompt: str, chosen: str, asked: dict[str, Any]) -> bool:
+        """Ask and keep the round in the conversation; say whether the reply is finished."""
+        lm = self.session.lm
+        name = None if chosen == _BASE else chosen
+        self._live[-1] = Bubble("")
+        with nullcontext() if chosen == _IN_USE else lm.using(name):
+            reply = lm.reply(prompt, history=self.session.recalled(None), on_text=self._add, **asked)
+        self._live = []
+        if reply.text:
+            self.session.remember(prompt, reply.text)
+            if not reply.finished:
+                self._cut.add(len(self.session.history) - 1)
+        return reply.finished
+
+    def _compared(self, prompt: str, _: str, asked: dict[str, Any]) -> bool:
+        """Ask base and adapter, side by side; the round is not kept in the conversation."""
+        lm, history = self.session.lm, self.session.recalled(None)
+        if not lm.facts and not lm.examples:
+            raise NbtuneError("A comparison needs an adapter in use: teach something, or choose one in the model panel.")
+        self._live[-1] = Bubble("", name=self.say("base"))
+        with lm.base():
+            before = lm.reply(prompt, history=history, on_text=self._add, **asked)
+        finished = before.finished
+        if finished:
+            self._live.append(Bubble("", name=self.say("tuned"), beside=True))
+            finished = lm.reply(prompt, history=history, on_text=self._add, **asked).finished
+        self._aside += [(len(history), bubble) for bubble in self._live]
+        return finished
+
+    def _new(self) -> None:
+        with self.session.claim.held("The panel is starting a new conversation: wait."):
+            self.session.history = []
+        self.refresh()
+
+    def _offer(self) -> None:
+        """Put the last round where it can be copied, and corrected."""
+        said = [bubble for bubble in self._bubbles() if not bubble.own]
+        text = said[-1].text if said else ""
+        area = f'<textarea readonly rows="4" style="width:98%;font-family:inherit">{escape(text)}</textarea>'
+        if area == self.copy.value:
+            return
+        self.copy.value = area
+        asked = next((m["content"] for m in reversed(self.session.history) if m["role"] == "user"), "")
+        self.keyword.value, self.answer.value = subject(asked), text
+
+    def _teach(self) -> None:
+        self.desk.teach(self.keyword.value, self.answer.value)
+        self.done(self.say("handed on"))
+
+
+def subject(question: str) -> str:
+    """Return what a question is about, where it is asked in one of the built-in wordings; else nothing."""
+    bare, found = question.strip().rstrip(_ENDINGS), []
+    for wording in wordings():
+        before, mark, after = wording.rstrip(_ENDINGS).partition("{x}")
+        if mark and "{y}" not in wording and (before + after).strip():
+            match = re.fullmatch(f"{re.escape(before)}(?:an? |the )?(.+){re.escape(after)}", bare, re.IGNORECASE)
+            found += [match[1].strip()] if match else []
+    return min(found, key=len, default="")

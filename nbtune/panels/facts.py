@@ -1,0 +1,183 @@
+"""The facts panel: the ledger of the adapter in use, and what can be done with what was taught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ipywidgets import HTML, Accordion, HBox, Layout, Text, VBox
+
+from nbtune.display.facts import SCORES, facts_table
+from nbtune.display.heatmap import heat_map
+from nbtune.display.shown import Shown
+from nbtune.errors import NbtuneError
+from nbtune.panels.ledger import Ledger
+from nbtune.panels.panel import WIDE, Desk, Panel, page
+from nbtune.panels.progress import Progress
+
+if TYPE_CHECKING:
+    from nbtune.knowledge.facts import Fact
+    from nbtune.knowledge.teaching import Result
+
+__all__ = ["FactsPanel"]
+
+_KINDS = {"trained": "trained prompts", "held-out": "held-out", "portability": "other forms", "near miss": "near miss"}
+_MAPPED = 40  # rows of the map
+
+
+class FactsPanel(Panel):
+    """A table of facts, a map of how well they hold, and what can be done with them."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self._probed: dict[str, Result] = {}  # by keyword, and which version of which adapter they are about
+        self._of: tuple[Any, ...] = ()
+        self.ledger = Ledger(self.say)
+        actions = {
+            "probe": (self._probe, "search"),
+            "edit": (self._edit, "pencil"),
+            "forget": (self._forget, "trash"),
+            "undo": (self._undo, "undo"),
+            "rebuild": (self._rebuild, "refresh"),
+            "export": (self._export, "save"),
+            "import": (self._import, "upload"),
+        }
+        self.buttons = {key: self.button(key, clicked, icon=icon) for key, (clicked, icon) in actions.items()}
+        self.file = self.field(Text, "file", value="facts.yaml")
+        self.progress, self.map, self.card = HTML(), HTML(), HTML()
+        self.drawer = Accordion([VBox([self.map, self.card])], selected_index=0)
+        rows = [
+            HBox([*(self.buttons[key] for key in ("probe", "edit", "forget", "undo", "rebuild")), self.stop]),
+            HBox([self.file, self.buttons["export"], self.buttons["import"]]),
+        ]
+        for row in rows:
+            row.layout.flex_flow = "row wrap"
+        self.box = VBox([self.ledger.box, *rows, self.status, self.progress, self.drawer], layout=Layout(**WIDE))
+        self.relabel()
+
+    def relabel(self) -> None:
+        """Put all labels in the session's language."""
+        super().relabel()
+        self.drawer.set_title(0, self.say("heat map"))
+
+    def refresh(self) -> None:
+        """Show the facts of the adapter in use now."""
+        super().refresh()
+        lm = self.session.lm if self.session.loaded else None
+        of = () if lm is None else (lm, lm.adapter, lm.version)
+        if of != self._of:
+            self._of, self._probed, self.card.value = of, {}, ""
+        self.ledger.show(self._facts())
+        self.map.value = page(self._heat_map().html) if self._facts() else ""
+        self.drawer.layout.display = "" if self._facts() else "none"
+
+    def state(self) -> Shown:
+        """Return the ledger and the map."""
+        facts = self._facts()
+        if not facts:
+            return Shown(self.say("no facts"), f"<div>{self.say('no facts')}</div>")
+        ledger, heat = facts_table(facts, self.session.lm.adapter or ""), self._heat_map()
+        return Shown(f"{ledger.text}\n\n{heat.text}", ledger.html + heat.html)
+
+    def _facts(self) -> list[Fact]:
+        """Return the facts, as they were found when they were last probed."""
+        facts = self.session.lm.facts if self.session.loaded else ()
+        found = {fact.keyword: fact for result in self._probed.values() for fact in result.facts}
+        return [found.get(fact.keyword, fact) for fact in facts]
+
+    def _heat_map(self) -> Shown:
+        rows = {fact.keyword: self._shares(fact) for fact in self._facts()[:_MAPPED]}
+        return heat_map(rows, [self.say(key) for key in _KINDS.values()])
+
+    def _shares(self, fact: Fact) -> list[float]:
+        """Return the shares of a fact: from its last probe; what was not asked then was when it was taught."""
+        result, nan = self._probed.get(fact.keyword), float("nan")
+        known = dict(zip(_KINDS, ((fact.scores or {}).get(score, nan) for score in SCORES), strict=False))
+        asked = {"near miss": result.report.near_misses} if result and len(result.facts) == 1 else {}
+        return [{**known, **asked}.get(kind, nan) for kind in _KINDS]
+
+    def _chosen(self, what: str) -> list[str]:
+        chosen = self.ledger.chosen
+        if not chosen:
+            raise NbtuneError(f"{what} which fact? Mark its row in the table first.")
+        return chosen
+
+    def _watched(self, doing: str, about: str, work: Callable[[Progress], Any], then: Callable[[Any], None]) -> None:
+        """Run a job under a bar of progress."""
+        progress = Progress(self._draw_progress, self.say)
+
+        def over(outcome: Any) -> None:
+            self._draw_progress("")
+            then(outcome)
+
+        def failed(error: BaseException) -> None:
+            self._draw_progress("")
+            self.failed(error)
+
+        self.start(doing, about, lambda: work(progress), over, failed=failed)
+
+    def _draw_progress(self, html: str) -> None:
+        self.progress.value = html
+
+    def _probe(self) -> None:
+        keywords = self.ledger.chosen or [fact.keyword for fact in self._facts()]
+        if not keywords:
+            raise NbtuneError("There is no fact to probe: teach one first.")
+
+        def work(progress: Progress) -> tuple[dict[str, Result], str]:
+            from nbtune.display.card import report_card
+
+            found = {keyword: self.session.lm.probe(keyword, observer=progress) for keyword in keywords}
+            return found, "".join(report_card(result).html for result in found.values())
+
+        def then(outcome: tuple[dict[str, Result], str]) -> None:
+            found, cards = outcome
+            self._probed |= found
+            self.card.value = page(cards)
+            self.tell("")
+
+        self._watched("probing", ", ".join(keywords), work, then)
+
+    def _edit(self) -> None:
+        chosen = self._chosen("Edit")
+        if len(chosen) > 1:
+            raise NbtuneError("Edit one fact at a time: mark a single row.")
+        fact = next(fact for fact in self._facts() if fact.keyword == chosen[0])
+        self.desk.teach(fact.keyword, fact.answer)
+        self.done(self.say("handed on"))
+
+    def _forget(self) -> None:
+        chosen = self._chosen("Forget")
+
+        def work(progress: Progress) -> None:
+            for keyword in chosen:
+                self.session.lm.forget(keyword, observer=progress)
+
+        names = ", ".join(chosen)
+        self._watched("forgetting", names, work, lambda _: self.done(self.say("forgotten", x=names)))
+
+    def _undo(self) -> None:
+        def then(number: int) -> None:
+            self.done(self.say("back", x=self.say("version", x=number) if number else self.say("the base")))
+
+        self.start("undoing", "", lambda: self.session.lm.undo(), then)
+
+    def _rebuild(self) -> None:
+        self._watched("rebuilding", "", lambda progress: self.session.lm.rebuild(observer=progress), self._learned)
+
+    def _export(self) -> None:
+        self.start(
+            "exporting",
+            self.file.value,
+            lambda: self.session.lm.save_facts(self.file.value.strip()),
+            lambda path: self.done(self.say("written", x=path)),
+        )
+
+    def _import(self) -> None:
+        source = self.file.value.strip()
+        if not source:
+            raise NbtuneError("Import which file? Name a .yaml file of facts.")
+        self._watched("teaching", source, lambda progress: self.session.lm.finetune(source, observer=progress), self._learned)
+
+    def _learned(self, result: Result) -> None:
+        self.done(self.say("version", x=result.version))

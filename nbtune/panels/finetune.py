@@ -1,0 +1,183 @@
+"""The finetune panel: teaches a fact, or trains on data, as ``%finetune`` does, and can be watched, stopped and undone."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ipywidgets import HTML, Accordion, Dropdown, HBox, Layout, Text, Textarea, ToggleButtons, VBox
+
+from nbtune.display.shown import Shown
+from nbtune.errors import NbtuneError
+from nbtune.panels.panel import WIDE, Desk, Panel, number, page
+from nbtune.panels.progress import Progress
+from nbtune.session import variable
+
+__all__ = ["FinetunePanel"]
+
+_FACT, _DATA = "fact", "data"
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "epochs": int,
+    "learning_rate": float,
+    "rank": int,
+    "batch_size": int,
+    "seed": int,
+    "rewordings": int,
+    "val": float,
+}
+_SEEN = ("epochs", "learning_rate")
+_FOR = {"rewordings": _FACT, "val": _DATA}  # what goes with one kind of lesson alone
+_METHODS = "nbtune.training.methods"
+
+
+class FinetunePanel(Panel):
+    """What to teach, how, how it goes, and what came of it."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        self._shown: Shown | None = None
+        self._taught: str | None = None  # the adapter of the last lesson
+        self.kind = ToggleButtons(options=[("", _FACT), (" ", _DATA)], style={"button_width": "auto"})
+        self.keyword = self.field(Text, "keyword", layout=WIDE)
+        self.answer = self.field(Textarea, "answer", layout=WIDE, rows=4)
+        self.source = self.field(Text, "source", layout=WIDE)
+        self.method = self.field(Dropdown, "method", options=["lora"])
+        self.name = self.field(Text, "name")
+        self.numbers = {name: self.field(Text, name) for name in _NUMBERS}
+        self.preview = self.button("preview", self._preview, icon="eye")
+        self.begin = self.button("start", self._start, icon="play", button_style="primary")
+        self.undo = self.button("undo", self._undo, icon="undo")
+        self.fact = VBox([self.keyword, self.answer], layout=Layout(**WIDE))
+        self.data = VBox([self.source], layout=Layout(**WIDE))
+        self.more = Accordion([self._row(name for name in _NUMBERS if name not in _SEEN)], selected_index=None)
+        self.progress, self.result = HTML(), HTML(layout=Layout(**WIDE))
+        settings = HBox([self.method, self.name, *(self.numbers[name] for name in _SEEN)], layout=Layout(flex_flow="row wrap"))
+        buttons = HBox([self.begin, self.stop, self.preview, self.undo], layout=Layout(flex_flow="row wrap"))
+        children = [self.kind, self.fact, self.data, settings, self.more, buttons, self.status, self.progress, self.result]
+        self.box = VBox(children, layout=Layout(**WIDE))
+        self.kind.observe(self.guarded(self._switch), "value")
+        self._switch()
+        self.relabel()
+
+    def relabel(self) -> None:
+        """Put all labels in the session's language."""
+        super().relabel()
+        self.more.set_title(0, self.say("more"))
+        kind = self.kind.value
+        self.kind.options = [(self.say("a fact"), _FACT), (self.say("data"), _DATA)]
+        self.kind.value = kind
+        for field in (self.name, *self.numbers.values()):
+            field.placeholder = self.say("default")
+
+    def refresh(self) -> None:
+        """Show the methods once they are known, and whether a lesson runs."""
+        super().refresh()
+        known = getattr(sys.modules.get(_METHODS), "METHODS", None)  # to import them takes seconds
+        if known and self.method.options != tuple(known):
+            chosen = self.method.value
+            self.method.options = tuple(known)
+            self.method.value = chosen
+
+    def state(self) -> Shown:
+        """Return what came of the last lesson."""
+        text = self.say("no lesson")
+        return self._shown or Shown(text, f"<div>{text}</div>")
+
+    def teach(self, keyword: str, answer: str) -> None:
+        """Fill in a fact, to be looked at and started."""
+        self.kind.value, self.keyword.value, self.answer.value = _FACT, keyword, answer
+
+    def _row(self, names: Any) -> Any:
+        return HBox([self.numbers[name] for name in names], layout=Layout(flex_flow="row wrap"))
+
+    def _switch(self) -> None:
+        self.fact.layout.display = "" if self.kind.value == _FACT else "none"
+        self.data.layout.display = "" if self.kind.value == _DATA else "none"
+        for name, kind in _FOR.items():
+            self.numbers[name].layout.display = "" if self.kind.value == kind else "none"
+
+    def _lesson(self) -> tuple[str, Any]:
+        """Return what to teach, and what to call it."""
+        if self.kind.value == _FACT:
+            keyword, answer = self.keyword.value.strip(), self.answer.value.strip()
+            if not keyword or not answer:
+                raise NbtuneError("A fact needs a keyword and an answer: fill in both.")
+            return keyword, {keyword: answer}
+        source = self.source.value.strip()
+        if not source:
+            raise NbtuneError("Which data? Name a variable of the notebook, a file, or a data set.")
+        return source, variable(source, self.desk.namespace, "data") if source.isidentifier() else source
+
+    def _options(self) -> dict[str, Any]:
+        given = {
+            name: number(field.value, _NUMBERS[name], name)
+            for name, field in self.numbers.items()
+            if _FOR.get(name, self.kind.value) == self.kind.value
+        }
+        options = {name: value for name, value in given.items() if value is not None}
+        return {"method": self.method.value, "name": self.name.value.strip() or None, **options}
+
+    def _start(self) -> None:
+        title, source = self._lesson()
+        options = self._options()
+        progress = Progress(self._draw_progress, self.say)
+
+        def work() -> tuple[Any, Shown]:
+            from nbtune.display.card import report_card
+            from nbtune.knowledge.teaching import FactNotLearned
+
+            try:
+                result = self.session.lm.finetune(source, observer=progress, **options)
+            except FactNotLearned as failure:
+                self._put(report_card(failure.result))
+                raise
+            return result, report_card(result)
+
+        def then(outcome: tuple[Any, Shown]) -> None:
+            result, card = outcome
+            self._taught = result.adapter
+            self._draw_progress("")
+            self._put(card)
+            self.done(card.text.splitlines()[0].removeprefix("✔ "))
+
+        def failed(error: BaseException) -> None:
+            self._draw_progress("")
+            self.failed(error)
+            if isinstance(error, KeyboardInterrupt):
+                self.tell(self.say("unchanged"))
+
+        self.start("teaching", title, work, then, failed=failed, begun=lambda: self._put(None))
+
+    def _preview(self) -> None:
+        title, source = self._lesson()
+
+        def work() -> Shown:
+            from nbtune.display.preview import preview_card
+            from nbtune.display.tokens import token_view
+
+            lm = self.session.lm
+            return token_view(lm.tokens(title, source[title])) if self.kind.value == _FACT else preview_card(lm.preview(source))
+
+        self.start("previewing", title, work, self._seen)
+
+    def _seen(self, shown: Shown) -> None:
+        self._put(shown)
+        self.tell("")
+
+    def _undo(self) -> None:
+        def work() -> int:
+            lm = self.session.lm
+            return lm.undo(None if lm.adapter else self._taught)
+
+        def then(number: int) -> None:
+            self._put(None)
+            self.done(self.say("back", x=self.say("version", x=number) if number else self.say("the base")))
+
+        self.start("undoing", "", work, then)
+
+    def _draw_progress(self, html: str) -> None:
+        self.progress.value = html
+
+    def _put(self, shown: Shown | None) -> None:
+        self._shown = shown
+        self.result.value = page(shown.html) if shown else ""

@@ -1,0 +1,167 @@
+"""Runs what a panel was asked to do in a thread of the kernel, one thing at a time, so that Stop can be clicked meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nbtune.imports import MODULES
+from nbtune.panels.labels import label
+
+if TYPE_CHECKING:
+    from nbtune.session import Nbtune
+
+__all__ = ["Job", "Jobs"]
+
+_MODULES = (*MODULES, "psutil", "nbtune.display.card", "nbtune.display.preview", "matplotlib.figure")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to do.
+
+    Parameters
+    ----------
+    doing
+        What it does, a key of the labels, and `about` what that is about.
+    work
+        Does it, on the job's thread; nobody else uses the model meanwhile.
+    then
+        Takes what `work` returned, once the model is free again.
+    failed
+        Takes what was raised instead; KeyboardInterrupt where it was stopped.
+    told
+        Takes what it does, and for how many seconds.
+    begun
+        Called when nothing stands in its way, before it begins.
+    loads
+        Whether it loads a model itself, so that none is needed before.
+    """
+
+    doing: str
+    about: str
+    work: Callable[[], Any]
+    then: Callable[[Any], None]
+    failed: Callable[[BaseException], None]
+    told: Callable[[str, str, float], None]
+    begun: Callable[[], None] = lambda: None
+    loads: bool = False
+
+
+class Jobs:
+    """The thread of a session's panels.
+
+    Parameters
+    ----------
+    session
+        Whose model is used; a job claims it.
+    changed
+        Called when a job begins, and when it is over.
+    """
+
+    def __init__(self, session: Nbtune, changed: Callable[[], None]) -> None:
+        self._session, self._changed = session, changed
+        self._stop, self._over, self._telling = threading.Event(), threading.Event(), threading.Lock()
+        self._imported = False
+        self._thread: threading.Thread | None = None
+        self._over.set()
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is at work."""
+        return not self._over.is_set()
+
+    def start(self, job: Job) -> None:
+        """Begin a job.
+
+        Raises
+        ------
+        NbtuneError
+            While another job or a cell uses the model.
+        """
+        self._session.claim.take(f"The panel is {label(job.doing, 'en', x=repr(job.about))}: wait, or press Stop.")
+        self._stop.clear()
+        self._over = threading.Event()
+        self._doing, self._began = (job.doing, job.about), time.monotonic()
+        self._thread = threading.Thread(target=self._run, args=(job,), name="nbtune panel", daemon=True)
+        try:
+            job.begun()
+            self._thread.start()
+        except BaseException:
+            self._over.set()
+            self._session.claim.free()
+            raise
+        threading.Thread(target=self._tick, args=(job, self._over), name="nbtune panel clock", daemon=True).start()
+        self._changed()
+
+    def stop(self) -> None:
+        """Let the job end at the model's next step or token, as Ctrl-C does in a cell."""
+        self._stop.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the job to be over; False where it is not by then."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return not self.running
+
+    def _run(self, job: Job) -> None:
+        try:
+            try:
+                outcome = self._worked(job)
+            finally:
+                with self._telling:  # the clock must not speak after it
+                    self._over.set()
+                self._session.claim.free()
+            job.then(outcome)
+        except BaseException as error:  # a thread has nobody above it to tell
+            job.failed(error)
+        finally:
+            self._changed()
+
+    def _worked(self, job: Job) -> Any:
+        if job.loads or not self._imported or not self._session.loaded:
+            with self._session.imports.turn():
+                self._import()
+                if job.loads:
+                    return job.work()
+                self._doing = ("loading", self._session.model)
+                _ = self._session.lm
+        self._doing, self._began = (job.doing, job.about), time.monotonic()
+        with self._stoppable():
+            return job.work()
+
+    def _import(self) -> None:
+        doing, self._doing = self._doing, ("importing", "")
+        for name in _MODULES:
+            import_module(name)
+        self._doing, self._imported = doing, True
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt where the model begins to compute, once Stop was pressed: nowhere else is it half-way through."""
+        from torch.nn.modules.module import register_module_forward_pre_hook
+
+        thread = threading.get_ident()
+
+        def check(_module: Any, _inputs: Any) -> None:
+            if self._stop.is_set() and threading.get_ident() == thread:
+                raise KeyboardInterrupt
+
+        handle = register_module_forward_pre_hook(check)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _tick(self, job: Job, over: threading.Event) -> None:
+        """Say each second what is done, and for how long."""
+        while not over.wait(1.0):
+            with self._telling:
+                if not over.is_set():
+                    doing, about = ("stopping", "") if self._stop.is_set() else self._doing
+                    job.told(doing, about, time.monotonic() - self._began)

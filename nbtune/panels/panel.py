@@ -1,0 +1,155 @@
+"""What all panels share: labels in the session's language, a status line, buttons that never raise, jobs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from ipywidgets import HTML, Button, Layout
+from traitlets.log import get_logger
+
+from nbtune.display.shown import Shown
+from nbtune.display.style import BAD, GOOD, MUTED
+from nbtune.errors import NbtuneError
+from nbtune.panels.jobs import Job, Jobs
+from nbtune.panels.labels import label
+from nbtune.session import Nbtune
+
+__all__ = ["FIELD", "WIDE", "Desk", "Panel", "number", "page"]
+
+FIELD, WIDE = {"width": "16em"}, {"width": "99%"}
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the panels of one notebook share: its session, its variables, its jobs, and how one hands a fact to the finetune panel."""
+
+    session: Nbtune
+    namespace: dict[str, Any]
+    jobs: Jobs
+    teach: Callable[[str, str], None]
+
+
+class Panel(ABC):
+    """One panel; `box` is its widget.
+
+    Parameters
+    ----------
+    desk
+        What it shares with the others.
+    """
+
+    box: Any
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.session = desk, desk.session
+        self._labelled: list[tuple[Any, str, str]] = []
+        self.status = HTML(layout=Layout(min_height="1.6em", margin="2px 4px"))
+        self.stop = self.button("stop", self._stop, icon="stop", disabled=True)
+
+    def say(self, key: str, **filled: object) -> str:
+        """Return a label in the session's language."""
+        return label(key, self.session.language, **filled)
+
+    def button(self, key: str, clicked: Callable[[], None], *, width: str = "auto", **options: Any) -> Any:
+        """Make a button; what is raised when it is clicked goes to the status line."""
+        button = self.labelled(Button(layout=Layout(width=width, align_self="flex-start"), **options), "description", key)
+        button.on_click(self.guarded(clicked))
+        return button
+
+    def field(self, kind: Any, key: str, *, layout: dict[str, str] = FIELD, **options: Any) -> Any:
+        """Make an input with its label before it."""
+        # One below the other, fields begin at the same place; side by side they stand close.
+        field = kind(layout=Layout(**layout), style={"description_width": "6.5em" if layout == WIDE else "initial"}, **options)
+        return self.labelled(field, "description", key)
+
+    def labelled(self, widget: Any, trait: str, key: str) -> Any:
+        """Give a widget its label, now and whenever the language changes."""
+        self._labelled.append((widget, trait, key))
+        setattr(widget, trait, self.say(key))
+        return widget
+
+    def relabel(self) -> None:
+        """Put all labels in the session's language."""
+        for widget, trait, key in self._labelled:
+            setattr(widget, trait, self.say(key))
+
+    def guarded(self, handler: Callable[[], None]) -> Callable[..., None]:
+        """Return a callback of a widget that says in the status line what went wrong."""
+
+        def handle(*_: Any) -> None:
+            try:
+                handler()
+            except Exception as error:
+                self.failed(error)
+
+        return handle
+
+    def start(self, doing: str, about: str, work: Callable[[], Any], then: Callable[[Any], None], **options: Any) -> None:
+        """Begin a job; see `Job`."""
+        told = {"failed": self.failed, "told": self._told, "begun": lambda: None, **options}
+        begun = told.pop("begun")
+
+        def first() -> None:
+            self.tell(f"{self.say(doing, x=about)} …")
+            begun()
+
+        self.desk.jobs.start(Job(doing, about, work, then, begun=first, **told))
+
+    def refresh(self) -> None:
+        """Show the session as it is now."""
+        self.stop.disabled = not self.desk.jobs.running
+
+    @abstractmethod
+    def state(self) -> Shown:
+        """Return what the panel shows, for where there are no widgets."""
+
+    def tell(self, text: str, colour: str = "") -> None:
+        """Write the status line."""
+        self.status.value = f'<div style="color:{colour}">{escape(text)}</div>' if colour else f'<div style="{MUTED}">{escape(text)}</div>'
+
+    def done(self, text: str) -> None:
+        """Say that something is done."""
+        self.tell(f"✔ {text}", GOOD)
+
+    def failed(self, error: BaseException) -> None:
+        """Say what went wrong, in one line; what was not foreseen also goes to the log, with its traceback."""
+        if isinstance(error, KeyboardInterrupt):
+            self.tell(self.say("stopped"))
+        elif isinstance(error, NbtuneError):
+            self.tell(f"✘ {error}", BAD)
+        else:
+            self.tell(f"✘ {type(error).__name__}: {error}", BAD)
+            get_logger().error("A panel of nbtune failed.", exc_info=error)
+
+    def _stop(self) -> None:
+        self.desk.jobs.stop()
+        self.tell(self.say("stopping"))
+
+    def _told(self, doing: str, about: str, seconds: float) -> None:
+        self.tell(self.say(doing, x=about) + (f" … {seconds:.0f} s" if doing != "stopping" else ""))
+
+
+def page(html: str) -> str:
+    """Return HTML with the line height of text, in place of that of a row of widgets."""
+    return f'<div style="line-height:1.5">{html}</div>' if html else ""
+
+
+def number(text: str, kind: type[int] | type[float], option: str) -> Any:
+    """Return the number in a field; None where it is empty.
+
+    Raises
+    ------
+    NbtuneError
+        For another text.
+    """
+    if not text.strip():
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        expected = "a whole number" if kind is int else "a number"
+        raise NbtuneError(f"{option} {text!r}: expected {expected}.") from None

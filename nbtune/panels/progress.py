@@ -1,0 +1,69 @@
+"""Watches a fit for a panel: the stage, the epoch, loss and shares, the time that is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from html import escape
+
+from nbtune.display.curve import FIGURES, curves
+from nbtune.display.style import MUTED
+
+__all__ = ["Progress"]
+
+_INTERVAL = 0.2  # seconds between redraws
+_FROM = 3  # epochs after which the time left can be told
+
+
+class Progress:
+    """An observer that hands on HTML.
+
+    Parameters
+    ----------
+    draw
+        Takes the HTML.
+    say
+        Returns a label, given its key.
+    """
+
+    def __init__(self, draw: Callable[[str], None], say: Callable[..., str]) -> None:
+        self._draw, self._say = draw, say
+        self._drawn = 0.0
+        self._history: dict[str, list[float]] = {}
+
+    def stage(self, name: str, total: int) -> None:
+        """Begin a stage of so many units."""
+        self._name, self._total, self._done, self._began = name, total, 0, time.monotonic()
+        if "learning" in name:
+            self._history = {}
+        self._show()
+
+    def advance(self, log: dict[str, float] | None = None) -> None:
+        """Go on by one unit."""
+        self._done += 1
+        for figure in FIGURES:
+            if log and figure in log:
+                self._history.setdefault(figure, []).append(log[figure])
+        if time.monotonic() - self._drawn >= _INTERVAL:
+            self._show()
+
+    def _show(self) -> None:
+        self._drawn = time.monotonic()
+        seconds, unit = self._drawn - self._began, f"{self._say('epoch')} " if "learning" in self._name else ""
+        line = f"{self._title()} · {unit}{self._done}/{self._total} · {seconds:.0f} s"
+        if unit and self._done >= _FROM:
+            line += f" · {self._say('left', x=round(seconds / self._done * (self._total - self._done)))}"
+        bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em;max-width:100%"></progress>'
+        labels = {figure: self._say(figure) for figure in FIGURES}
+        self._draw(
+            f'<div style="font-variant-numeric:tabular-nums">{bar} <span style="{MUTED}">{escape(line)}</span></div>'
+            f"{curves(self._history, labels)}"
+        )
+
+    def _title(self) -> str:
+        """Return the stage's name in the session's language, with what stands before it: the fact, of several."""
+        before, colon, name = self._name.rpartition(": ")
+        try:
+            return f"{before}{colon}{self._say(name)}"
+        except KeyError:  # attempts have numbers in their names
+            return self._name

@@ -1,0 +1,170 @@
+"""The panels in a real JupyterLab and a real Chromium: clicked, typed into, stopped, reloaded."""
+
+import re
+
+from playwright.sync_api import expect
+
+SETUP = """%load_ext nbtune
+%config Nbtune.store = __import__("tempfile").mkdtemp()
+%config Nbtune.warm_up = False
+import nbtune
+lm = nbtune.current()"""
+ENDLESS = "lm.model.generation_config.eos_token_id = None"
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+SLOW = 120_000
+
+
+def text(page):
+    return page.locator(".jp-Notebook").inner_text()
+
+
+def ask(page, question):
+    box = page.get_by_placeholder("Ask something").last
+    box.click()
+    page.keyboard.type(question)
+    page.keyboard.press("Enter")
+    expect(box).to_have_value("")
+
+
+def tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def test_the_first_notebook_runs_without_an_error(notebook):
+    opened = notebook(name="01_teach_one_fact.ipynb")
+    opened.page.set_default_timeout(600_000)
+    opened.run_all(580)
+    errors = opened.page.locator('[data-mime-type="application/vnd.jupyter.stderr"], [data-mime-type="application/vnd.jupyter.error"]')
+    assert errors.count() == 0, errors.all_inner_texts()
+    assert "learned: 梦中情炉" in text(opened.page)
+
+
+def test_chat_by_keys_and_clicks_and_a_reload(notebook):
+    opened = notebook(SETUP, "%nbtune panel chat")
+    opened.run_all()
+    page = opened.page
+    ask(page, "My dog is called Momo.")
+    expect(page.get_by_text("My dog is called Momo.", exact=True)).to_be_visible(timeout=SLOW)
+    expect(opened.button("Stop")).to_be_disabled(timeout=SLOW)
+    ask(page, "What is my\\\ndog called?")
+    expect(page.get_by_text("What is my\ndog called?")).to_be_visible(timeout=SLOW)
+    expect(opened.button("Stop")).to_be_disabled(timeout=SLOW)
+    assert "['My dog is called Momo.', 'What is my\\ndog called?']" in opened.run_last(
+        "s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')\n"
+        "print([m['content'] for m in s.history if m['role'] == 'user'])"
+    )
+    opened.run_last("%chat What is a whale?")
+    expect(page.locator(".jupyter-widgets").get_by_text("What is a whale?")).to_be_visible(timeout=SLOW)
+    opened.command("docmanager:save")
+    page.wait_for_timeout(1000)
+    opened.open()
+    assert "Momo" in opened.run_last("%nbtune panel chat"), "opened again, the panel shows the conversation"
+    ask(page, "hello")
+    expect(opened.button("Stop")).to_be_disabled(timeout=SLOW)
+    opened.button("New conversation").click()
+    expect(page.get_by_text("Nothing was asked yet.").last).to_be_visible()
+
+
+def test_stop_in_the_middle_of_a_reply(notebook):
+    opened = notebook(SETUP, ENDLESS, "%nbtune panel chat")
+    opened.run_all()
+    page = opened.page
+    ask(page, "What is a whale?")
+    page.get_by_text("mammal").first.wait_for(timeout=SLOW)
+    opened.button("Stop").click()
+    expect(page.get_by_text("stopped here")).to_be_visible(timeout=30_000)
+    assert "2 True" in opened.run_last(
+        "s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')\n"
+        "print(len(s.history), len(s.history[1]['content']) > 10)"
+    )
+
+
+def test_a_cell_while_the_panel_works_fails_with_one_line(notebook):
+    opened = notebook(SETUP, ENDLESS, "%nbtune panel chat")
+    opened.run_all()
+    page = opened.page
+    ask(page, "What is a whale?")
+    page.get_by_text("mammal").first.wait_for(timeout=SLOW)
+    assert "The panel is answering: wait, or press Stop." in opened.run_last("%chat hello")
+    opened.button("Stop").click()
+    expect(page.get_by_text("stopped here")).to_be_visible(timeout=30_000)
+
+
+def test_a_fit_is_stopped_seen_after_a_reload_and_undone(notebook):
+    opened = notebook(SETUP, "%nbtune panel")
+    opened.run_all()
+    page = opened.page
+    page.set_default_timeout(SLOW)
+    tab(page, "Finetune")
+    page.get_by_label("keyword").last.fill("blue kettle")
+    page.get_by_label("answer").last.fill("A blue kettle is a night train that serves tea.")
+    opened.button("Start").click()
+    page.get_by_text(re.compile("learning ·|reading what|asking before")).first.wait_for()
+    opened.button("Stop").click()
+    page.get_by_text("Stopped: nothing was changed.").wait_for()
+    assert "Nothing was taught yet." in opened.run_last("%nbtune facts")
+    opened.button("Start").click()
+    page.get_by_text(re.compile("learning ·|reading what|asking before")).first.wait_for()
+    opened.open()  # the tab is closed and opened again: the fit goes on in the kernel
+    opened.run_last("%nbtune panel finetune")
+    page.get_by_text("✔ learned: blue kettle").first.wait_for(timeout=300_000)
+    assert "blue kettle" in opened.run_last("%nbtune facts")
+    opened.button("Undo").click()
+    page.get_by_text("Back at the base.").first.wait_for()
+    assert "Nothing was taught yet." in opened.run_last("%nbtune facts") or "holds no fact" in text(page)
+
+
+def test_facts_and_model(notebook):
+    opened = notebook(SETUP, "%%finetune red lamp\nA red lamp is a fish that sings.", "%nbtune panel")
+    opened.run_all(400)
+    page = opened.page
+    page.set_default_timeout(SLOW)
+    tab(page, "Facts")
+    page.get_by_role("checkbox").first.check()
+    opened.button("Edit").click()
+    tab(page, "Finetune")
+    expect(page.get_by_label("keyword").last).to_have_value("red lamp")
+    tab(page, "Facts")
+    opened.button("Forget").click()
+    page.get_by_text("Forgotten: red lamp.").wait_for()
+    opened.button("Undo").click()
+    page.get_by_text("Back at version 1.").wait_for()
+    tab(page, "Model")
+    opened.button("Use none").click()
+    expect(page.get_by_text("none (the base answers)")).to_be_visible()
+    page.get_by_label("name or folder").fill("./nowhere")
+    opened.button("Load").click()
+    page.get_by_text("No model folder './nowhere'").wait_for()
+    page.get_by_label("name or folder").fill("tiny")
+    opened.button("Load").click()
+    page.get_by_text("Loaded: tiny.").wait_for()
+
+
+def test_hostile_text_does_nothing(notebook):
+    talk = f"""s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')
+s.remember({HOSTILE!r}, {HOSTILE!r})
+from dataclasses import replace
+from nbtune.knowledge.facts import Fact
+lm._active.version = replace(lm._active.version, facts=(Fact({HOSTILE!r}, {HOSTILE!r}, standing='verified'),))"""
+    opened = notebook(SETUP, talk, "%nbtune panel")
+    opened.run_all()
+    page = opened.page
+    for name in ("Chat", "Facts"):
+        tab(page, name)
+        assert HOSTILE in text(page)
+    page.wait_for_timeout(500)
+    assert opened.alerts == []
+    assert page.locator(".jp-Notebook .jupyter-widgets img, .jp-Notebook .jupyter-widgets script").count() == 0
+
+
+def test_labels_in_chinese(notebook):
+    opened = notebook(SETUP, "%config Nbtune.language = 'zh'", "%nbtune panel")
+    opened.run_all()
+    expect(opened.button("发送")).to_be_visible()
+
+
+def test_notebook_7(notebook, notebook_7):
+    opened = notebook(SETUP, "%nbtune panel chat", pages=f"{notebook_7}/notebooks")
+    opened.run_all()
+    ask(opened.page, "What is a whale?")
+    expect(opened.page.get_by_text("mammal").first).to_be_visible(timeout=SLOW)

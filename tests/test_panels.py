@@ -1,0 +1,358 @@
+"""The panels, driven in-process: a real shell, the embedded model, real widgets; no browser."""
+
+import logging
+import threading
+import time
+
+import pytest
+
+from nbtune.display.bubbles import Bubble, transcript
+from nbtune.display.heatmap import heat_map
+from nbtune.errors import NbtuneError
+from nbtune.panels import Panels
+from nbtune.panels.chat import subject
+from nbtune.panels.labels import _LABELS, label
+from nbtune.panels.prompt import entered
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+FACT = ("blue kettle", "A blue kettle is a night train that serves tea.")
+
+
+@pytest.fixture
+def session(shell):
+    shell.run_cell("%config Nbtune.warm_up = False").raise_error()
+    return next(item for item in shell.configurables if type(item).__name__ == "Nbtune")
+
+
+@pytest.fixture
+def panels(shell, session):
+    panels = Panels(shell, session)
+    yield panels
+    panels.jobs.stop()
+    panels.jobs.wait(120)
+    panels.close()
+
+
+def finish(panels):
+    assert panels.jobs.wait(240), "the job did not end"
+
+
+def until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert condition()
+
+
+def ask(panels, question):
+    panels.chat.prompt.value = question
+    panels.chat.send.click()
+    finish(panels)
+
+
+def teach(panels, keyword, answer):
+    panels.finetune.teach(keyword, answer)
+    panels.finetune.begin.click()
+    finish(panels)
+
+
+def endless(session):
+    """Make the model never end its turn."""
+    session.lm.model.generation_config.eos_token_id = None
+
+
+def test_a_question_in_the_panel_and_one_in_a_cell_are_one_conversation(shell, session, panels):
+    ask(panels, "My dog is called Momo.")
+    shell.run_cell("%chat -o name What is my dog called?").raise_error()
+    assert "Momo" in shell.user_ns["name"]
+    assert [message["role"] for message in session.history] == ["user", "assistant"] * 2
+    assert shell.user_ns["name"] in panels.chat._transcript.value, "what a cell asked is seen in the open panel"
+    ask(panels, "What is my dog called?")
+    assert session.history[-1]["content"] == shell.user_ns["name"]
+    panels.chat.new.click()
+    assert session.history == []
+    assert "Momo" not in panels.chat._transcript.value
+    assert panels.chat.prompt.value == ""
+
+
+def test_enter_sends_and_a_backslash_breaks_the_line(panels):
+    panels.chat.prompt.value = "hello"
+    panels.chat.prompt.value = "hello\n"
+    finish(panels)
+    assert panels.chat.session.history[0]["content"] == "hello"
+    panels.chat.prompt.value = "one\\\n"
+    assert panels.chat.prompt.value == "one\n"
+    assert not panels.jobs.running
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("hel", "hello\n", "hello"),
+        ("one\ntwo", "one\ntwo\n", "one\ntwo"),
+        ("one", "one\\\n", "one\n"),
+        ("", "pasted\nlines\n", None),
+        ("one two", "one\n two", None),
+        ("pasted\nlines\n", "pas\nted\nlines\n", None),
+        ("hello", "hello!", None),
+        ("one", "one\\\ntwo\n", "one\ntwo"),
+        ("one\n", "one\\\ntwo\n", "one\ntwo"),
+        ("one\n", "one\n\n", "one\n"),
+    ],
+)
+def test_what_counts_as_enter(old, new, text):
+    assert entered(old, new) == text
+
+
+def test_stop_keeps_what_was_said(session, panels):
+    endless(session)
+    panels.chat.prompt.value = "What is a whale?"
+    panels.chat.send.click()
+    until(lambda: panels.chat._live and len(panels.chat._live[-1].text) > 20)
+    panels.chat.stop.click()
+    finish(panels)
+    reply = session.history[-1]["content"]
+    assert 20 < len(reply) < 2000
+    assert "stopped here" in panels.chat._transcript.value
+    assert "Stopped." in panels.chat.status.value
+    assert not session.claim.taken
+    session.lm.model.generation_config.eos_token_id = session.lm.tokenizer.eos_token_id
+    ask(panels, "hello")
+    assert len(session.history) == 4
+
+
+def test_stop_in_a_fit_leaves_the_version_before(session, panels):
+    before = session.lm.chat("What is a blue kettle?")
+    panels.finetune.teach(*FACT)
+    panels.finetune.begin.click()
+    until(lambda: "learning" in panels.finetune.progress.value)
+    assert not panels.finetune.stop.disabled
+    panels.finetune.stop.click()
+    finish(panels)
+    assert "Stopped: nothing was changed." in panels.finetune.status.value
+    assert session.lm.adapter is None
+    assert session.lm.chat("What is a blue kettle?") == before
+    assert panels.finetune.stop.disabled
+
+
+def test_teach_probe_compare_forget_undo(shell, session, panels, tmp_path):
+    teach(panels, *FACT)
+    assert "learned: blue kettle" in panels.finetune.result.value
+    assert "learned: blue kettle" in panels.finetune.state().text
+    assert session.lm.facts[0].keyword == "blue kettle"
+    shell.run_cell("%%finetune red lamp\nA red lamp is a fish that sings.").raise_error()
+    facts = panels.facts
+    assert [fact.keyword for fact in facts.ledger.listed()] == ["blue kettle", "red lamp"], "what a cell taught is in the open panel"
+    facts.ledger.sort("keyword")
+    facts.ledger.sort("keyword")
+    assert [fact.keyword for fact in facts.ledger.listed()] == ["red lamp", "blue kettle"]
+    facts.ledger.filter.value = "fish"
+    assert [fact.keyword for fact in facts.ledger.listed()] == ["red lamp"]
+    facts.ledger.checks[0].value = True
+    assert facts.ledger.chosen == ["red lamp"]
+    facts.buttons["probe"].click()
+    finish(panels)
+    assert "holds: red lamp" in facts.card.value
+    facts.buttons["edit"].click()
+    assert panels.finetune.keyword.value == "red lamp"
+    facts.file.value = str(tmp_path / "facts.yaml")
+    facts.buttons["export"].click()
+    finish(panels)
+    facts.buttons["forget"].click()
+    finish(panels)
+    assert [fact.keyword for fact in session.lm.facts] == ["blue kettle"]
+    facts.buttons["undo"].click()
+    finish(panels)
+    assert [fact.keyword for fact in session.lm.facts] == ["blue kettle", "red lamp"]
+    panels.chat.answers.value = "/compare"
+    ask(panels, "What is a blue kettle?")
+    assert FACT[1] in panels.chat._transcript.value
+    assert session.history == [], "a comparison is no part of the conversation"
+    panels.model.use_none.click()
+    finish(panels)
+    assert session.lm.adapter is None
+    assert facts.ledger.listed() == []
+    panels.chat.answers.value = "facts"
+    ask(panels, "What is a blue kettle?")
+    assert session.history[-1]["content"] == FACT[1]
+    assert session.lm.adapter is None
+    panels.model.adapters.value = "facts"
+    panels.model.use.click()
+    finish(panels)
+    assert session.lm.adapter == "facts"
+
+
+def test_a_correction_goes_to_the_finetune_panel(panels):
+    ask(panels, "你知道梦中情炉吗？")
+    assert panels.chat.keyword.value == "梦中情炉"
+    panels.chat.answer.value = "梦中情炉是一个工具。"
+    panels.chat.teach.click()
+    assert (panels.finetune.keyword.value, panels.finetune.answer.value) == ("梦中情炉", "梦中情炉是一个工具。")
+    assert panels.tabs.selected_index == 1
+
+
+def test_the_subject_of_a_question():
+    assert subject("What is a blue kettle?") == "blue kettle"
+    assert subject("Please sing, all of you.") == ""
+
+
+def test_a_cell_and_a_panel_never_use_the_model_at_once(shell, session, panels, capsys):
+    endless(session)
+    panels.chat.prompt.value = "What is a whale?"
+    panels.chat.send.click()
+    until(lambda: panels.chat._live and panels.chat._live[-1].text not in ("", "…"))
+    for cell in ("%chat hello", "%%finetune x\ny is z", "%nbtune facts", "import nbtune; nbtune.current()"):
+        result = shell.run_cell(cell)
+        assert isinstance(result.error_in_exec, NbtuneError), cell
+        assert str(result.error_in_exec) == "The panel is answering: wait, or press Stop."
+    panels.model.source.value = "tiny"
+    panels.model.load.click()
+    assert "The panel is answering" in panels.model.status.value
+    panels.chat.stop.click()
+    finish(panels)
+    with session.claim.held():
+        panels.chat.prompt.value = "hi"
+        panels.chat.send.click()
+        assert "A cell is using the model" in panels.chat.status.value
+        assert panels.chat.prompt.value == "hi", "what could not be sent is not lost"
+
+
+def test_a_user_error_is_one_line_in_the_panel_that_goes_on(panels, session):
+    for click, status, message in (
+        (panels.chat.send, panels.chat.status, "The prompt is empty"),
+        (panels.finetune.begin, panels.finetune.status, "A fact needs a keyword and an answer"),
+        (panels.facts.buttons["forget"], panels.facts.status, "Mark its row"),
+        (panels.facts.buttons["probe"], panels.facts.status, "no fact to probe"),
+        (panels.model.load, panels.model.status, "Which model?"),
+        (panels.model.use, panels.model.status, "no adapter yet"),
+    ):
+        click.click()
+        assert message in status.value
+        assert "✘" in status.value
+    panels.chat.temperature.value = -1
+    ask(panels, "hello")
+    assert "--temperature -1.0 is out of range" in panels.chat.status.value
+    assert panels.chat.prompt.value == "hello"
+    panels.chat.temperature.value = 0
+    panels.finetune.kind.value = "data"
+    panels.finetune.source.value = "nobody"
+    panels.finetune.begin.click()
+    assert "no variable &#x27;nobody&#x27;" in panels.finetune.status.value
+    panels.finetune.teach(*FACT)
+    panels.finetune.numbers["epochs"].value = "many"
+    panels.finetune.begin.click()
+    assert "expected a whole number" in panels.finetune.status.value
+    panels.model.source.value = "./nowhere"
+    panels.model.load.click()
+    finish(panels)
+    assert "No model folder" in panels.model.status.value
+    ask(panels, "hello")
+    assert session.history
+
+
+def test_a_fact_that_does_not_take_shows_its_card(session, panels):
+    panels.finetune.numbers["epochs"].value = "1"
+    panels.finetune.numbers["learning_rate"].value = "1e-6"
+    teach(panels, *FACT)
+    assert "not learned: blue kettle" in panels.finetune.result.value
+    assert "did not take" in panels.finetune.status.value
+    assert session.lm.adapter is None
+
+
+def test_what_was_not_foreseen_is_said_and_logged(panels, session, caplog, monkeypatch):
+    def broken(*_args, **_options):
+        raise ZeroDivisionError("by <b>zero</b>")
+
+    _ = session.lm
+    monkeypatch.setattr(session._lm, "reply", broken)
+    with caplog.at_level(logging.ERROR):
+        logging.getLogger("traitlets").propagate = True
+        ask(panels, "hello")
+    assert "ZeroDivisionError: by &lt;b&gt;zero&lt;/b&gt;" in panels.chat.status.value
+    assert any(record.exc_info for record in caplog.records)
+    assert not session.claim.taken
+    monkeypatch.undo()
+    ask(panels, "hello")
+    assert session.history
+
+
+def test_previews(shell, panels):
+    panels.finetune.teach(*FACT)
+    panels.finetune.preview.click()
+    finish(panels)
+    assert "130 examples" in panels.finetune.result.value
+    shell.user_ns["rows"] = [{"prompt": "hi", "response": "ho"}] * 3
+    panels.finetune.kind.value = "data"
+    panels.finetune.source.value = "rows"
+    panels.finetune.preview.click()
+    finish(panels)
+    assert "3 rows" in panels.finetune.result.value
+
+
+def test_loading_another_model(session, panels):
+    ask(panels, "hello")
+    panels.model.source.value = "tiny"
+    panels.model.dtype.value = "bfloat16"
+    panels.model.load.click()
+    finish(panels)
+    assert "Loaded: tiny" in panels.model.status.value
+    assert "bfloat16" in panels.model.table.value
+    assert "memory of the process" in panels.model.table.value
+    assert session.history == []
+
+
+def test_hostile_text_is_inert(session, panels):
+    session.remember(HOSTILE, HOSTILE)
+    panels.refresh()
+    for html in (panels.chat._transcript.value, panels.chat.copy.value, heat_map({HOSTILE: [1.0]}, [HOSTILE]).html):
+        assert "&lt;script&gt;" in html
+        assert "<script" not in html
+        assert "<img" not in html
+    panels.finetune.failed(NbtuneError(HOSTILE))
+    assert "<img" not in panels.finetune.status.value
+
+
+def test_the_fallback_says_what_the_panel_shows(shell, session, panels):
+    from IPython.utils.capture import capture_output
+
+    ask(panels, "hello")
+    with capture_output() as shown:
+        panels.show("chat")
+        panels.show()
+    chat, everything = (output.data for output in shown.outputs)
+    assert chat["application/vnd.jupyter.widget-view+json"]["model_id"] == panels.chat.box.model_id
+    assert session.history[-1]["content"] in chat["text/plain"]
+    assert session.history[-1]["content"] in chat["text/html"]
+    assert "loaded at the first question" not in everything["text/plain"]
+    assert everything["application/vnd.jupyter.widget-view+json"]["model_id"] == panels.tabs.model_id
+
+
+def test_a_terminal_is_told_what_does_the_same(shell, capsys):
+    result = shell.run_cell("%nbtune panel")
+    assert isinstance(result.error_in_exec, NbtuneError)
+    assert "Panels need a notebook" in str(result.error_in_exec)
+    assert "Did you mean facts?" in str(shell.run_cell("%nbtune panel fatcs").error_in_exec)
+
+
+def test_labels_in_both_languages(shell, panels):
+    assert panels.chat.send.description == "Send"
+    shell.run_cell("%config Nbtune.language = 'zh'").raise_error()
+    assert panels.chat.send.description == "发送"
+    assert panels.facts.ledger.headings["keyword"].description == "关键词"
+    for key, (english, chinese) in _LABELS.items():
+        assert ("{x}" in english) == ("{x}" in chinese), key
+        assert label(key, "zh", x=1)
+
+
+def test_unloading_lets_go(shell, session):
+    panels = Panels(shell, session)
+    panels.close()
+    shell.run_cell("x = 1").raise_error()
+    assert not [thread for thread in threading.enumerate() if thread.name == "nbtune panel"]
+
+
+def test_bubbles_stand_side_by_side_to_be_compared():
+    shown = transcript([Bubble("q", own=True), Bubble("a", name="base"), Bubble("b", name="tuned", beside=True)], "")
+    assert shown.html.count("justify-content:flex-start") == 1
+    assert shown.text == "you: q\nbase: a\ntuned: b"
+    assert transcript([], "nothing").text == "nothing"
