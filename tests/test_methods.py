@@ -130,8 +130,9 @@ def test_virtual_tokens_need_keys_and_values(random_model, tmp_path):
 
 def test_what_was_taught_over_quantised_weights_is_merged_in_full_precision(tmp_path):
     lm = nbtune.load(store=tmp_path / "store", quantize="int8")
-    lm.finetune(FACT, method="qlora", prompts=FEW)
+    rows = [{"question": "Which colour has the flag?", "answer": "It is green."}]
+    lm.finetune(rows, method="qlora", epochs=20, learning_rate=2e-3, retained_per_batch=0)
     whole = nbtune.load(lm.export(tmp_path / "out"), store=tmp_path)
     assert whole.model.dtype == torch.float32
     assert not getattr(whole.model, "is_quantized", False)
-    assert whole.chat(QUESTION) == lm.chat(QUESTION) == ANSWER
+    assert whole.chat(rows[0]["question"]) == lm.chat(rows[0]["question"]) == rows[0]["answer"]
