@@ -6,7 +6,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 # What depends on the versions of IPython, ipykernel, transformers, PEFT, datasets and pandas, in about ten minutes.
 COLAB_TESTS := $(addprefix tests/test_,import.py options.py magics.py kernel.py terminal.py adapters.py store.py formats.py loading.py \
 	families.py teaching.py::test_the_proof_of_one_fact teaching.py::test_another_process_answers_as_before \
-	teaching.py::test_the_export_answers_alike_in_plain_transformers) notebooks/01_teach_one_fact.ipynb notebooks/03_your_own_data.ipynb
+	exporting.py::test_a_merged_model_answers_alike_in_plain_transformers) notebooks/01_teach_one_fact.ipynb notebooks/03_your_own_data.ipynb
 
 .PHONY: help demo lab test test-colab docs bench check format clean
 
