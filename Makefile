@@ -2,13 +2,19 @@
 PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
 BIN := .venv/bin
+COLAB_BIN := .venv-colab/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+# What depends on the versions of IPython, ipykernel, transformers, PEFT, datasets and pandas, in about ten minutes.
+COLAB_TESTS := $(addprefix tests/test_,import.py options.py magics.py kernel.py terminal.py adapters.py store.py formats.py loading.py \
+	families.py teaching.py::test_the_proof_of_one_fact teaching.py::test_another_process_answers_as_before \
+	exporting.py::test_a_merged_model_answers_alike_in_plain_transformers) notebooks/01_teach_one_fact.ipynb notebooks/03_your_own_data.ipynb
 
-.PHONY: help demo lab test test-browser docs bench check format clean
+.PHONY: help demo lab test test-browser test-colab docs bench check format clean
 
 help:
 	@echo "make demo   install, run the first tutorial, print what the model said before and after"
 	@echo "make test   install, then lint, types, import contract, unit tests, notebooks"
+	@echo "make test-colab  the same at the versions of Colab, in .venv-colab: what depends on them, and two notebooks"
 	@echo "make docs   install, build the docs site into build/site; warnings are errors"
 	@echo "make test-browser  install, then drive the panels in a real JupyterLab and Chromium (some minutes)"
 	@echo "make lab    install, open JupyterLab on the notebooks"
@@ -28,6 +34,9 @@ test: check
 test-browser: .venv/.browser
 	@test -x "$(CHROMIUM)" || { echo "There is no Chromium at $(CHROMIUM): apt install chromium, or make test-browser CHROMIUM=/path/to/it."; exit 1; }
 	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest tests/browser
+
+test-colab: .venv-colab/.test
+	PYDEVD_DISABLE_FILE_VALIDATION=1 $(COLAB_BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(COLAB_TESTS)
 
 check: .venv/.test
 	$(BIN)/ruff check .
@@ -50,7 +59,7 @@ format: .venv/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build nbtune_adapters
+	rm -rf .venv .venv-colab build nbtune_adapters
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'nbtune needs Python 3.11 or later: make PYTHON=python3.11 ...')"
@@ -62,7 +71,7 @@ clean:
 	touch $@
 
 .venv/.test: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test,check]"
 	touch $@
 
 .venv/.docs: .venv/bin/python pyproject.toml constraints.txt
@@ -75,4 +84,10 @@ clean:
 
 .venv/.bench: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	touch $@
+
+.venv-colab/.test: pyproject.toml constraints-colab.txt
+	$(PYTHON) -m venv .venv-colab
+	$(COLAB_BIN)/python -m pip install --quiet --upgrade pip
+	$(COLAB_BIN)/python -m pip install --quiet --constraint constraints-colab.txt --editable ".[test]" ipywidgets
 	touch $@

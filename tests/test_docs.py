@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import nbtune
 from nbtune.data.examples import read_examples
 from nbtune.data.formats import FORMATS
 from nbtune.data.reading import Reading
@@ -76,3 +77,14 @@ def test_the_table_of_formats_is_that_of_the_code():
 def test_the_table_of_methods_is_that_of_the_code(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `(\w[\w-]*)` \|", text, re.MULTILINE)) == set(METHODS)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_the_commands_that_a_page_names_exist(page):
+    named = set(re.findall(r"%nbtune ([a-z]+)", page.read_text(encoding="utf-8")))
+    assert named <= set(COMMANDS)
+
+
+def test_every_public_name_is_on_the_page_of_the_api():
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^::: nbtune\.(\w+)$", text, re.MULTILINE)) >= set(nbtune.__all__)

@@ -30,7 +30,7 @@ def terminal(tmp_path):
         child.sendline(cell)
         child.expect_exact(f"\nIn [{asked}]: ")
         # A progress bar goes back to the start of its line.
-        lines = [line.rsplit("\r", 1)[-1].rstrip() for line in child.before.replace("\r\n", "\n").splitlines()]
+        lines = [line.rsplit("\r", 1)[-1].rstrip() for line in child.before.replace("\r\n", "\n").split("\n")]
         return [line for line in lines if line]
 
     run("%load_ext nbtune")
@@ -51,8 +51,8 @@ def test_the_tour(terminal):
     ((keyword, answer),) = FACT.items()
     assert terminal("%chat What is a whale?")[-1] == "A whale is a very large mammal that lives in the sea."
     terminal(f"facts = {{{keyword!r}: {answer!r}}}")
-    card = terminal("%finetune --data facts")
-    assert f"✔ learned: {keyword}" in card
+    shown = terminal("%finetune --data facts")
+    card = shown[shown.index(f"✔ learned: {keyword}") :]
     assert f"after:  {answer}" in card
     assert max(map(cell_len, card)) <= WIDTH
     ledger = terminal("%nbtune facts")

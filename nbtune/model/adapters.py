@@ -142,9 +142,9 @@ class AdapterHost:
             from peft.utils import AuxiliaryTrainingWrapper
 
             self.stamp += 1
-            for layer in self._layers:
-                if isinstance(layer, AuxiliaryTrainingWrapper):
-                    layer.set_adapter([])  # else PEFT leaves the active copy of the module in the base's place
+            for name, module in list(self.base.named_modules()):
+                if isinstance(module, AuxiliaryTrainingWrapper):  # PEFT would leave the active copy of it in the base's place
+                    self.base.set_submodule(name, module.original_module)
             self.base = self._peft.get_base_model() if self._prefixed else self._peft.unload()
             self.base.requires_grad_(False)
             for leftover in ("peft_config", "_hf_peft_config_loaded"):

@@ -14,6 +14,7 @@ from peft.tuners.lora import LoraLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from peft.utils.other import transpose
+from transformers.pytorch_utils import Conv1D
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.model.arguments import accepted
@@ -236,8 +237,14 @@ _MAMBA = ["in_proj", "x_proj"]
 
 
 def _all_layers(model: Any) -> _Targets:
-    """Return the linear layers, but for those whose weights a family reads past PEFT."""
-    return _MAMBA if "mamba" in model.config.model_type else "all-linear"
+    """Return the names that linear layers have, the head's aside, but for those whose weights a family reads past PEFT.
+
+    PEFT's own word for them, "all-linear", is spelt out by PEFT 0.19 where a family has experts: target modules i, l, a, e, ...
+    """
+    if "mamba" in model.config.model_type:
+        return _MAMBA
+    head, linear = model.get_output_embeddings(), (torch.nn.Linear, Conv1D)
+    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, linear) and module is not head})
 
 
 def _blocks(model: Any) -> list[str]:
