@@ -78,6 +78,20 @@ def test_each_side_says_to_the_bit_what_it_says_alone(host, kinds):
     assert not any(torch.equal(one, base) for one in alone)
 
 
+def test_adapters_of_other_kinds_follow_each_other(host):
+    base, kinds = logits(host), [copies(), lora(), prefix(), ia3(), lora(use_dora=True), prompt()]
+    adapters, alone = [made(host, config) for config in kinds], []
+    for adapter in adapters:
+        host.attach([adapter])
+        alone.append(logits(host))
+        host.clear()
+    for place in (0, 1, 2, 3, 4, 5, 0, 5, 4, 3, 2, 1, 0):
+        host.attach([adapters[place]])
+        assert torch.equal(logits(host), alone[place])
+        host.rest()
+        assert torch.equal(logits(host), base)
+
+
 @pytest.mark.parametrize("leave", ["rest", "clear"])
 def test_the_base_says_the_same_when_adapters_are_put_away(host, leave):
     base, adapter = logits(host), made(host, lora())

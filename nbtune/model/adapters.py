@@ -116,7 +116,7 @@ class AdapterHost:
             When PEFT refuses because of another package, such as an old torchao.
         """
         configs = [*(place.config for place in self._places), *(adapter.config for adapter in adapters)]
-        alike = len({config.peft_type for config in configs}) == 1 and not any(getattr(config, "rank_pattern", None) for config in configs)
+        alike = len(set(map(_kind, configs))) == 1 and not any(getattr(config, "rank_pattern", None) for config in configs)
         training = self._at_work and not self._adapters
         if training or not alike:  # finished ones leave their places on the model for others of their kind
             self.clear()
@@ -287,6 +287,11 @@ def _mending() -> str:
     except ImportError:
         return "Run `%pip uninstall -y torchao` and this cell again; or `%pip install -U torchao`, and restart the kernel."
     return "Install or uninstall what it names."
+
+
+def _kind(config: PeftConfig) -> tuple[Any, ...]:
+    """Say which adapters can be on the model together: PEFT does not find its way past copies of whole modules."""
+    return config.peft_type, *(getattr(config, "modules_to_save", None) or ())
 
 
 @dataclass
