@@ -4,6 +4,8 @@ CHROMIUM ?= /usr/bin/chromium
 BIN := .venv/bin
 COLAB_BIN := .venv-colab/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+# Two processes of one thread each: most tests are many small steps, which a second thread does not speed up.
+PYTEST := -m pytest --numprocesses=2 --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 # What depends on the versions of IPython, ipykernel, transformers, PEFT, datasets and pandas, in about ten minutes.
 COLAB_TESTS := $(addprefix tests/test_,import.py options.py magics.py kernel.py terminal.py adapters.py store.py formats.py loading.py \
 	families.py teaching.py::test_the_proof_of_one_fact teaching.py::test_another_process_answers_as_before \
@@ -28,15 +30,17 @@ demo: .venv/.lab
 lab: .venv/.lab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
+test test-colab: export OMP_NUM_THREADS = 1
+
 test: check
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests $(NOTEBOOKS)
+	$(BIN)/python $(PYTEST) tests $(NOTEBOOKS)
 
 test-browser: .venv/.browser
 	@test -x "$(CHROMIUM)" || { echo "There is no Chromium at $(CHROMIUM): apt install chromium, or make test-browser CHROMIUM=/path/to/it."; exit 1; }
 	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest tests/browser
 
 test-colab: .venv-colab/.test
-	PYDEVD_DISABLE_FILE_VALIDATION=1 $(COLAB_BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 $(COLAB_TESTS)
+	PYDEVD_DISABLE_FILE_VALIDATION=1 $(COLAB_BIN)/python $(PYTEST) $(COLAB_TESTS)
 
 check: .venv/.test
 	$(BIN)/ruff check .
