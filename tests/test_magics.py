@@ -1,6 +1,7 @@
 """The magics in a real shell, on the embedded model."""
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,10 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%nbtune forget", "Forget what?"),
         ("%nbtune undo", "No adapter is in use"),
         ("%nbtune export", "Where to?"),
+        ("%nbtune export out --as gguff", "Did you mean gguf?"),
+        ("%nbtune push", "Where to?"),
+        ("%nbtune push a/b/c", "expected OWNER/NAME"),
+        ("%%finetune --log-with tensorbord 炉\nhot", "Did you mean tensorboard?"),
     ],
 )
 def test_bad_input_is_one_line_that_fails_the_cell(shell, capsys, code, message):
@@ -257,6 +262,18 @@ def test_examples_in_a_cell_and_in_a_variable(shell, capsys):
     ok(shell, '%%finetune --epochs 20\n{"prompt": "Which colour has the sea?", "response": "It is blue."}')
     ok(shell, "%chat -o reply --new Which colour has the sea?")
     assert shell.user_ns["reply"] == "It is blue."
+
+
+def test_an_export_says_how_it_is_served(shell, capsys):
+    ok(shell, "rows = [{'question': 'Which colour has the flag?', 'answer': 'It is green.'}]\n%finetune --epochs 20 --data rows")
+    capsys.readouterr()
+    ok(shell, "%nbtune export 'my model' --max-shard-size 5MB")
+    said = capsys.readouterr().out
+    assert "Written to my model, read back, and asked again: it answers the same." in said
+    assert "vllm serve 'my model'" in said
+    assert Path("my model/model.safetensors.index.json").exists()
+    ok(shell, "%nbtune export --as peft adapter")
+    assert "--enable-lora --max-lora-rank 32 --lora-modules adapter=adapter" in capsys.readouterr().out
 
 
 def test_a_text_ends_the_reply(shell, capsys):

@@ -24,11 +24,12 @@ def how_to_serve(folder: Path, kind: str, base: str) -> Shown:
         What the model was loaded from.
     """
     where, name = shlex.quote(str(folder)), folder.name
-    lines = {
-        "transformers": [f"vllm serve {where}", f"transformers serve {where}"],
-        "peft": _adapter(folder, name, base),
-        "gguf": [f"ollama create {shlex.quote(name.lower())} -f {where}/Modelfile", f"llama-server -m {where}/model.gguf"],
-    }[kind]
+    if kind == "peft":
+        lines = _adapter(folder, name, base)
+    elif kind == "gguf":
+        lines = [f"ollama create {shlex.quote(name.lower())} -f {where}/Modelfile", f"llama-server -m {where}/model.gguf"]
+    else:
+        lines = [f"vllm serve {where}", f"transformers serve {where}"]
     text = "\n".join([f"Written to {folder}, read back, and asked again: it answers the same.", *(f"  {line}" for line in lines)])
     return Shown(text, text_block(text))
 
