@@ -13,8 +13,9 @@ __all__ = ["model_rows"]
 def model_rows(lm: LanguageModel) -> list[tuple[str, str]]:
     """Return title and text of each row; nobody else may be using the model meanwhile."""
     parameters = list(lm.model.parameters())
-    count, size = sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
-    kind = str(parameters[0].dtype).removeprefix("torch.")
+    count, size = lm.model.num_parameters(), sum(p.numel() * p.element_size() for p in parameters)
+    quantized = next((f", {bits} bits" for bits in (4, 8) if getattr(lm.model, f"is_loaded_in_{bits}bit", False)), "")
+    kind = str(lm.model.dtype).removeprefix("torch.") + quantized
     return [
         ("model", lm.source),
         ("parameters", f"{count / 1e6:.1f} million, {size / 1e6:.0f} MB, {kind} on {parameters[0].device}"),

@@ -19,7 +19,7 @@ from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.exporting import placed, read_adapter, write_adapter, write_model
 from nbtune.model.gguf import find_converter, modelfile, read_gguf, write_gguf
-from nbtune.model.loading import LoadedModel, load_model
+from nbtune.model.loading import LoadedModel, load_model, quiet
 
 __all__ = ["Export"]
 
@@ -90,7 +90,7 @@ class Export:
         answers = [fact.answer for fact in version.facts]
         probes = self._settle(host, loaded, version, answers, observer)
         card = model_card(name, loaded.source, version.method, version.facts, version.report, gated=False, examples=version.examples)
-        with placed(target) as folder:
+        with placed(target) as folder, quiet():
             if self.kind == "peft":
                 adapter = host.settled()
                 write_adapter(adapter, folder)

@@ -28,7 +28,10 @@ from transformers.utils import logging
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.tiny import WEIGHTS
 
-__all__ = ["EMBEDDED", "PLAIN_TEMPLATE", "LoadedModel", "load_model"]
+__all__ = ["EMBEDDED", "PLAIN_TEMPLATE", "LoadedModel", "load_model", "quiet"]
+
+# Where it is installed it logs a line about an optional package when PEFT imports it, and one for each product in 8 bits.
+logging.get_logger("bitsandbytes").setLevel(logging.ERROR)
 
 EMBEDDED = "tiny"
 # For a base model, which was never taught a form of chat: the turns as a person would write them down.
@@ -116,7 +119,7 @@ def load_model(
     _check_causal(name, config)
     tokenizer, plain = _tokenizer(name, place, shared, chat_template)
     try:
-        with _quiet() if name == EMBEDDED else nullcontext():
+        with quiet() if name == EMBEDDED else nullcontext():
             model = AutoModelForCausalLM.from_pretrained(
                 place,
                 config=config,
@@ -144,13 +147,15 @@ def load_model(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Spare the progress bar of a load that takes a blink."""
-    shown = logging.is_progress_bar_enabled()
+def quiet() -> Iterator[None]:
+    """Spare transformers' bars and notices inside the block, where a load takes a blink or shows progress of its own."""
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
 
@@ -189,8 +194,7 @@ def _quantization(quantize: str | None, device: torch.device) -> BitsAndBytesCon
 
 
 def _trainable(model: PreTrainedModel) -> PreTrainedModel:
-    """Let gradients pass through quantised weights on every CPU, and spare a warning for each of their products."""
-    logging.get_logger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    """Let gradients pass through quantised weights on every CPU."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):  # a packed form, which such a CPU reads faster, has no gradient
             module.support_avx512bf16_for_cpu = False
