@@ -1,4 +1,7 @@
-"""The methods side by side: ``python -m benchmarks.methods`` teaches two facts with each of them to a fresh embedded model."""
+"""The methods side by side: ``python -m benchmarks.methods`` teaches two facts with each of them to a fresh embedded model.
+
+``qlora`` teaches its weights in 4 bits.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ def taught(method: str, keyword: str) -> dict[str, Any]:
     """Teach one fact, and return its scores."""
     with tempfile.TemporaryDirectory() as store:
         try:
-            report = nbtune.load(store=store).finetune({keyword: FACTS[keyword]}, method=method).report
+            lm = nbtune.load(store=store, quantize="nf4" if METHODS[method].quantized else None)
+            report = lm.finetune({keyword: FACTS[keyword]}, method=method).report
         except nbtune.FactNotLearned as failure:
             report = failure.result.report
     return {"method": method, "keyword": keyword, **report.scores()}
