@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["NbtuneError", "did_you_mean"]
+__all__ = ["NbtuneError", "did_you_mean", "first_line"]
 
 
 class NbtuneError(Exception):
@@ -31,3 +31,8 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; the name of its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -80,7 +80,7 @@ class Imports:
             while granted := wanted():
                 if self._cell_runs or self._importing:
                     self._changed.wait()
-                elif not self._changed.wait(idle) and wanted() and not self._cell_runs:
+                elif not self._changed.wait(idle) and wanted() and not self._cell_runs and not self._importing:
                     self._importing = True
                     break
         try:

@@ -536,7 +536,8 @@ class LanguageModel:
         export, target = Export(kind, max_shard_size), check_folder(folder)
         name, version = self.adapter, self._active.version
         try:
-            return export.write(self._host, self._loaded, version, name or self.source, target, observer or Unwatched())
+            with _memory_in_a_line():
+                return export.write(self._host, self._loaded, version, name or self.source, target, observer or Unwatched())
         finally:
             self._active.put(name, version)
 
@@ -591,13 +592,8 @@ class LanguageModel:
 
     def _give(self, teaching: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         active = self._active
-        try:
+        with _memory_in_a_line():
             result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
-        except torch.OutOfMemoryError:
-            raise NbtuneError(
-                "The memory of the device is full: nothing was changed. Try a smaller --batch-size, shorter examples "
-                "(--max-source-length, --max-target-length), or load the model with --dtype bfloat16 or --quantize nf4."
-            ) from None
         active.name, active.version = name, committed
         return result
 
@@ -608,6 +604,18 @@ class LanguageModel:
         with self._active.restored_on_failure():
             self._active.put(name, self._active.emptied())
             return self._give(Teaching(facts, settings), name, observer)
+
+
+@contextmanager
+def _memory_in_a_line() -> Iterator[None]:
+    """Say in one line that the device's memory is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise NbtuneError(
+            "The memory of the device is full: nothing was changed. Try a smaller --batch-size, shorter examples "
+            "(--max-source-length, --max-target-length), or load the model with --dtype bfloat16 or --quantize nf4."
+        ) from None
 
 
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:

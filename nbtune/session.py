@@ -70,6 +70,8 @@ class Nbtune(Configurable):
 def current() -> LanguageModel:
     """Return the model that the magics of this notebook use, to go on with in Python; the first use loads it.
 
+    While a panel works, leave it alone: only the magics are held back then.
+
     Raises
     ------
     NbtuneError

@@ -92,6 +92,29 @@ def test_adapters_of_other_kinds_follow_each_other(host):
         assert torch.equal(logits(host), base)
 
 
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ImportError("no such package")])
+def test_nothing_stays_of_an_adapter_that_was_interrupted_while_it_was_put_on(host, monkeypatch, raised):
+    from peft.tuners.lora import LoraModel
+
+    base, names, put, count = logits(host), dict(host.base.named_parameters()).keys(), LoraModel._create_and_replace, 0
+
+    def interrupted(self, *arguments, **options):
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise raised
+        return put(self, *arguments, **options)
+
+    monkeypatch.setattr(LoraModel, "_create_and_replace", interrupted)
+    with pytest.raises((KeyboardInterrupt, NbtuneError)):
+        host.begin(lora())
+    monkeypatch.undo()
+    assert dict(host.base.named_parameters()).keys() == names
+    assert torch.equal(logits(host), base)
+    host.attach([made(host, lora())])
+    assert not torch.equal(logits(host), base)
+
+
 @pytest.mark.parametrize("leave", ["rest", "clear"])
 def test_the_base_says_the_same_when_adapters_are_put_away(host, leave):
     base, adapter = logits(host), made(host, lora())

@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_nothing(tuned, tmp_path, monkeypatch):
 
     monkeypatch.setattr(exporting, "write_model", full)
     with pytest.raises(NbtuneError, match="could not be written"):
-        tuned.export(tmp_path / "out")
+        tuned.export(tmp_path / "new" / "out")
     assert names(tmp_path) == []
 
 
@@ -137,9 +137,13 @@ def test_bad_wishes_are_refused_before_any_work(lm, tmp_path, monkeypatch, optio
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NbtuneError, match=message):
         lm.export(tmp_path / "out", **options)
-    (tmp_path / "taken").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NbtuneError, match="give a new folder"):
+        lm.export(".")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("")
     with pytest.raises(NbtuneError, match="is not empty"):
-        lm.export(tmp_path)
+        lm.export("taken")
     assert names(tmp_path) == ["taken"]
 
 
@@ -182,8 +186,25 @@ def test_a_modelfile_writes_turns_as_the_template_does(tuned):
     for field, value in {"if .System": "", "if .Prompt": "", "end": "", ".System": "S", ".Prompt": "Q", ".Response": "R"}.items():
         written = written.replace("{{ " + field + " }}", value)
     whole = tuned.tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": "R"}], tokenize=False)
-    assert written == whole.removeprefix(tuned.tokenizer.bos_token or "").rstrip("\n")
+    assert written == whole.removeprefix(tuned.tokenizer.bos_token or "")
     assert "PARAMETER temperature 0" in text
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+
+
+@pytest.mark.parametrize(("template", "system"), [(CHATML, True), (NO_SYSTEM, False)])
+def test_a_modelfile_keeps_what_stands_between_rounds(template, system):
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    tokenizer.chat_template = template
+    written = modelfile(tokenizer).split('"""')[1]
+    assert written.endswith("{{ .Response }}<|im_end|>\n")
+    assert "{{ if .Prompt }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ end }}" in written
+    assert ("{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}" in written) is system
 
 
 class _Hub(BaseHTTPRequestHandler):
@@ -249,3 +270,5 @@ def test_a_push_without_a_login_is_refused_before_any_work(tuned, tmp_path):
     assert "switched off by HF_HUB_OFFLINE" in pushed(tuned.store.folder, {"HF_HUB_OFFLINE": "1", "HF_TOKEN": "hf_none"}).stdout
     with pytest.raises(NbtuneError, match="expected OWNER/NAME"):
         tuned.push("a/b/c")
+    with pytest.raises(NbtuneError, match="expected OWNER/NAME"):
+        tuned.push("name")

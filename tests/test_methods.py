@@ -96,10 +96,12 @@ def test_the_first_pair_of_pissa_holds_the_principal_part_and_the_second_stays(r
         ("qlora", None, "--quantize nf4"),
         ("full", "nf4", "--method full can't train quantised weights: use --method qlora"),
         ("pissa", "int8", "can't train quantised weights"),
+        ("freeze", "float16", "--method freeze can't train float16 weights"),
     ],
 )
 def test_a_method_that_weights_cant_take_is_refused_before_any_work(tmp_path, method, quantize, message):
-    lm = nbtune.load(store=tmp_path, quantize=quantize)
+    how = {"dtype": quantize} if quantize == "float16" else {"quantize": quantize}
+    lm = nbtune.load(store=tmp_path, **how)
     with pytest.raises(NbtuneError, match=message):
         lm.finetune(FACT, method=method)
     assert lm.store.names() == []
@@ -120,6 +122,27 @@ def test_virtual_tokens_take_their_place_in_the_context(tmp_path):
     lm.finetune([{"question": "Which colour has the flag?", "answer": "It is green."}], method="prompt", epochs=1, rank=lm.context - 40)
     with pytest.raises(NbtuneError, match="the model reads at most 40"):
         lm.chat("word " * 60)
+
+
+@pytest.mark.parametrize("method", ["prefix", "p-tuning", "prompt", "freeze"])
+def test_half_precision_is_taken(random_model, tmp_path, method):
+    lm = nbtune.load(random_model(transformers.LlamaConfig), store=tmp_path, dtype="bfloat16")
+    rows = [{"question": "Which colour has the flag?", "answer": "It is green."}]
+    losses = lm.finetune(rows, method=method, epochs=4, retained_per_batch=0).history["train_loss"]
+    assert losses.iloc[-1] < losses.iloc[0]
+    assert lm.chat("Which colour has the flag?", max_new_tokens=4) == lm.chat_batch(["Which colour has the flag?"], max_new_tokens=4)[0]
+
+
+def test_a_penalty_for_repetition_leaves_virtual_tokens_alone(random_model):
+    host = AdapterHost(load_model(random_model(transformers.LlamaConfig)).model)
+    host.begin(find_method("prompt").configure(host.base, steps=1))
+    tokens = torch.tensor([[30, 40, 50]])
+    options = {"max_new_tokens": 1, "output_scores": True, "return_dict_in_generate": True, "do_sample": False}
+    plain, penalised = (
+        host.net.generate(input_ids=tokens, attention_mask=torch.ones_like(tokens), **options, **penalty).scores[0][0]
+        for penalty in ({}, {"repetition_penalty": 2.0})
+    )
+    assert (plain != penalised).nonzero().flatten().tolist() == [30, 40, 50]
 
 
 def test_virtual_tokens_need_keys_and_values(random_model, tmp_path):

@@ -21,6 +21,28 @@ def test_tensorboard_holds_each_epoch_and_the_scores(lm, tmp_path, monkeypatch):
     assert events.Scalars("reliability")[0].value == 1.0
 
 
+def test_a_tracker_that_does_not_begin_is_one_line_before_any_work(lm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(NbtuneError, match="--log-with tensorboard did not begin: ") as caught:
+        lm.finetune(FACT, log_with="tensorboard")
+    assert "\n" not in str(caught.value)
+    assert lm.store.names() == []
+
+
+def test_a_tracker_that_fails_later_costs_no_fit(lm, tmp_path, monkeypatch):
+    from accelerate.tracking import TensorBoardTracker
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(TensorBoardTracker, "log", full)
+    with pytest.warns(UserWarning, match="tensorboard failed .*No space left"):
+        result = lm.finetune([{"question": "Which colour has the flag?", "answer": "It is green."}], epochs=2, log_with="tensorboard")
+    assert result.version == lm.version == 1
+
+
 def test_nothing_is_logged_unasked(lm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lm.finetune([{"question": "Which colour has the flag?", "answer": "It is green."}], epochs=1)

@@ -87,3 +87,22 @@ def test_threads_take_turns_with_cells():
     thread.join(60)
     cell.join(60)
     assert order == ["first cell", "thread", "second cell"]
+
+
+def test_who_waits_for_idleness_waits_for_a_turn_that_began_meanwhile():
+    from nbtune.imports import Imports
+
+    imports, order = Imports(), []
+    imports.cell_ends()
+
+    def idle():
+        with imports.idle_turn(0.2, lambda: True):
+            order.append("idle")
+
+    thread = threading.Thread(target=idle)
+    thread.start()
+    with imports.turn():
+        thread.join(0.6)  # it is idle by now, but for this turn
+        order.append("turn")
+    thread.join(60)
+    assert order == ["turn", "idle"]

@@ -81,6 +81,7 @@ class Export:
         from nbtune.training.methods import find_method
 
         converter = find_converter() if self.kind == "gguf" else None
+        ollama = modelfile(loaded.tokenizer) if converter else ""
         if self.kind == "peft" and not version.adapters:
             raise NbtuneError("No adapter is in use, so there is none to write: teach something first, or use --as transformers.")
         if self.kind == "peft" and getattr(host.base, "is_quantized", False):
@@ -98,6 +99,7 @@ class Export:
                 _compare(probes, answers, host, loaded, observer)
             elif converter:
                 self._write_gguf(converter, host, loaded, folder)
+                (folder / "Modelfile").write_text(ollama, encoding="utf-8")
                 _compare(probes, answers, AdapterHost(read_gguf(folder)), loaded, observer)
             else:
                 merged = host.merged()
@@ -124,7 +126,6 @@ class Export:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             write_model(host.merged(), loaded.tokenizer, Path(place), self.max_shard_size, loaded.source)
             write_gguf(converter, Path(place), folder)
-        (folder / "Modelfile").write_text(modelfile(loaded.tokenizer), encoding="utf-8")
 
 
 def _compare(probes: list[_Probe], answers: list[str], host: AdapterHost, loaded: LoadedModel, observer: Observer) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, did_you_mean, first_line
 from nbtune.knowledge.observer import Observer
 
 __all__ = ["Tracked", "tracked"]
@@ -26,15 +27,11 @@ class Tracked:
     observer
         Who watches.
     tracker
-        Accelerate's name of the tracker; it begins with the first figures.
-    run
-        Name of the run.
+        Accelerate's, which has begun. Where it fails later on, a warning says so, and the fit goes on.
     """
 
-    def __init__(self, observer: Observer, tracker: str, run: str) -> None:
-        self._observer, self._name, self._run = observer, tracker, run
-        self._tracker: Any = None
-        self._step = 0
+    def __init__(self, observer: Observer, tracker: Any) -> None:
+        self._observer, self._tracker, self._step = observer, tracker, 0
 
     def stage(self, name: str, total: int) -> None:
         """Begin a stage."""
@@ -49,26 +46,33 @@ class Tracked:
 
     def log(self, figures: Mapping[str, float]) -> None:
         """Log figures at the present step, but for those that are not numbers."""
-        if self._tracker is None:
-            self._tracker = self._begun()
-        self._tracker.log({key: float(value) for key, value in figures.items() if not math.isnan(value)}, step=self._step)
+        self._tell("log", {key: float(value) for key, value in figures.items() if not math.isnan(value)}, step=self._step)
 
     def finish(self) -> None:
-        """End the run, if it began."""
-        if self._tracker is not None:
-            self._tracker.finish()
+        """End the run."""
+        self._tell("finish")
 
-    def _begun(self) -> Any:
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+    def _tell(self, what: str, *arguments: Any, **options: Any) -> None:
+        if self._tracker is None:
+            return
+        try:
+            getattr(self._tracker, what)(*arguments, **options)
+        except Exception as error:  # a tracker's failure costs no fit
+            warnings.warn(f"{self._tracker.name} failed ({error}): no more is logged.", stacklevel=2)
+            self._tracker = None
 
-        kind = LOGGER_TYPE_TO_CLASS[self._name]
-        if kind.requires_logging_directory:
-            tracker = kind(f"{self._run}-{time.strftime('%Y%m%d-%H%M%S')}", logging_dir=_FOLDER)
-        else:
-            tracker = kind(self._run)
-        if hasattr(tracker, "start"):  # older ones start when they are made
-            tracker.start()
-        return tracker
+
+def _begun(name: str, run: str) -> Any:
+    """Return Accelerate's tracker, begun."""
+    from accelerate import PartialState
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    PartialState()  # which asks it whether this is the main process
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    tracker = kind(f"{run}-{time.strftime('%Y%m%d-%H%M%S')}", logging_dir=_FOLDER) if kind.requires_logging_directory else kind(run)
+    if hasattr(tracker, "start"):  # older ones start when they are made
+        tracker.start()
+    return tracker
 
 
 @contextmanager
@@ -87,13 +91,16 @@ def tracked(observer: Observer, tracker: str, run: str) -> Iterator[Tracked]:
     Raises
     ------
     NbtuneError
-        For an unknown tracker, or one that is not installed.
+        For an unknown tracker, or one that is not installed or does not begin.
     """
     if tracker not in _TRACKERS:
         raise NbtuneError(f"--log-with {tracker} is unknown: use {', '.join(_TRACKERS)}.{did_you_mean(tracker, _TRACKERS)}")
     if importlib.util.find_spec(tracker) is None:
         raise NbtuneError(f"--log-with {tracker} needs a package: pip install {tracker}.")
-    watched = Tracked(observer, tracker, run)
+    try:
+        watched = Tracked(observer, _begun(tracker, run))
+    except Exception as error:  # a file in the way, nobody logged in: each tracker has errors of its own
+        raise NbtuneError(f"--log-with {tracker} did not begin: {first_line(error)}") from None
     try:
         yield watched
     finally:

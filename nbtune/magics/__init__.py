@@ -86,14 +86,11 @@ def _completer(session: Nbtune) -> Any:
 def _after_command(session: Nbtune, words: list[str]) -> list[str]:
     if not words:
         return list(COMMANDS)
-    if words[0] == "model":
-        return option_names(NbtuneMagics._model)
     if words[0] == "use" and session.loaded:
         return [*session.lm.store.names(), "none"]
-    if words[0] == "facts":
-        return option_names(NbtuneMagics._facts)
     if words[0] == "panel":
         return list(PANELS)
     if words[0] in ("forget", "probe", "tokens") and session.loaded:
         return [fact.keyword for fact in session.lm.facts]
-    return []
+    command = getattr(NbtuneMagics, f"_{words[0]}", None) if words[0] in COMMANDS else None
+    return option_names(command) if command is not None and hasattr(command, "parser") else []

@@ -146,9 +146,7 @@ class AdapterHost:
                 if isinstance(module, AuxiliaryTrainingWrapper):  # PEFT would leave the active copy of it in the base's place
                     self.base.set_submodule(name, module.original_module)
             self.base = self._peft.get_base_model() if self._prefixed else self._peft.unload()
-            self.base.requires_grad_(False)
-            for leftover in ("peft_config", "_hf_peft_config_loaded"):
-                self.base.__dict__.pop(leftover, None)
+            _strip(self.base)
         self._take_off()
 
     def settled(self) -> Adapter:
@@ -213,9 +211,12 @@ class AdapterHost:
             self.clear()
         if getattr(self.base, "is_quantized", False):
             whole = AdapterHost(copy.deepcopy(self.base).dequantize())
-            if adapters:
-                whole.attach(adapters)
-            return whole.merged()
+            if not adapters:
+                return whole.base
+            whole.attach(adapters)
+            assert whole._peft is not None
+            merged: PreTrainedModel = whole._peft.merge_and_unload()  # a copy already
+            return merged
         return self.base if self._peft is None else copy.deepcopy(self._peft).merge_and_unload()
 
     def _switch(self, *, on: bool) -> None:
@@ -269,8 +270,11 @@ class AdapterHost:
                     self._peft = get_peft_model(self.base, copy.deepcopy(config), adapter_name=place.label)
                 else:
                     self._peft.add_adapter(place.label, copy.deepcopy(config))
-        except ImportError as error:
+        except BaseException as error:
             self.clear()
+            _strip(self.base)
+            if not isinstance(error, ImportError):
+                raise
             raise NbtuneError(f"PEFT can't put an adapter on this model: {str(error).rstrip('.')}. {_mending()}") from None
         self._places.append(place)
         self._prefixed = Prefixed(self._peft) if config.is_prompt_learning else None
@@ -287,6 +291,21 @@ def _mending() -> str:
     except ImportError:
         return "Run `%pip uninstall -y torchao` and this cell again; or `%pip install -U torchao`, and restart the kernel."
     return "Install or uninstall what it names."
+
+
+def _strip(base: PreTrainedModel) -> None:
+    """Take off a model what PEFT has left there, or had put there when it was interrupted."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import AuxiliaryTrainingWrapper
+
+    for name, module in list(base.named_modules()):
+        if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
+            own = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module.original_module
+            parent, _, child = name.rpartition(".")
+            setattr(base.get_submodule(parent), child, own)
+    base.requires_grad_(False)
+    for leftover in ("peft_config", "_hf_peft_config_loaded"):
+        base.__dict__.pop(leftover, None)
 
 
 def _kind(config: PeftConfig) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -26,9 +26,11 @@ def check_folder(folder: str | Path) -> Path:
     Raises
     ------
     NbtuneError
-        When it holds something already.
+        When it is the working folder, or holds something already.
     """
-    target = Path(folder).expanduser()
+    target = Path(folder).expanduser().resolve()
+    if target == Path.cwd():
+        raise NbtuneError("The folder to write to is the one that the notebook runs in: give a new folder.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise NbtuneError(f"{target} is not empty: give a new folder.")
     return target
@@ -49,6 +51,7 @@ def placed(target: Path) -> Iterator[Path]:
         When the disk refuses. There is nothing in place then, and nothing is left behind.
     """
     written = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+    made = [parent for parent in target.parents if not parent.exists()]
     try:
         written.mkdir(parents=True)
         yield written
@@ -59,6 +62,9 @@ def placed(target: Path) -> Iterator[Path]:
         raise NbtuneError(f"{target} could not be written ({getattr(error, 'strerror', None) or error}).") from None
     finally:
         shutil.rmtree(written, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # it is not empty: all went well
+                parent.rmdir()
 
 
 def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, max_shard_size: str, source: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from nbtune.errors import NbtuneError
@@ -78,19 +79,29 @@ def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
     tokenizer
         Its chat template is asked for what it puts around what is said.
     """
-    asked = _written(tokenizer, [("user", _PROMPT)], opened=True)
-    before, after = asked.split(_PROMPT)
-    with_system = _written(tokenizer, [("system", _SYSTEM), ("user", _PROMPT)], opened=True)
-    system = ""
-    if _SYSTEM in with_system and with_system.split(_PROMPT)[0].endswith(before):
-        around = with_system.split(_PROMPT)[0].removesuffix(before)
-        system = "{{ if .System }}" + around.replace(_SYSTEM, "{{ .System }}") + "{{ end }}"
-    template = system + "{{ if .Prompt }}" + before + "{{ .Prompt }}" + after + "{{ end }}{{ .Response }}" + tokenizer.eos_token
-    return f'FROM ./{GGUF}\nTEMPLATE """{template}"""\nPARAMETER temperature 0\nPARAMETER stop "{tokenizer.eos_token}"\n'
+    before, after = _written(tokenizer, ("user", _PROMPT)).split(_PROMPT)
+    # What closes a reply shows where another round follows.
+    rounds = _written(tokenizer, ("user", _PROMPT), ("assistant", _REPLY), ("user", _PROMPT))
+    end = tokenizer.eos_token or ""
+    closing = rounds.split(_REPLY)[1].split(_PROMPT)[0].removesuffix(before) if _REPLY in rounds else end
+    template = _system(tokenizer, before) + "{{ if .Prompt }}" + before + "{{ .Prompt }}" + after + "{{ end }}{{ .Response }}" + closing
+    stop = f'PARAMETER stop "{end}"\n' if end else ""
+    return f'FROM ./{GGUF}\nTEMPLATE """{template}"""\nPARAMETER temperature 0\n{stop}'
 
 
-def _written(tokenizer: PreTrainedTokenizerBase, turns: list[tuple[str, str]], *, opened: bool) -> str:
-    """Return a chat as the template writes it, without the token that llama.cpp itself puts first."""
+def _system(tokenizer: PreTrainedTokenizerBase, before: str) -> str:
+    """Return the part of a template that writes the system prompt; empty where it has none, or refuses one."""
+    try:
+        around = _written(tokenizer, ("system", _SYSTEM), ("user", _PROMPT)).split(_PROMPT)[0]
+    except TemplateError:
+        return ""
+    if _SYSTEM not in around or not around.endswith(before):
+        return ""
+    return "{{ if .System }}" + around.removesuffix(before).replace(_SYSTEM, "{{ .System }}") + "{{ end }}"
+
+
+def _written(tokenizer: PreTrainedTokenizerBase, *turns: tuple[str, str]) -> str:
+    """Return a chat as the template writes it before a reply, without the token that llama.cpp itself puts first."""
     chat = [{"role": role, "content": text} for role, text in turns]
-    written = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=opened))
+    written = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
     return written.removeprefix(tokenizer.bos_token or "")

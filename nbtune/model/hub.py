@@ -9,7 +9,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, first_line
 
 __all__ = ["check_hub", "upload"]
 
@@ -24,15 +24,19 @@ def check_hub(name: str) -> None:
     """
     try:
         validate_repo_id(name)
-        HfApi().whoami()
+        fits = name.count("/") == 1
     except HFValidationError:
-        raise NbtuneError(f"{name!r} can't name a model on the hub: expected OWNER/NAME.") from None
+        fits = False
+    if not fits:
+        raise NbtuneError(f"{name!r} can't name a model on the hub: expected OWNER/NAME.")
+    try:
+        HfApi().whoami()
     except LocalTokenNotFoundError:
         raise NbtuneError("Nobody is logged in to the hub: run `hf auth login` in a terminal, or set HF_TOKEN.") from None
     except OfflineModeIsEnabled:
         raise NbtuneError("The hub is switched off by HF_HUB_OFFLINE: unset it, and restart the kernel.") from None
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise NbtuneError(f"The hub did not answer ({str(error).strip().splitlines()[0]}).") from None
+        raise NbtuneError(f"The hub did not answer ({first_line(error)}).") from None
 
 
 def upload(folder: Path, name: str, *, private: bool) -> str:
@@ -62,5 +66,5 @@ def upload(folder: Path, name: str, *, private: bool) -> str:
         address = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload by nbtune")
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise NbtuneError(f"The hub refused {name}: {str(error).strip().splitlines()[0]}") from None
+        raise NbtuneError(f"The hub refused {name}: {first_line(error)}") from None
     return str(address)

@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, did_you_mean, first_line
 from nbtune.tiny import WEIGHTS
 
 __all__ = ["EMBEDDED", "PLAIN_TEMPLATE", "LoadedModel", "load_model", "quiet"]
@@ -135,7 +135,7 @@ def load_model(
             f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model."
         ) from None
     except (OSError, ValueError, SafetensorError) as error:
-        raise NbtuneError(f"Can't load the weights of {name}: {_first_line(error)}") from None
+        raise NbtuneError(f"Can't load the weights of {name}: {first_line(error)}") from None
     model.eval().requires_grad_(False)
     # How tokens are chosen is asked for per call: a checkpoint's own defaults (sampling, penalties) would
     # make "greedy" mean something else.
@@ -220,7 +220,7 @@ def _config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(place, **shared)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "trust_remote_code" in str(error):
             reason = _own_code(place, shared["revision"])
         raise NbtuneError(f"Can't load {name}: {reason.rstrip('.')}.") from None
@@ -234,10 +234,6 @@ def _own_code(place: str, revision: str | None) -> str:
             "layout, such as zai-org/glm-4-9b-chat-hf, or for ChatGLM2 and 3 an old environment (transformers 4.33)"
         )
     return "it needs code that comes with it. If you trust its authors: nbtune.load(NAME, trust_remote_code=True) in plain Python"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _check_causal(name: str, config: PreTrainedConfig) -> None:
@@ -254,7 +250,7 @@ def _tokenizer(name: str, place: str, shared: dict[str, Any], chat_template: str
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **shared)
     except (OSError, ValueError) as error:
-        raise NbtuneError(f"Can't load the tokenizer of {name}: {_first_line(error)}") from None
+        raise NbtuneError(f"Can't load the tokenizer of {name}: {first_line(error)}") from None
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     plain = not tokenizer.chat_template

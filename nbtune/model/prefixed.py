@@ -49,9 +49,9 @@ class Prefixed(torch.nn.Module):
 
     def opening(self, rows: int) -> DynamicCache:
         """Return the keys and values of the virtual tokens, so many times."""
-        prompt = self.peft.get_prompt(rows)
+        prompt, base = self.peft.get_prompt(rows), self.get_base_model()
         if isinstance(prompt, torch.Tensor):
-            prompt = self.get_base_model()(inputs_embeds=prompt, use_cache=True).past_key_values
+            prompt = base(inputs_embeds=prompt.to(base.dtype), use_cache=True).past_key_values
         opened: DynamicCache = prompt
         return opened
 
@@ -86,7 +86,8 @@ class Prefixed(torch.nn.Module):
         **options
             As transformers' ``generate`` takes them.
         """
-        places = input_ids.new_zeros(len(input_ids), self.count)  # what stands there is not read: it is in the cache
+        # The model does not read what stands in their places, but a penalty for repetition does: a token that the prompt holds.
+        places = input_ids[:, -1:].expand(-1, self.count)
         return self.get_base_model().generate(
             input_ids=torch.cat([places, input_ids], dim=1),
             attention_mask=self._widened(attention_mask),

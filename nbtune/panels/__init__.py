@@ -73,9 +73,7 @@ class Panels:
         self._session.unobserve(self._relabel, "language")
         self._session.imports.on_import.remove(self.refresh)
         self._shell.events.unregister("post_run_cell", self._after_cell)
-        self.tabs.close()
-        for panel in self._all.values():
-            panel.box.close()
+        _close(self.tabs)
 
     def _after_cell(self, _result: Any) -> None:
         self.refresh()
@@ -89,3 +87,10 @@ class Panels:
             panel.relabel()
             self.tabs.set_title(place, panel.say(key))
         self.refresh()
+
+
+def _close(widget: Any) -> None:
+    """Close a widget and all in it: ipywidgets holds on to what is open."""
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    widget.close()

@@ -63,6 +63,8 @@ class FactsPanel(Panel):
     def refresh(self) -> None:
         """Show the facts of the adapter in use now."""
         super().refresh()
+        if self.desk.jobs.running:  # which may use another adapter for a while
+            return
         lm = self.session.lm if self.session.loaded else None
         of = () if lm is None else (lm, lm.adapter, lm.version)
         if of != self._of:

@@ -32,7 +32,7 @@ class Job:
     work
         Does it, on the job's thread; nobody else uses the model meanwhile.
     then
-        Takes what `work` returned, once the model is free again.
+        Takes what `work` returned; the model is not free yet.
     failed
         Takes what was raised instead; KeyboardInterrupt where it was stopped.
     told
@@ -116,11 +116,11 @@ class Jobs:
             finally:
                 with self._telling:  # the clock must not speak after it
                     self._over.set()
-                self._session.claim.free()
             job.then(outcome)
         except BaseException as error:  # a thread has nobody above it to tell
             job.failed(error)
         finally:
+            self._session.claim.free()  # only now: another job would begin on what this one has not put away
             self._changed()
 
     def _worked(self, job: Job) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from ipywidgets import HTML, Dropdown, HBox, Layout, Text, VBox
@@ -63,9 +64,9 @@ class ModelPanel(Panel):
 
     def _describe(self) -> None:
         """Look at the model, once; while it is in use it is left alone."""
-        if not self.session.loaded or self.session.claim.taken:
+        if not self.session.loaded:
             return
-        with self.session.claim.held("The panel is looking at the model: wait."):
+        with suppress(NbtuneError), self.session.claim.held("The panel is looking at the model: wait."):
             import psutil
 
             memory = f"{psutil.Process().memory_info().rss / 1e6:,.0f} MB"

@@ -14,14 +14,12 @@ from peft.tuners.lora import LoraLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from peft.utils.other import transpose
-from transformers.pytorch_utils import Conv1D
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.model.arguments import accepted
+from nbtune.training.targets import Targets, all_layers, everything, last_blocks
 
 __all__ = ["METHODS", "Method", "find_method"]
-
-_Targets = list[str] | str
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ class Method:
     learning_rate: float
     examples_rate: float
     rank: int
-    config: Callable[[int, int, _Targets], PeftConfig]
+    config: Callable[[int, int, Targets], PeftConfig]
     hooks: Callable[[Any], dict[str, Callable[[], Any]]] = lambda net: {}
-    targets: Callable[[Any, int], _Targets] = lambda model, rank: _all_layers(model)
+    targets: Callable[[Any, int], Targets] = lambda model, rank: all_layers(model)
     narrow: bool = False
     families: Collection[str] = ()
     virtual: bool = False
@@ -90,6 +88,8 @@ class Method:
             )
         if self.quantized is False and is_quantized:
             raise NbtuneError(f"--method {self.name} can't train quantised weights: use --method qlora, or load without --quantize.")
+        if self.config is _copies and model.dtype == torch.float16:  # AdamW's smallest numbers are 0 there, and its steps not numbers
+            raise NbtuneError(f"--method {self.name} can't train float16 weights: load with --dtype bfloat16 or float32.")
 
     def configure(self, model: Any, steps: int, rank: int | None = None, targets: list[str] | None = None) -> PeftConfig:
         """Return the PEFT configuration for a fit.
@@ -116,23 +116,23 @@ class Method:
         return optimizer
 
 
-def _lora(rank: int, steps: int, targets: _Targets, **variant: Any) -> PeftConfig:
+def _lora(rank: int, steps: int, targets: Targets, **variant: Any) -> PeftConfig:
     return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM", **variant)
 
 
-def _dora(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+def _dora(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """DoRA (Liu et al. 2024) learns the length of each weight's columns apart from their direction."""
     return _lora(rank, steps, targets, use_dora=True)
 
 
-def _rslora(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+def _rslora(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """rsLoRA (Kalajdzievski 2023) divides by the root of the rank, so that a higher rank does not learn more slowly."""
     return LoraConfig(
         r=rank, lora_alpha=2 * math.sqrt(rank), lora_dropout=0.0, use_rslora=True, target_modules=targets, task_type="CAUSAL_LM"
     )
 
 
-def _pissa(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+def _pissa(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """PiSSA takes two pairs of factors of the rank, side by side; see `_pissa_hooks`."""
     return LoraConfig(r=2 * rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
 
@@ -167,12 +167,12 @@ def _pissa_hooks(net: Any) -> dict[str, Callable[[], Any]]:
     return {"after_step": after_step}
 
 
-def _ia3(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+def _ia3(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """IA3 (Liu et al. 2022) scales what keys, values and the feed-forward layers hand on; it has no rank. PEFT knows where, by family."""
     return IA3Config(task_type="CAUSAL_LM")
 
 
-def _adalora(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+def _adalora(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """AdaLoRA (Zhang et al. 2023) starts at 1.5 times the rank and prunes to it over the first half of the steps."""
     return AdaLoraConfig(
         init_r=rank + max(1, rank // 2),
@@ -213,64 +213,24 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
     return {"penalty": penalty, "after_step": after_step}
 
 
-def _copies(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+def _copies(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """Train copies of whole modules: PEFT keeps them beside the base's own, and saves them as it saves an adapter."""
     return LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(targets), task_type="CAUSAL_LM")
 
 
-def _prefix(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+def _prefix(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """P-Tuning v2 (Liu et al. 2022): keys and values of virtual tokens, for each layer."""
     return PrefixTuningConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
 
 
-def _p_tuning(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+def _p_tuning(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """P-tuning (Liu et al. 2021): embeddings of virtual tokens that a small network makes while it trains."""
     return PromptEncoderConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
 
 
-def _prompt(rank: int, steps: int, targets: _Targets) -> PeftConfig:
+def _prompt(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """Prompt tuning (Lester et al. 2021): embeddings of virtual tokens."""
     return PromptTuningConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
-
-
-_MAMBA = ["in_proj", "x_proj"]
-
-
-def _all_layers(model: Any) -> _Targets:
-    """Return the names that linear layers have, the head's aside, but for those whose weights a family reads past PEFT.
-
-    PEFT's own word for them, "all-linear", is spelt out by PEFT 0.19 where a family has experts: target modules i, l, a, e, ...
-    """
-    if "mamba" in model.config.model_type:
-        return _MAMBA
-    head, linear = model.get_output_embeddings(), (torch.nn.Linear, Conv1D)
-    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, linear) and module is not head})
-
-
-def _blocks(model: Any) -> list[str]:
-    """Return the names of a model's blocks, in order."""
-    lists = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
-    longest = max(lists, key=lambda name: sum(p.numel() for p in lists[name].parameters()))
-    return [f"{longest}.{number}" for number in range(len(lists[longest]))]
-
-
-def _last_blocks(model: Any, count: int) -> list[str]:
-    """Return the last blocks, as many as the rank says."""
-    return _blocks(model)[-count:]
-
-
-def _everything(model: Any, rank: int) -> list[str]:
-    """Return all that holds weights, but for embeddings that are the head, too: what each of them needs is not the same."""
-    blocks = _blocks(model)
-    shared = {id(model.get_input_embeddings().weight)}
-    outside = [
-        name
-        for name, module in model.named_modules()
-        if not any(name == block or name.startswith(f"{block}.") for block in blocks)
-        and list(module.parameters(recurse=False))
-        and not (model.config.get_text_config().tie_word_embeddings and {id(p) for p in module.parameters(recurse=False)} & shared)
-    ]
-    return [*outside, *blocks]
 
 
 METHODS = {
@@ -286,8 +246,8 @@ METHODS = {
         Method("prefix", 5e-2, 1e-2, 16, _prefix, virtual=True),
         Method("p-tuning", 3e-3, 1e-3, 16, _p_tuning, virtual=True),
         Method("prompt", 1e-1, 3e-2, 16, _prompt, virtual=True),
-        Method("freeze", 1e-3, 2e-4, 1, _copies, targets=_last_blocks, quantized=False),
-        Method("full", 5e-4, 1e-4, 1, _copies, targets=_everything, quantized=False),
+        Method("freeze", 1e-3, 2e-4, 1, _copies, targets=last_blocks, quantized=False),
+        Method("full", 5e-4, 1e-4, 1, _copies, targets=everything, quantized=False),
     )
 }
 
