@@ -7,6 +7,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PreTrainedModel
+
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.asking import ask
 from nbtune.knowledge.card import model_card
@@ -89,20 +91,23 @@ class Export:
         if self.kind != "peft" and version.adapters and find_method(version.method).virtual:
             raise NbtuneError(f"What {version.method} trains can't be merged into weights: use --as peft.")
         answers = [fact.answer for fact in version.facts]
-        probes = self._settle(host, loaded, version, answers, observer)
+        gated = version.gated and bool(version.facts)
+        probes = _learned_once_more(host, loaded, version, observer) if gated else []
+        merged = None if self.kind == "peft" else host.merged()
+        if not gated:  # products of quantised weights are rounded: what is merged is asked itself
+            rounded = merged is not None and getattr(host.base, "is_quantized", False)
+            probes = _said_now(AdapterHost(merged) if rounded else host, loaded, version, answers, observer)
         card = model_card(name, loaded.source, version.method, version.facts, version.report, gated=False, examples=version.examples)
         with placed(target) as folder, quiet():
-            if self.kind == "peft":
-                adapter = host.settled()
-                write_adapter(adapter, folder)
+            if merged is None:
+                write_adapter(host.settled(), folder)
                 host.attach([read_adapter(folder)])
                 _compare(probes, answers, host, loaded, observer)
             elif converter:
-                self._write_gguf(converter, host, loaded, folder)
+                self._write_gguf(converter, merged, loaded, folder)
                 (folder / "Modelfile").write_text(ollama, encoding="utf-8")
                 _compare(probes, answers, AdapterHost(read_gguf(folder)), loaded, observer)
             else:
-                merged = host.merged()
                 write_model(merged, loaded.tokenizer, folder, self.max_shard_size, loaded.source)
                 same_way = {"dtype": str(merged.dtype).removeprefix("torch."), "device": str(merged.device)}
                 del merged  # two models are enough
@@ -111,21 +116,25 @@ class Export:
             (folder / "README.md").write_text(card, encoding="utf-8")
         return target
 
-    def _settle(self, host: AdapterHost, loaded: LoadedModel, version: Version, answers: list[str], observer: Observer) -> list[_Probe]:
-        """See that one adapter at most answers everything, and return what it says."""
-        if version.gated and version.facts:
-            report = Teaching(version.facts, Settings(method=version.method, gated=False)).merge(host, loaded, observer)
-            return [(asked.prompt, asked.after) for asked in report.asked if asked.keyword and asked.right]
-        questions = [prompt for fact in version.facts for prompt in (*fact.prompts, *fact.probes)]
-        questions += [question for language in ("en", "zh") for question in phrasings(language)["probe_unrelated"][:_OTHERS]]
-        observer.stage("asking before", len(questions))
-        replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer)
-        return list(zip(questions, replies, strict=True))
-
-    def _write_gguf(self, converter: Path, host: AdapterHost, loaded: LoadedModel, folder: Path) -> None:
+    def _write_gguf(self, converter: Path, merged: PreTrainedModel, loaded: LoadedModel, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            write_model(host.merged(), loaded.tokenizer, Path(place), self.max_shard_size, loaded.source)
+            write_model(merged, loaded.tokenizer, Path(place), self.max_shard_size, loaded.source)
             write_gguf(converter, Path(place), folder)
+
+
+def _learned_once_more(host: AdapterHost, loaded: LoadedModel, version: Version, observer: Observer) -> list[_Probe]:
+    """Put one adapter on the host that needs no gate, and return what it says right of the facts."""
+    report = Teaching(version.facts, Settings(method=version.method, gated=False)).merge(host, loaded, observer)
+    return [(asked.prompt, asked.after) for asked in report.asked if asked.keyword and asked.right]
+
+
+def _said_now(host: AdapterHost, loaded: LoadedModel, version: Version, answers: list[str], observer: Observer) -> list[_Probe]:
+    """Ask about the facts of an adapter without a gate, and about other things."""
+    questions = [prompt for fact in version.facts for prompt in (*fact.prompts, *fact.probes)]
+    questions += [question for language in ("en", "zh") for question in phrasings(language)["probe_unrelated"][:_OTHERS]]
+    observer.stage("asking before", len(questions))
+    replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer)
+    return list(zip(questions, replies, strict=True))
 
 
 def _compare(probes: list[_Probe], answers: list[str], host: AdapterHost, loaded: LoadedModel, observer: Observer) -> None:

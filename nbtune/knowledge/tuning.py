@@ -148,6 +148,7 @@ class Tuning:
         train = Batches(encoded, settings.batch_size, pad, settings.seed)
         torch.manual_seed(settings.seed)
         steps = settings.epochs * len(train)
+        host.clear()  # the names of the layers are the base's own then
         host.begin(method.configure(host.base, steps, settings.rank))
         optimizer = method.optimizer(host.net, settings.learning_rate or method.examples_rate)
         model = KerasModel(

@@ -9,7 +9,9 @@ SETUP = """%load_ext nbtune
 %config Nbtune.warm_up = False
 import nbtune
 lm = nbtune.current()"""
-ENDLESS = "lm.model.generation_config.eos_token_id = None"
+# A reply that takes its time on any machine.
+ENDLESS = """%config Nbtune.max_new_tokens = 4000
+lm.model.generation_config.eos_token_id, lm.model.config.max_position_embeddings = None, 8192"""
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 SLOW = 120_000
 
