@@ -20,11 +20,6 @@ class Claim:
     def __init__(self) -> None:
         self._lock, self._holder = threading.Lock(), ""
 
-    @property
-    def taken(self) -> bool:
-        """Whether somebody uses the model."""
-        return self._lock.locked()
-
     def take(self, refusal: str) -> None:
         """Claim the model; any thread may free it.
 

@@ -26,7 +26,7 @@ def facts_table(facts: Sequence[Fact], adapter: str) -> Shown:
     adapter
         Which adapter holds them.
     """
-    rows = [(*row_of(fact)[:-1], adapter, row_of(fact)[-1]) for fact in facts]
+    rows = [(*row[:-1], adapter, row[-1]) for row in map(row_of, facts)]
     return table(("keyword", "answer", "standing", *SCORES, "adapter", "taught"), rows)
 
 

@@ -80,23 +80,17 @@ class Export:
             When there is no adapter to write, what was written answers otherwise, the disk refuses, or llama.cpp does. Nothing is
             in place then.
         """
-        from nbtune.training.methods import find_method
-
+        quantized = bool(getattr(host.base, "is_quantized", False))
+        self._check(version, quantized)
         converter = find_converter() if self.kind == "gguf" else None
         ollama = modelfile(loaded.tokenizer) if converter else ""
-        if self.kind == "peft" and not version.adapters:
-            raise NbtuneError("No adapter is in use, so there is none to write: teach something first, or use --as transformers.")
-        if self.kind == "peft" and getattr(host.base, "is_quantized", False):
-            raise NbtuneError("An adapter over quantised weights fits no other base: --as transformers merges it in full precision.")
-        if self.kind != "peft" and version.adapters and find_method(version.method).virtual:
-            raise NbtuneError(f"What {version.method} trains can't be merged into weights: use --as peft.")
         answers = [fact.answer for fact in version.facts]
         gated = version.gated and bool(version.facts)
         probes = _learned_once_more(host, loaded, version, observer) if gated else []
-        merged = None if self.kind == "peft" else host.merged()
+        with quiet():
+            merged = None if self.kind == "peft" else host.merged()
         if not gated:  # products of quantised weights are rounded: what is merged is asked itself
-            rounded = merged is not None and getattr(host.base, "is_quantized", False)
-            probes = _said_now(AdapterHost(merged) if rounded else host, loaded, version, answers, observer)
+            probes = _said_now(AdapterHost(merged) if quantized else host, loaded, version, answers, observer)
         card = model_card(name, loaded.source, version.method, version.facts, version.report, gated=False, examples=version.examples)
         with placed(target) as folder, quiet():
             if merged is None:
@@ -115,6 +109,17 @@ class Export:
                 _compare(probes, answers, AdapterHost(written.model), written, observer)
             (folder / "README.md").write_text(card, encoding="utf-8")
         return target
+
+    def _check(self, version: Version, quantized: bool) -> None:
+        """Refuse what can't be written this way."""
+        from nbtune.training.methods import find_method
+
+        if self.kind == "peft" and not version.adapters:
+            raise NbtuneError("No adapter is in use, so there is none to write: teach something first, or use --as transformers.")
+        if self.kind == "peft" and quantized:
+            raise NbtuneError("An adapter over quantised weights fits no other base: --as transformers merges it in full precision.")
+        if self.kind != "peft" and version.adapters and find_method(version.method).virtual:
+            raise NbtuneError(f"What {version.method} trains can't be merged into weights: use --as peft.")
 
     def _write_gguf(self, converter: Path, merged: PreTrainedModel, loaded: LoadedModel, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as place:

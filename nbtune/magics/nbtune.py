@@ -236,11 +236,10 @@ class NbtuneMagics(Magics):
             raise NbtuneError("Where to? `%nbtune export FOLDER`.")
         from nbtune.display.serving import how_to_serve
 
-        base = self._session.lm.source
         watched(
             self._session,
             lambda lm, live: lm.export(folder, kind=options.kind, max_shard_size=options.max_shard_size, observer=live),
-            lambda written: how_to_serve(written, options.kind, base),
+            lambda written: how_to_serve(written, options.kind, self._session.lm.source),
         )
 
     @magic_arguments()

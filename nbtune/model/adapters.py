@@ -139,13 +139,7 @@ class AdapterHost:
     def clear(self) -> None:
         """Take the adapters off the model: it is the base and nothing else again."""
         if self._peft is not None:
-            from peft.utils import AuxiliaryTrainingWrapper
-
             self.stamp += 1
-            for name, module in list(self.base.named_modules()):
-                if isinstance(module, AuxiliaryTrainingWrapper):  # PEFT would leave the active copy of it in the base's place
-                    self.base.set_submodule(name, module.original_module)
-            self.base = self._peft.get_base_model() if self._prefixed else self._peft.unload()
             _strip(self.base)
         self._take_off()
 
@@ -294,15 +288,16 @@ def _mending() -> str:
 
 
 def _strip(base: PreTrainedModel) -> None:
-    """Take off a model what PEFT has left there, or had put there when it was interrupted."""
+    """Put a model's own modules back where PEFT has put its own, all of them or some, when it was interrupted.
+
+    PEFT's ``unload`` needs all of them, and leaves copies of modules in the place of the base's own.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import AuxiliaryTrainingWrapper
 
     for name, module in list(base.named_modules()):
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
-            own = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module.original_module
-            parent, _, child = name.rpartition(".")
-            setattr(base.get_submodule(parent), child, own)
+            base.set_submodule(name, module.get_base_layer() if isinstance(module, BaseTunerLayer) else module.original_module)
     base.requires_grad_(False)
     for leftover in ("peft_config", "_hf_peft_config_loaded"):
         base.__dict__.pop(leftover, None)

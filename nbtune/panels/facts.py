@@ -106,20 +106,17 @@ class FactsPanel(Panel):
 
     def _watched(self, doing: str, about: str, work: Callable[[Progress], Any], then: Callable[[Any], None]) -> None:
         """Run a job under a bar of progress."""
-        progress = Progress(self._draw_progress, self.say)
+        progress = Progress(self.progress, self.say)
 
         def over(outcome: Any) -> None:
-            self._draw_progress("")
+            self.progress.value = ""
             then(outcome)
 
         def failed(error: BaseException) -> None:
-            self._draw_progress("")
+            self.progress.value = ""
             self.failed(error)
 
         self.start(doing, about, lambda: work(progress), over, failed=failed)
-
-    def _draw_progress(self, html: str) -> None:
-        self.progress.value = html
 
     def _probe(self) -> None:
         keywords = self.ledger.chosen or [fact.keyword for fact in self._facts()]
@@ -159,10 +156,7 @@ class FactsPanel(Panel):
         self._watched("forgetting", names, work, lambda _: self.done(self.say("forgotten", x=names)))
 
     def _undo(self) -> None:
-        def then(number: int) -> None:
-            self.done(self.say("back", x=self.say("version", x=number) if number else self.say("the base")))
-
-        self.start("undoing", "", lambda: self.session.lm.undo(), then)
+        self.start("undoing", "", lambda: self.session.lm.undo(), self.back)
 
     def _rebuild(self) -> None:
         self._watched("rebuilding", "", lambda progress: self.session.lm.rebuild(observer=progress), self._learned)

@@ -120,7 +120,7 @@ class FinetunePanel(Panel):
     def _start(self) -> None:
         title, source = self._lesson()
         options = self._options()
-        progress = Progress(self._draw_progress, self.say)
+        progress = Progress(self.progress, self.say)
 
         def work() -> tuple[Any, Shown]:
             from nbtune.display.card import report_card
@@ -136,12 +136,12 @@ class FinetunePanel(Panel):
         def then(outcome: tuple[Any, Shown]) -> None:
             result, card = outcome
             self._taught = result.adapter
-            self._draw_progress("")
+            self.progress.value = ""
             self._put(card)
             self.done(card.text.splitlines()[0].removeprefix("✔ "))
 
         def failed(error: BaseException) -> None:
-            self._draw_progress("")
+            self.progress.value = ""
             self.failed(error)
             if isinstance(error, KeyboardInterrupt):
                 self.tell(self.say("unchanged"))
@@ -171,12 +171,9 @@ class FinetunePanel(Panel):
 
         def then(number: int) -> None:
             self._put(None)
-            self.done(self.say("back", x=self.say("version", x=number) if number else self.say("the base")))
+            self.back(number)
 
         self.start("undoing", "", work, then)
-
-    def _draw_progress(self, html: str) -> None:
-        self.progress.value = html
 
     def _put(self, shown: Shown | None) -> None:
         self._shown = shown

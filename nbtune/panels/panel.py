@@ -115,6 +115,10 @@ class Panel(ABC):
         """Say that something is done."""
         self.tell(f"✔ {text}", GOOD)
 
+    def back(self, number: int) -> None:
+        """Say which version an undo went back to."""
+        self.done(self.say("back", x=self.say("version", x=number) if number else self.say("the base")))
+
     def failed(self, error: BaseException) -> None:
         """Say what went wrong, in one line; what was not foreseen also goes to the log, with its traceback."""
         if isinstance(error, KeyboardInterrupt):

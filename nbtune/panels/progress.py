@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from html import escape
+from typing import Any
 
 from nbtune.display.curve import FIGURES, curves
 from nbtune.display.style import MUTED
@@ -16,18 +17,18 @@ _FROM = 3  # epochs after which the time left can be told
 
 
 class Progress:
-    """An observer that hands on HTML.
+    """An observer that draws in a widget.
 
     Parameters
     ----------
-    draw
-        Takes the HTML.
+    widget
+        An HTML widget.
     say
         Returns a label, given its key.
     """
 
-    def __init__(self, draw: Callable[[str], None], say: Callable[..., str]) -> None:
-        self._draw, self._say = draw, say
+    def __init__(self, widget: Any, say: Callable[..., str]) -> None:
+        self._widget, self._say = widget, say
         self._drawn = 0.0
         self._history: dict[str, list[float]] = {}
 
@@ -55,7 +56,7 @@ class Progress:
             line += f" · {self._say('left', x=round(seconds / self._done * (self._total - self._done)))}"
         bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em;max-width:100%"></progress>'
         labels = {figure: self._say(figure) for figure in FIGURES}
-        self._draw(
+        self._widget.value = (
             f'<div style="font-variant-numeric:tabular-nums">{bar} <span style="{MUTED}">{escape(line)}</span></div>'
             f"{curves(self._history, labels)}"
         )

@@ -28,6 +28,15 @@ def ask(page, question):
     expect(box).to_have_value("")
 
 
+def answering(notebook):
+    """Open the chat panel while a reply goes on and on."""
+    opened = notebook(SETUP, ENDLESS, "%nbtune panel chat")
+    opened.run_all()
+    ask(opened.page, "What is a whale?")
+    opened.page.get_by_text("mammal").first.wait_for(timeout=SLOW)
+    return opened
+
+
 def tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()
 
@@ -68,13 +77,9 @@ def test_chat_by_keys_and_clicks_and_a_reload(notebook):
 
 
 def test_stop_in_the_middle_of_a_reply(notebook):
-    opened = notebook(SETUP, ENDLESS, "%nbtune panel chat")
-    opened.run_all()
-    page = opened.page
-    ask(page, "What is a whale?")
-    page.get_by_text("mammal").first.wait_for(timeout=SLOW)
+    opened = answering(notebook)
     opened.button("Stop").click()
-    expect(page.get_by_text("stopped here")).to_be_visible(timeout=30_000)
+    expect(opened.page.get_by_text("stopped here")).to_be_visible(timeout=30_000)
     assert "2 True" in opened.run_last(
         "s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')\n"
         "print(len(s.history), len(s.history[1]['content']) > 10)"
@@ -82,14 +87,10 @@ def test_stop_in_the_middle_of_a_reply(notebook):
 
 
 def test_a_cell_while_the_panel_works_fails_with_one_line(notebook):
-    opened = notebook(SETUP, ENDLESS, "%nbtune panel chat")
-    opened.run_all()
-    page = opened.page
-    ask(page, "What is a whale?")
-    page.get_by_text("mammal").first.wait_for(timeout=SLOW)
+    opened = answering(notebook)
     assert "The panel is answering: wait, or press Stop." in opened.run_last("%chat hello")
     opened.button("Stop").click()
-    expect(page.get_by_text("stopped here")).to_be_visible(timeout=30_000)
+    expect(opened.page.get_by_text("stopped here")).to_be_visible(timeout=30_000)
 
 
 def test_a_fit_is_stopped_seen_after_a_reload_and_undone(notebook):
