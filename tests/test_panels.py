@@ -1,8 +1,9 @@
 """The panels, driven in-process: a real shell, the embedded model, real widgets; no browser."""
 
+import gc
 import logging
-import threading
 import time
+import weakref
 
 import pytest
 
@@ -115,7 +116,8 @@ def test_stop_keeps_what_was_said(session, panels):
     assert 20 < len(reply) < 2000
     assert "stopped here" in panels.chat._transcript.value
     assert "Stopped." in panels.chat.status.value
-    assert not session.claim.taken
+    with session.claim.held():
+        pass  # it is free
     session.lm.model.generation_config.eos_token_id = session.lm.tokenizer.eos_token_id
     ask(panels, "hello")
     assert len(session.history) == 4
@@ -270,7 +272,8 @@ def test_what_was_not_foreseen_is_said_and_logged(panels, session, caplog, monke
         ask(panels, "hello")
     assert "ZeroDivisionError: by &lt;b&gt;zero&lt;/b&gt;" in panels.chat.status.value
     assert any(record.exc_info for record in caplog.records)
-    assert not session.claim.taken
+    with session.claim.held():
+        pass  # it is free
     monkeypatch.undo()
     ask(panels, "hello")
     assert session.history
@@ -344,11 +347,14 @@ def test_labels_in_both_languages(shell, panels):
         assert label(key, "zh", x=1)
 
 
-def test_unloading_lets_go(shell, session):
+def test_what_is_closed_holds_on_to_nothing(shell, session):
     panels = Panels(shell, session)
+    held = [weakref.ref(panels), weakref.ref(panels.chat), weakref.ref(panels.facts.ledger)]
     panels.close()
+    del panels
     shell.run_cell("x = 1").raise_error()
-    assert not [thread for thread in threading.enumerate() if thread.name == "nbtune panel"]
+    gc.collect()
+    assert [reference() for reference in held] == [None] * len(held)
 
 
 def test_bubbles_stand_side_by_side_to_be_compared():

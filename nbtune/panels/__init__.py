@@ -74,6 +74,8 @@ class Panels:
         self._session.imports.on_import.remove(self.refresh)
         self._shell.events.unregister("post_run_cell", self._after_cell)
         _close(self.tabs)
+        for panel in self._all.values():
+            panel.stop.close()  # not every panel shows it
 
     def _after_cell(self, _result: Any) -> None:
         self.refresh()
