@@ -128,6 +128,20 @@ def test_the_base_says_the_same_when_adapters_are_put_away(host, leave):
     assert torch.equal(logits(host), tuned)
 
 
+def test_what_is_put_on_or_away_while_the_base_is_asked_holds_from_then_on(host):
+    base, adapter, other = logits(host), made(host, lora()), made(host, lora())
+    host.attach([other])
+    tuned = logits(host)
+    host.attach([adapter])
+    with host.answering(None):
+        host.attach([other])
+        assert torch.equal(logits(host), base)
+    assert torch.equal(logits(host), tuned)
+    with host.answering(None):
+        host.rest()
+    assert torch.equal(logits(host), base)
+
+
 def test_nothing_of_peft_is_left_when_taken_off(host):
     names = dict(host.base.named_parameters()).keys()
     host.attach([made(host, lora())])

@@ -18,7 +18,10 @@ def kernel(tmp_path):
 
 
 def execute(client, code, on_message=None, timeout=180):
-    """Run a cell and return its outputs and the status of its reply."""
+    """Run a cell and return its outputs and the status of its reply.
+
+    Cells are sent one after the other, as by hand: a kernel may drop what comes right behind a failed one.
+    """
     messages = []
 
     def keep(message):
@@ -26,7 +29,7 @@ def execute(client, code, on_message=None, timeout=180):
         if on_message:
             on_message(message)
 
-    reply = client.execute_interactive(code, output_hook=keep, timeout=timeout)
+    reply = client.execute_interactive(code, output_hook=keep, timeout=timeout, stop_on_error=False)
     return messages, reply["content"]["status"]
 
 
@@ -114,9 +117,8 @@ def test_ctrl_c_in_a_fit_leaves_the_model_as_it_was(kernel):
     _, status = execute(client, "%%finetune grovix\ngrovix is a small robot that waters plants in the night.", interrupt)
     assert seen
     assert status == "error"
-    messages, status = execute(client, "%chat -o after --rounds 0 What is grovix?\nprint(before == after)")
-    messages, status = execute(client, "print(before == after)")
-    assert status == "ok"
+    assert execute(client, "%chat -o after --rounds 0 What is grovix?")[1] == "ok"
+    messages, _ = execute(client, "print(before == after)")
     assert "True" in text_of(messages)
     messages, _ = execute(client, "%nbtune status")
     assert "none (the base answers)" in text_of(messages)

@@ -121,10 +121,12 @@ class AdapterHost:
         if training or not alike:  # finished ones leave their places on the model for others of their kind
             self.clear()
         self.stamp += 1
+        on = self._at_work and not self.silent
         self._rest()
         self._adapters, self._gate = tuple(adapters), gate
         self._bring(0)
-        self._switch(on=True)
+        if not on:
+            self._switch(on=not self.silent)
         self._at_work = True
 
     def rest(self) -> None:
@@ -192,7 +194,7 @@ class AdapterHost:
                 yield
             finally:
                 self.silent = False
-                self._switch(on=True)
+                self._switch(on=self._at_work)  # what is at work may be another one now, or none
 
     def merged(self) -> PreTrainedModel:
         """Return the model with the adapter at work merged in: a copy, so that the base stays exact.
