@@ -2,7 +2,7 @@
 
 Every row measures two ways of doing the same, one after the other in one process (or each in a fresh process where start-up
 counts), several times, and gives the ratio of the medians. The models are the embedded one and two of random weights, in the
-shapes of SmolLM2-135M and of Qwen3-0.6B, with the embedded tokenizer. On the last one each row is measured once.
+shapes of SmolLM2-135M and of Qwen3-0.6B, with the embedded tokenizer. A row that takes more than a minute there is measured once.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ SHAPES: dict[str, Any] = {
         tie_word_embeddings=True,
     ),
 }
-_REPEATS = {"qwen3-0.6b": 1}  # where a row takes minutes
+_LONG = 60.0  # seconds after which a row is not measured again
 _GRADIENTS = 1e-4  # largest relative difference that may be called equal
 
 
@@ -71,16 +72,16 @@ def run(shape: str, rows: list[Row], repeats: int | None) -> list[dict[str, Any]
         if difference > _GRADIENTS:
             raise SystemExit(f"The gradients differ by {difference:.1e} of the largest on {shape}: speeds would compare different work.")
         chosen = [row for row in rows if shape == "tiny" or not row.embedded_only]
-        repeats = repeats or _REPEATS.get(shape)
         return [{"on": shape, "gradients": difference, **measured(row, folder, repeats)} for row in tqdm(chosen, desc=shape, unit="row")]
 
 
 def measured(row: Row, folder: str, repeats: int | None) -> dict[str, Any]:
-    """Measure one row, after a run that is not counted where it repeats."""
-    count = repeats or row.repeats
-    if count > 1:
-        row.measure(folder)
-    usual, ours = zip(*(row.measure(folder) for _ in range(count)), strict=True)
+    """Measure one row, after a run that is not counted where it repeats; one that takes long is measured once."""
+    began, count = time.perf_counter(), repeats or row.repeats
+    pairs = [row.measure(folder)]
+    if count > 1 and (repeats or time.perf_counter() - began < _LONG):
+        pairs = [row.measure(folder) for _ in range(count)]
+    usual, ours = zip(*pairs, strict=True)
     return {"row": row.name, "usual": usual, "ours": ours, "unit": row.unit, "ratio": ratio(row, usual, ours)}
 
 
@@ -152,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--on", nargs="+", default=["tiny", *SHAPES], choices=["tiny", *SHAPES], help="which models (default: all)")
     parser.add_argument("--rows", nargs="+", choices=[row.measure.__name__ for row in ROWS], help="which rows (default: all)")
-    parser.add_argument("--repeats", type=int, help="measurements of each row (default: 5; where one takes minutes 1)")
+    parser.add_argument("--repeats", type=int, help="measurements of each row (default: 5; of one that takes more than a minute 1)")
     parser.add_argument("--name", default="speed", help="name of the result files (default: %(default)s)")
     options = parser.parse_args()
     results = []

@@ -420,7 +420,7 @@ def written(folder: str) -> tuple[float, float]:
 ROWS = (
     Row("time to a verified fact, the article's recipe ÷ ours", fact, 10, 50, embedded_only=True, repeats=1),
     Row("epoch with equal gradients, naive PEFT loop ÷ ours", epoch, 5, 8),
-    Row("the fit of a fact, the whole model ÷ the last layer with what is below it kept", layers, 1.8, 2.8, repeats=3),
+    Row("the fit of a fact, the whole model ÷ the last layer with what is below it kept", layers, 1.8, 2.8),
     Row("four epochs of 32 examples, TRL's SFTTrainer ÷ ours", trainer, 1, 5),
     Row("what the fit adds, ours ÷ a hand-written loop", loop, 1.10, 1.02, at_most=True),
     Row("`%load_ext nbtune`, ms more than an empty cell", extension, 100, 50, "ms", embedded_only=True, difference=True, at_most=True),
