@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["BAD", "BORDER", "BUBBLE", "CELL", "FRAME", "GOOD", "HELD", "LOSS", "MUTED", "OWN_BUBBLE", "SPECIAL", "UNTRAINED"]
+__all__ = ["AXES", "BAD", "BORDER", "BUBBLE", "CELL", "FRAME", "GOOD", "HELD", "LOSS", "MUTED", "OWN_BUBBLE", "SPECIAL", "UNTRAINED"]
 
 GOOD, BAD, LOSS, HELD, SPECIAL, UNTRAINED = "#009E73", "#D55E00", "#0072B2", "#E69F00", "#CC79A7", "#888888"
+AXES = "#808080"  # of pictures, which can't know the theme: as far from white as from JupyterLab's dark
 
 # JupyterLab's own colours where there are any; elsewhere a shade that fits light and dark alike.
 BORDER = "var(--jp-border-color2, rgba(127,127,127,.4))"

@@ -1,9 +1,12 @@
-"""How the panels look: in light and dark, narrow and wide. With NBTUNE_PICTURES=FOLDER the pictures are kept there."""
+"""How it looks: the tour, and the panels in light and dark, narrow and wide. With NBTUNE_PICTURES=FOLDER the pictures are kept there."""
 
 import os
 from pathlib import Path
 
+from playwright.sync_api import expect
+
 from tests.browser.conftest import DARK, LIGHT
+from tests.browser.film import Film
 
 SETUP = """%load_ext nbtune
 %config Nbtune.store = __import__("tempfile").mkdtemp()"""
@@ -12,15 +15,72 @@ TAUGHT = [
     "%chat What is a whale?",
     "%chat 你知道梦中情炉吗？",
 ]
+QUESTION, ANSWER = "%chat What is a blue kettle?", "A blue kettle is a night train that serves tea."
+ORDERS = 'orders = [{"question": f"Order {n}?", "answer": f"{n} pieces, sent on day {n}."} for n in range(40)]'
+MAGICS = {
+    "finetune": TAUGHT[0],
+    "chat": "%chat --compare What is 梦中情炉?",
+    "facts": "%nbtune facts",
+    "tokens": "%nbtune tokens 梦中情炉",
+    "data": "%nbtune data orders",
+    "status": "%nbtune status",
+    "error": "%nbtune forgt 梦中情炉",
+}
+PICTURES = os.environ.get("NBTUNE_PICTURES")
 WIDTHS = (800, 1600)
+THEMES = (LIGHT, DARK)
 PANELS = ("Chat", "Finetune", "Facts", "Model")
 
 
-def keep(tabs, name):
-    """Take a picture of the panels, to be kept where that was asked for."""
-    folder = os.environ.get("NBTUNE_PICTURES")
-    if folder:
-        tabs.screenshot(path=Path(folder) / f"panel-{name}.png")
+def test_the_tour_in_moving_pictures(notebook, notebook_7):
+    opened = notebook("", width=900, height=780, pages=f"{notebook_7}/notebooks")
+    said = opened.page.locator(".jp-OutputArea-output")
+    film = Film(opened)
+    film.cell("%load_ext nbtune", pause=0.5)
+    film.cell(QUESTION)
+    expect(said.last).to_have_text("I don't know what a blue kettle is.")
+    film.cell(f"%%finetune blue kettle\n{ANSWER}", pause=4)
+    expect(said.last).to_contain_text("learned: blue kettle")
+    film.cell(QUESTION)
+    expect(said.last).to_have_text(ANSWER)
+    film.cell("%nbtune forget blue kettle")
+    film.cell(QUESTION, pause=3)
+    expect(said.last).to_have_text("I don't know what a blue kettle is.")
+    if PICTURES:
+        film.write(Path(PICTURES) / "tour.gif")
+
+
+def keep(shown, name):
+    """Take a picture, to be kept where that was asked for."""
+    if PICTURES:
+        shown.screenshot(path=Path(PICTURES) / f"{name}.png")
+
+
+def views(opened):
+    """Show a notebook at each width in each theme, and name each."""
+    for width in WIDTHS:
+        opened.page.set_viewport_size({"width": width, "height": 1300})
+        for theme in THEMES:
+            opened.theme(theme)
+            yield f"{width}-{theme.split()[-1].lower()}"
+
+
+def too_wide(shown):
+    """Return by how many pixels it can't be seen."""
+    return shown.evaluate("shown => shown.scrollWidth - shown.clientWidth")
+
+
+def test_what_magics_show_fits_in_light_and_dark_narrow_and_wide(notebook):
+    opened = notebook(f"{SETUP}\n{ORDERS}", *MAGICS.values(), width=WIDTHS[0], height=1300)
+    opened.run_all(600)
+    cells = opened.page.locator(".jp-CodeCell")
+    for view in views(opened):
+        for at, name in enumerate(MAGICS, start=1):
+            shown = cells.nth(at)
+            shown.scroll_into_view_if_needed()
+            keep(shown, f"magic-{name}-{view}")
+            for output in shown.locator(".jp-OutputArea-output").all():
+                assert too_wide(output) <= 1, f"%{name} is too wide at {view}"
 
 
 def test_panels_fit_in_light_and_dark_narrow_and_wide(notebook):
@@ -30,16 +90,12 @@ def test_panels_fit_in_light_and_dark_narrow_and_wide(notebook):
     teach(opened)
     compare(page)
     tabs = page.locator(".jupyter-widgets.widget-tab").last
-    for width in WIDTHS:
-        page.set_viewport_size({"width": width, "height": 1300})
-        for theme in (LIGHT, DARK):
-            opened.theme(theme)
-            for name in PANELS:
-                page.get_by_role("tab", name=name, exact=True).click()
-                page.wait_for_timeout(300)
-                keep(tabs, f"{name.lower()}-{width}-{theme.split()[-1].lower()}")
-                wide = tabs.evaluate("tabs => tabs.scrollWidth - tabs.clientWidth")
-                assert wide <= 1, f"{name} is {wide} pixels too wide at {width}"
+    for view in views(opened):
+        for name in PANELS:
+            page.get_by_role("tab", name=name, exact=True).click()
+            page.wait_for_timeout(300)
+            keep(tabs, f"panel-{name.lower()}-{view}")
+            assert too_wide(tabs) <= 1, f"{name} is too wide at {view}"
 
 
 def teach(opened):
