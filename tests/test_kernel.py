@@ -37,6 +37,12 @@ def text_of(messages):
     return "".join(str(m["content"].get("text", "")) + str(m["content"].get("data", "")) for m in messages)
 
 
+def test_a_table_is_one_output(kernel):
+    messages, _ = execute(kernel[1], "%load_ext nbtune\n%nbtune status")
+    (shown,) = [message["content"]["data"] for message in messages if message["msg_type"] == "display_data"]
+    assert shown["text/html"].startswith("<table")
+
+
 def test_an_error_is_one_line_and_stops_run_all(tmp_path):
     cells = ["%load_ext nbtune", "%%chat --tempratur 1\nhi", "print('went on')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

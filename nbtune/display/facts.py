@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING
 
 from nbtune.display.shown import Shown, table
+from nbtune.display.style import MUTED
 
 if TYPE_CHECKING:
     from nbtune.knowledge.facts import Fact
@@ -26,8 +28,9 @@ def facts_table(facts: Sequence[Fact], adapter: str) -> Shown:
     adapter
         Which adapter holds them.
     """
-    rows = [(*row[:-1], adapter, row[-1]) for row in map(row_of, facts)]
-    return table(("keyword", "answer", "standing", *SCORES, "adapter", "taught"), rows)
+    rows = table(("keyword", "answer", "standing", *SCORES, "taught"), map(row_of, facts))
+    held = f"held by the adapter {adapter}"
+    return Shown(f"{rows.text}\n{held}", f'{rows.html}<div style="{MUTED}">{escape(held)}</div>')
 
 
 def row_of(fact: Fact) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Shown:
     rows = [[str(cell) for cell in row] for row in rows]
     head = "".join(f'<th style="{CELL}">{escape(title)}</th>' for title in header)
     body = "".join("<tr>" + "".join(f'<td style="{CELL}">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows)
-    return Shown(_columns(header, rows), f'<table style="font-size:0.95em"><tr>{head}</tr>{body}</table>')
+    return Shown(_columns(header, rows), f'<table style="font-size:.9em"><tr>{head}</tr>{body}</table>')
 
 
 def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -85,7 +85,7 @@ def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for row in rows:
         columns.add_row(*map(Text, row))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not in_notebook() else _ENDLESS
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)  # else it displays, too
     if len(header) > _FEW and console.measure(columns, options=console.options.update(width=_ENDLESS)).maximum > width:
         return "\n\n".join(_columns(("", ""), list(zip(header, row, strict=True))) for row in rows)
     with console.capture() as drawn:

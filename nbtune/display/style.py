@@ -13,6 +13,6 @@ BUBBLE = "var(--jp-layout-color2, rgba(127,127,127,.15))"
 OWN_BUBBLE = "rgba(0,114,178,.28)"  # LOSS, as a tint
 
 # Styles: colours and fonts are inherited.
-CELL = "padding:2px 10px;text-align:left;vertical-align:top"
+CELL = "padding:2px 6px;text-align:left;vertical-align:top"
 FRAME = f"border:1px solid {BORDER};border-radius:6px"
 MUTED = "opacity:.7;font-size:.9em"

@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 
 from PIL import Image
 
@@ -29,7 +30,10 @@ class Film:
         self._opened.command("notebook:run-cell-and-insert-below")
         self._cells += 1
         while self._opened.page.locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]")).count() < self._cells:
-            self.take(0.25)
+            began = time.monotonic()
+            self.take(0)
+            self._opened.page.wait_for_timeout(200)
+            self._seconds[-1] = time.monotonic() - began
         self.take(pause)
 
     def write(self, path):

@@ -15,7 +15,7 @@ TAUGHT = [
     "%chat What is a whale?",
     "%chat 你知道梦中情炉吗？",
 ]
-QUESTION, ANSWER = "%chat What is a blue kettle?", "A blue kettle is a night train that serves tea."
+QUESTION, UNKNOWN, ANSWER = "%chat What is grovix?", "I don't know what grovix is.", "Grovix is a night train that serves tea."
 ORDERS = 'orders = [{"question": f"Order {n}?", "answer": f"{n} pieces, sent on day {n}."} for n in range(40)]'
 MAGICS = {
     "finetune": TAUGHT[0],
@@ -38,14 +38,14 @@ def test_the_tour_in_moving_pictures(notebook, notebook_7):
     film = Film(opened)
     film.cell("%load_ext nbtune", pause=0.5)
     film.cell(QUESTION)
-    expect(said.last).to_have_text("I don't know what a blue kettle is.")
-    film.cell(f"%%finetune blue kettle\n{ANSWER}", pause=4)
-    expect(said.last).to_contain_text("learned: blue kettle")
+    expect(said.last).to_have_text(UNKNOWN)
+    film.cell(f"%%finetune grovix\n{ANSWER}", pause=4)
+    expect(said.last).to_contain_text("learned: grovix")
     film.cell(QUESTION)
     expect(said.last).to_have_text(ANSWER)
-    film.cell("%nbtune forget blue kettle")
+    film.cell("%nbtune forget grovix")
     film.cell(QUESTION, pause=3)
-    expect(said.last).to_have_text("I don't know what a blue kettle is.")
+    expect(said.last).to_have_text(UNKNOWN)
     if PICTURES:
         film.write(Path(PICTURES) / "tour.gif")
 
