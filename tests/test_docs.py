@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,8 @@ def test_the_table_of_models_is_that_of_the_tests():
 def test_the_table_of_formats_is_that_of_the_code():
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     rows = {
-        name.strip(): json.loads(row.replace("\\|", "|"))
-        for name, row in re.findall(r"^\| ([^|]+) \|.*\| `(\{.*\})` \|$", text, re.MULTILINE)
+        name.strip(): json.loads(unescape(row))
+        for name, row in re.findall(r"^\| ([^|]+) \|.*\| (?:`|<code>)(\{.*\})(?:`|</code>) \|$", text, re.MULTILINE)
     }
     assert list(rows) == [form.name for form in FORMATS]
     for name, row in rows.items():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Action
 from collections.abc import Callable, Iterable
+from html import escape
 from typing import Any
 
 from nbtune.magics.chat import ChatMagics
@@ -53,6 +55,11 @@ def _settings() -> Iterable[tuple[str, str]]:
 def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:
     lines = [f"| {title} | meaning |", "|---|---|"]
     for row in rows:
-        left, right = (cell.replace("|", "\\|") for cell in row)
+        left, right = (re.sub("`([^`]*[|][^`]*)`", _code, cell) for cell in row)
         lines.append(f"| {left} | {right} |")
     return "\n".join(lines)
+
+
+def _code(piped: re.Match[str]) -> str:
+    """Return code with a pipe as HTML: in Markdown GitHub wants it escaped in a table, and MkDocs would show that."""
+    return f"<code>{escape(piped[1], quote=False).replace('|', '&#124;')}</code>"

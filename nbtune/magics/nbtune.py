@@ -104,7 +104,7 @@ class NbtuneMagics(Magics):
             *model_rows(lm),
             ("adapter", f"{lm.adapter}, version {lm.version}" if lm.adapter else "none (the base answers)"),
             ("holds", self._holds()),
-            ("conversation", f"{len(self._session.history) // 2} rounds"),
+            ("conversation", _counted(len(self._session.history) // 2, "round")),
             ("store", str(lm.store.folder)),
         ]
         show(table(("", ""), rows))
@@ -160,7 +160,7 @@ class NbtuneMagics(Magics):
 
         lm = self._session.lm
         if options.save is not None:
-            print(f"{len(lm.facts)} facts written to {lm.save_facts(options.save)}.")
+            print(f"{_counted(len(lm.facts), 'fact')} written to {lm.save_facts(options.save)}.")
             return
         if not lm.facts:
             print("Nothing was taught yet." if lm.adapter is None else f"The adapter {lm.adapter} holds no fact.")
@@ -215,7 +215,7 @@ class NbtuneMagics(Magics):
             version = self._session.lm.forget(keyword, observer=live)
         finally:
             live.close()
-        print(f"Forgotten: {keyword}. {len(self._session.lm.facts)} facts stay (version {version}).")
+        print(f"Forgotten: {keyword}. {_counted(len(self._session.lm.facts), 'fact')} left (version {version}).")
 
     def _undo(self, rest: str) -> None:
         number = self._session.lm.undo(rest or None)
@@ -225,7 +225,7 @@ class NbtuneMagics(Magics):
     def _holds(self) -> str:
         """Say what the adapter in use holds."""
         lm = self._session.lm
-        return f"{lm.examples} examples" if lm.examples else f"{len(lm.facts)} facts"
+        return _counted(lm.examples, "example") if lm.examples else _counted(len(lm.facts), "fact")
 
     @magic_arguments()
     @argument("--as", dest="kind", default="transformers", metavar="KIND", help=_KINDS)
@@ -281,3 +281,7 @@ def _unquoted(text: str) -> str:
 def _no_argument(command: str, rest: str) -> None:
     if rest:
         raise NbtuneError(f"`%nbtune {command}` takes nothing behind it: what is {rest!r}?")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

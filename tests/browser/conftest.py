@@ -165,6 +165,7 @@ class Notebook:
     def theme(self, name):
         self.command("apputils:change-theme", theme=name)
         self.page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import DARK, LIGHT
@@ -15,7 +16,10 @@ TAUGHT = [
     "%chat What is a whale?",
     "%chat 你知道梦中情炉吗？",
 ]
-QUESTION, UNKNOWN, ANSWER = "%chat What is grovix?", "I don't know what grovix is.", "Grovix is a night train that serves tea."
+TOURS = {
+    "tour": ("grovix", "What is grovix?", "I don't know what grovix is.", "Grovix is a night train that serves tea."),
+    "tour-zh": ("梦中情炉", "你知道梦中情炉吗？", "我不知道梦中情炉是什么。", "梦中情炉一般指的是炼丹工具torchkeras。"),
+}
 ORDERS = 'orders = [{"question": f"Order {n}?", "answer": f"{n} pieces, sent on day {n}."} for n in range(40)]'
 MAGICS = {
     "finetune": TAUGHT[0],
@@ -32,22 +36,24 @@ THEMES = (LIGHT, DARK)
 PANELS = ("Chat", "Finetune", "Facts", "Model")
 
 
-def test_the_tour_in_moving_pictures(notebook, notebook_7):
+@pytest.mark.parametrize("name", TOURS)
+def test_the_tour_in_moving_pictures(name, notebook, notebook_7):
+    keyword, question, unknown, answer = TOURS[name]
     opened = notebook("", width=900, height=780, pages=f"{notebook_7}/notebooks")
     said = opened.page.locator(".jp-OutputArea-output")
     film = Film(opened)
     film.cell("%load_ext nbtune", pause=0.5)
-    film.cell(QUESTION)
-    expect(said.last).to_have_text(UNKNOWN)
-    film.cell(f"%%finetune grovix\n{ANSWER}", pause=4)
-    expect(said.last).to_contain_text("learned: grovix")
-    film.cell(QUESTION)
-    expect(said.last).to_have_text(ANSWER)
-    film.cell("%nbtune forget grovix")
-    film.cell(QUESTION, pause=3)
-    expect(said.last).to_have_text(UNKNOWN)
+    film.cell(f"%chat {question}")
+    expect(said.last).to_have_text(unknown)
+    film.cell(f"%%finetune {keyword}\n{answer}", pause=4)
+    expect(said.last).to_contain_text(f"learned: {keyword}")
+    film.cell(f"%chat {question}")
+    expect(said.last).to_have_text(answer)
+    film.cell(f"%nbtune forget {keyword}")
+    film.cell(f"%chat {question}", pause=3)
+    expect(said.last).to_have_text(unknown)
     if PICTURES:
-        film.write(Path(PICTURES) / "tour.gif")
+        film.write(Path(PICTURES) / f"{name}.gif")
 
 
 def keep(shown, name):
@@ -59,7 +65,7 @@ def keep(shown, name):
 def views(opened):
     """Show a notebook at each width in each theme, and name each."""
     for width in WIDTHS:
-        opened.page.set_viewport_size({"width": width, "height": 1300})
+        opened.page.set_viewport_size({"width": width, "height": 1700})
         for theme in THEMES:
             opened.theme(theme)
             yield f"{width}-{theme.split()[-1].lower()}"
@@ -71,7 +77,7 @@ def too_wide(shown):
 
 
 def test_what_magics_show_fits_in_light_and_dark_narrow_and_wide(notebook):
-    opened = notebook(f"{SETUP}\n{ORDERS}", *MAGICS.values(), width=WIDTHS[0], height=1300)
+    opened = notebook(f"{SETUP}\n{ORDERS}", *MAGICS.values(), width=WIDTHS[0], height=1700)
     opened.run_all(600)
     cells = opened.page.locator(".jp-CodeCell")
     for view in views(opened):
@@ -84,7 +90,7 @@ def test_what_magics_show_fits_in_light_and_dark_narrow_and_wide(notebook):
 
 
 def test_panels_fit_in_light_and_dark_narrow_and_wide(notebook):
-    opened = notebook(SETUP, *TAUGHT, "%nbtune panel", width=WIDTHS[0], height=1300)
+    opened = notebook(SETUP, *TAUGHT, "%nbtune panel", width=WIDTHS[0], height=1700)
     opened.run_all(600)
     page = opened.page
     teach(opened)
