@@ -181,17 +181,17 @@ class LanguageModel:
                 draft=self._draft(side),
             )
 
-    def chat_batch(self, prompts: Sequence[str], *, system: str | None = None, **sampling: Any) -> list[str]:
+    def chat_batch(self, prompts: Sequence[str], *, history: Chat | None = None, system: str | None = None, **sampling: Any) -> list[str]:
         """Ask many questions together; the replies are those of asking one by one.
 
         Parameters
         ----------
         prompts
             The questions.
-        system, **sampling
+        history, system, **sampling
             As for `chat`.
         """
-        chosen, chats = Sampling(**sampling), [_chat(prompt, None, system) for prompt in prompts]
+        chosen, chats = Sampling(**sampling), [_chat(prompt, history, system) for prompt in prompts]
         return answer(self._host, self._loaded, chats, chosen)
 
     def finetune(
@@ -444,15 +444,15 @@ class LanguageModel:
         """
         return self._active.undo(name or self._active.required())
 
-    def forget(self, keyword: str, *, observer: Observer | None = None) -> int:
-        """Take one fact back: the model answers about it as the base does, and keeps the others.
+    def forget(self, *keywords: str, observer: Observer | None = None) -> int:
+        """Take facts back, as one new version: the model answers about them as the base does, and keeps the others.
 
-        Behind the gate the fact's adapter is left out, and nothing has to be learned.
+        Behind the gate the facts' adapters are left out, and nothing has to be learned.
 
         Parameters
         ----------
-        keyword
-            The fact's keyword.
+        *keywords
+            The facts' keywords, one or more.
         observer
             Told of progress.
 
@@ -468,9 +468,10 @@ class LanguageModel:
         """
         name = self._active.required()
         self._active.catch_up(name)
-        self._active.fact(keyword)
+        for keyword in keywords:
+            self._active.fact(keyword)
         version = self._active.version
-        remaining = version.without({keyword})
+        remaining = version.without(set(keywords))
         if version.gated or not remaining.facts:
             self._active.put(name, self.store.commit(name, remaining, version.number))
         else:
@@ -600,10 +601,10 @@ class LanguageModel:
     def _relearn(self, name: str, facts: tuple[Fact, ...], observer: Observer | None) -> Result:
         """Make an adapter anew that holds these facts."""
         version = self._active.version
-        settings = Settings(method=version.method or Settings.method, gated=version.gated)
+        settings = Settings(method=version.method or Settings.method, gated=version.gated, **version.settings)
         with self._active.restored_on_failure():
             self._active.put(name, self._active.emptied())
-            return self._give(Teaching(facts, settings), name, observer)
+            return self._give(Teaching(facts, settings, retain=version.retain), name, observer)
 
 
 @contextmanager

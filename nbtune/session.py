@@ -64,7 +64,7 @@ class Nbtune(Configurable):
     def recalled(self, rounds: int | None) -> list[dict[str, str]]:
         """Return the last rounds of the conversation; None means as configured, below 0 all."""
         count = self.rounds if rounds is None else rounds
-        return list(self.history) if count < 0 else self.history[len(self.history) - 2 * count :] if count else []
+        return list(self.history) if count < 0 else self.history[-2 * count :] if count else []
 
 
 def current() -> LanguageModel:

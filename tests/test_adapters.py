@@ -200,3 +200,41 @@ def test_an_old_torchao_is_named_with_the_line_that_mends_it(host, tmp_path, mon
     assert torch.equal(logits(host), base)
     host.begin(lora())  # without it the same process goes on
     assert host.net is not host.base
+
+
+@pytest.mark.parametrize("at", [1, 5])
+@pytest.mark.parametrize("leave", [True, False], ids=["to the base", "back"])
+def test_an_interrupt_between_base_and_adapter_leaves_neither_half_on(host, monkeypatch, at, leave):
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    base, adapter = logits(host), made(host, lora())
+    host.attach([adapter])
+    tuned, switch, count = logits(host), BaseTunerLayer.enable_adapters, 0
+
+    def interrupted(self, enabled):
+        nonlocal count
+        count += enabled is not leave
+        if count == at and enabled is not leave:
+            raise KeyboardInterrupt
+        switch(self, enabled)
+
+    monkeypatch.setattr(BaseTunerLayer, "enable_adapters", interrupted)
+    with pytest.raises(KeyboardInterrupt), host.answering(None):
+        assert torch.equal(logits(host), base)
+    monkeypatch.undo()
+    with host.answering(0):
+        assert torch.equal(logits(host), tuned)
+    with host.answering(None):
+        assert torch.equal(logits(host), base)
+    host.attach([adapter])
+    assert torch.equal(logits(host), tuned)
+
+
+def test_no_hub_is_asked_when_an_adapter_is_kept(host, monkeypatch):
+    from peft.utils import save_and_load
+
+    monkeypatch.setattr(save_and_load, "check_file_exists_on_hf_hub", lambda *_: pytest.fail("the hub was asked"))
+    host.base.name_or_path = "owner/name"
+    adapter = made(host, lora())
+    host.attach([adapter])
+    assert adapter.weights

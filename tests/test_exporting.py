@@ -113,6 +113,13 @@ def test_what_answers_otherwise_is_not_kept(tuned, tmp_path, monkeypatch):
     assert tuned.chat(QUESTION) == REPLY
 
 
+def test_sixteen_bits_are_asked_themselves(tmp_path):
+    lm = nbtune.load(store=tmp_path / "store", dtype="bfloat16")
+    lm.finetune(ROWS, epochs=20, retained_per_batch=0)
+    folder = lm.export(tmp_path / "out")
+    assert nbtune.load(folder, store=tmp_path, dtype="bfloat16").chat(QUESTION) == REPLY
+
+
 def test_a_full_disk_leaves_nothing(tuned, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -207,6 +214,9 @@ def test_a_modelfile_keeps_what_stands_between_rounds(template, system):
     assert ("{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}" in written) is system
 
 
+PUSHED_BEFORE = ["README.md", "notes.txt", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]
+
+
 class _Hub(BaseHTTPRequestHandler):
     """Stands in for the hub: takes one repository and one commit."""
 
@@ -214,9 +224,12 @@ class _Hub(BaseHTTPRequestHandler):
         """Keep quiet."""
 
     def do_GET(self):
-        self._answer(
-            {"name": "owner", "type": "user", "id": "1"} if self.path == "/api/whoami-v2" else {"siblings": [], "id": "owner/name"}
-        )
+        if self.path == "/api/whoami-v2":
+            self._answer({"name": "owner", "type": "user", "id": "1"})
+        elif "/tree/" in self.path:
+            self._answer([{"type": "file", "path": name, "size": 1, "oid": "1"} for name in PUSHED_BEFORE])
+        else:
+            self._answer({"siblings": [{"rfilename": name} for name in PUSHED_BEFORE], "id": "owner/name"})
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -258,7 +271,10 @@ def test_a_push_sends_the_folder_in_one_commit(tuned, tmp_path):
     made = json.loads(next(body for path, body in hub.seen if path == "/api/repos/create"))
     assert made.get("private") is True or made.get("visibility") == "private"  # older hubs and newer ones
     (commit,) = [body for path, body in hub.seen if "/commit/" in path]
-    files = [line["value"] for line in map(json.loads, commit.splitlines()) if line["key"] == "file"]
+    lines = list(map(json.loads, commit.splitlines()))
+    files = [line["value"] for line in lines if line["key"] == "file"]
+    gone = {line["value"]["path"] for line in lines if line["key"] == "deletedFile"}
+    assert gone == {"model-00001-of-00002.safetensors", "model.safetensors.index.json"}, "of a push before, which would be read"
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} == {file["path"] for file in files}
     card = next(base64.b64decode(file["content"]).decode() for file in files if file["path"] == "README.md")
     assert "library_name: peft" in card

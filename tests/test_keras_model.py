@@ -155,6 +155,23 @@ def test_a_loss_that_is_not_finite_is_reported(parts):
     assert not net.training
 
 
+def test_a_gradient_that_is_not_finite_reaches_no_weight(parts):
+    net, batches = parts
+    before = {name: parameter.clone() for name, parameter in net.named_parameters()}
+    net.lm_head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NbtuneError, match="gradients became infinite"):
+        KerasModel(net, optimizer=optimizer_of(net)).fit(batches[:1], epochs=1)
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, before[name])
+
+
+def test_a_validation_loss_that_is_not_a_number_is_no_best_one(parts):
+    net, batches = parts
+    lost = {**batches[0], "weights": batches[0]["weights"] * float("nan")}
+    with pytest.raises(NbtuneError, match="val_loss became nan"):
+        KerasModel(net, optimizer=optimizer_of(net)).fit(batches, [lost], epochs=2)
+
+
 def test_interruption_leaves_eval_mode(parts):
     net, batches = parts
 

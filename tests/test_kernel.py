@@ -43,6 +43,14 @@ def test_a_table_is_one_output(kernel):
     assert shown["text/html"].startswith("<table")
 
 
+def test_a_first_question_that_fails_leaves_no_word_of_loading(kernel):
+    execute(kernel[1], "%load_ext nbtune")
+    messages, status = execute(kernel[1], "%chat --temperature -1 hi")
+    assert status == "error"
+    last = [message for message in messages if message["msg_type"] == "update_display_data"][-1]
+    assert "loading" not in str(last["content"]["data"])
+
+
 def test_an_error_is_one_line_and_stops_run_all(tmp_path):
     cells = ["%load_ext nbtune", "%%chat --tempratur 1\nhi", "print('went on')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

@@ -88,6 +88,11 @@ def test_another_architecture_is(random_model, examples):
     assert last_layer_of(adapted(model, last_layer_targets(model)), examples, 0) is not None
 
 
+def test_sixteen_bits_are_no_reason_to_train_the_whole_model(examples):
+    base = load_model("tiny", dtype="bfloat16").model
+    assert last_layer_of(adapted(base, last_layer_targets(base)), examples, 0) is not None
+
+
 def test_what_was_wrong_comes_again_before_what_was_right(examples):
     lesson = Lesson(examples * 4, examples, [], pad=0, sizes=(4, 1, 2), steps=3, seed=0)
     seen = [set(batch["places"].tolist()) & set(lesson.places("facts")) for batch in lesson]

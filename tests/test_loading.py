@@ -115,16 +115,28 @@ def test_an_unknown_hub_id_is_one_line(monkeypatch):
         load_model("nobody/nothing")
 
 
-def test_the_fingerprint_tells_models_apart_and_ignores_precision(random_model):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_fingerprint_tells_models_apart_and_ignores_precision(random_model, dtype):
     from nbtune.model.fingerprint import fingerprint
 
     folder = random_model(LlamaConfig)
-    model = load_model(folder).model
-    print_ = fingerprint(model)
-    assert fingerprint(load_model(folder, dtype="bfloat16").model) == print_
+    loaded = load_model(folder)
+    model, print_ = loaded.model, loaded.fingerprint
+    rounded = load_model(folder, dtype=dtype)
+    assert rounded.fingerprint == print_ == fingerprint(model)
+    assert str(rounded.model.dtype) == f"torch.{dtype}"
     with torch.no_grad():
         model.model.layers[0].mlp.up_proj.weight.flatten()[0] += 0.5
     assert fingerprint(model) != print_
+
+
+def test_a_reply_ends_where_a_fit_ends_it(random_model, tmp_path):
+    folder = shutil.copytree(random_model(LlamaConfig), tmp_path / "model")
+    notes = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**notes, "eos_token_id": 7}))
+    loaded = load_model(folder)
+    assert loaded.tokenizer.eos_token_id != 7
+    assert loaded.model.generation_config.eos_token_id == [7, loaded.tokenizer.eos_token_id]
 
 
 def test_a_prompt_that_fills_the_context_is_refused(random_model, tmp_path):

@@ -54,6 +54,8 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%chat --batch nobody", "there is no variable 'nobody'"),
         ("asked = ['']\n%chat --batch asked", "--batch asked is not a list of questions"),
         ("asked = ['hi']\n%chat --batch asked hello", "Give one of --n"),
+        ("asked = ['hi']\n%chat --batch asked --rounds 1", "--batch answers each question by itself"),
+        ("%chat --n 2 --temperature 1 --stats hi", "--stats tells of one reply"),
         ("%%chat --vars\nhi {nobody}", "there is no variable 'nobody'"),
         ("%%chat --compare\nhi", "--compare needs an adapter in use"),
         ("%%chat --adapter nobody\nhi", "No adapter 'nobody'"),
@@ -127,6 +129,34 @@ def test_chat_keeps_the_conversation(shell, capsys):
     ok(shell, "%chat -o anew --new What is my dog called?")
     assert shell.user_ns["anew"] == shell.user_ns["alone"]
     assert shell.user_ns["name"] in capsys.readouterr().out
+
+
+def test_as_many_rounds_are_sent_as_there_are_and_as_are_asked_for(shell):
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    for number in range(3):
+        session.remember(f"q{number}", f"a{number}")
+    sent = {rounds: [message["content"] for message in session.recalled(rounds)] for rounds in (-1, 0, 1, 2, 3, 4, 6)}
+    assert sent[1] == ["q2", "a2"]
+    assert sent[2] == ["q1", "a1", "q2", "a2"]
+    assert sent[3] == sent[4] == sent[6] == sent[-1] == ["q0", "a0", *sent[2]]
+    assert sent[0] == []
+
+
+def test_many_replies_follow_the_conversation_and_new_begins_another(shell):
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    ok(shell, "%chat My dog is called Momo.")
+    ok(shell, "%chat -o said --n 2 --temperature 0.01 What is my dog called?")
+    assert all("Momo" in reply for reply in shell.user_ns["said"])
+    assert len(session.history) == 2
+    ok(shell, "%chat -o said --new --n 2 --temperature 0.01 What is my dog called?")
+    assert not any("Momo" in reply for reply in shell.user_ns["said"])
+    assert session.history == []
+
+
+def test_a_first_question_that_fails_does_not_go_on_loading(shell, capsys):
+    fails(shell, "%chat --temperature -1 hi", capsys)
+    ok(shell, "%chat -o reply hello")
+    assert shell.user_ns["reply"]
 
 
 def test_a_question_may_end_with_a_question_mark(shell, capsys):
@@ -293,11 +323,11 @@ def test_many_questions_and_many_replies(shell, capsys):
     said = shell.user_ns["said"]
     assert said["prompt"].tolist() == shell.user_ns["asked"]
     assert said["reply"][0] == "The capital of France is Paris."
-    ok(shell, "%chat --n 3 --temperature 1.5 --seed 1 -o drawn Tell me about the sea.")
+    ok(shell, "%chat --rounds 0 --n 3 --temperature 1.5 --seed 1 -o drawn Tell me about the sea.")
     assert len(shell.user_ns["drawn"]) == 3
     assert len(set(shell.user_ns["drawn"])) > 1
     ok(shell, "%chat -o none What did I ask?")
-    ok(shell, "%chat --n 3 --temperature 1.5 --seed 1 -o again Tell me about the sea.")
+    ok(shell, "%chat --rounds 0 --n 3 --temperature 1.5 --seed 1 -o again Tell me about the sea.")
     assert shell.user_ns["again"] == shell.user_ns["drawn"]
 
 

@@ -61,6 +61,22 @@ def test_a_method_begins_at_the_base_and_goes_without_a_trace(random_model, meth
     assert {name: tensor.tolist() for name, tensor in host.base.state_dict().items()} == {k: v.tolist() for k, v in before.items()}
 
 
+def test_the_ranks_of_adalora_are_those_of_the_weights_that_are_kept(random_model):
+    host, method = AdapterHost(load_model(random_model(transformers.LlamaConfig)).model), find_method("adalora")
+    host.begin(method.configure(host.base, steps=10))
+    config, base = host.net.peft_config[host.net.active_adapter], host.net.get_base_model()
+    with torch.no_grad():
+        factors = {name: p for name, p in base.named_parameters() if "lora_E" in name}
+        for factor in factors.values():
+            factor.copy_(torch.arange(len(factor))[:, None] % 3)
+    config.rank_pattern = {name: [place == 0 for place in range(len(factor))] for name, factor in factors.items()}  # of a later step
+    method.settle(host.net)
+    with torch.no_grad():
+        said = host.net(input_ids=TOKENS).logits
+        host.attach([host.settled()])
+        torch.testing.assert_close(host.net(input_ids=TOKENS).logits, said)
+
+
 def test_freeze_trains_the_last_blocks_and_full_all_that_is_not_shared(random_model):
     def trained(method, rank=None, **config):
         host = AdapterHost(load_model(random_model(transformers.LlamaConfig, **config)).model)

@@ -6,13 +6,16 @@ import time
 import weakref
 
 import pytest
+from ipywidgets import HTML
 
+from nbtune.display import live
 from nbtune.display.bubbles import Bubble, transcript
 from nbtune.display.heatmap import heat_map
 from nbtune.errors import NbtuneError
 from nbtune.panels import Panels
 from nbtune.panels.chat import subject
 from nbtune.panels.labels import _LABELS, label
+from nbtune.panels.progress import Progress
 from nbtune.panels.prompt import entered
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
@@ -57,9 +60,10 @@ def teach(panels, keyword, answer):
     finish(panels)
 
 
-def endless(session):
+def endless(session, panels):
     """Make the model never end its turn."""
     session.lm.model.generation_config.eos_token_id = None
+    session.lm.model.config.max_position_embeddings = panels.chat.max_new_tokens.value = 8192
 
 
 def test_a_question_in_the_panel_and_one_in_a_cell_are_one_conversation(shell, session, panels):
@@ -106,7 +110,7 @@ def test_what_counts_as_enter(old, new, text):
 
 
 def test_stop_keeps_what_was_said(session, panels):
-    endless(session)
+    endless(session, panels)
     panels.chat.prompt.value = "What is a whale?"
     panels.chat.send.click()
     until(lambda: panels.chat._live and len(panels.chat._live[-1].text) > 20)
@@ -121,6 +125,48 @@ def test_stop_keeps_what_was_said(session, panels):
     session.lm.model.generation_config.eos_token_id = session.lm.tokenizer.eos_token_id
     ask(panels, "hello")
     assert len(session.history) == 4
+
+
+def test_a_question_that_was_stopped_before_a_reply_is_back_in_its_field(session, panels):
+    panels.chat.prompt.value = "What is a whale?"
+    panels.chat.send.click()
+    panels.chat.stop.click()
+    finish(panels)
+    assert "Stopped." in panels.chat.status.value
+    assert panels.chat.prompt.value == "What is a whale?"
+    assert session.history == []
+    panels.chat.send.click()
+    finish(panels)
+    assert session.history[0]["content"] == "What is a whale?"
+
+
+def test_a_comparison_stands_at_the_end_however_many_rounds_are_sent(shell, session, panels, taught):
+    shell.run_cell(f"%config Nbtune.store = {str(taught.store.folder)!r}").raise_error()
+    shell.run_cell("%config Nbtune.rounds = 0").raise_error()
+    session.lm.use("facts")
+    ask(panels, "hello")
+    ask(panels, "What is a whale?")
+    panels.chat.answers.value = "/compare"
+    ask(panels, "你知道梦中情炉吗？")
+    assert [bubble.name for bubble in panels.chat._bubbles()][-2:] == ["base", "tuned"]
+
+
+def test_a_new_default_is_taken_up(shell, panels):
+    panels.chat.max_new_tokens.value = 70
+    shell.run_cell("x = 1").raise_error()
+    assert panels.chat.max_new_tokens.value == 70
+    shell.run_cell("%config Nbtune.max_new_tokens = 50").raise_error()
+    assert panels.chat.max_new_tokens.value == 50
+
+
+@pytest.mark.parametrize(
+    ("stage", "epochs"),
+    [("learning", True), ("x (1 of 2): learning", True), ("training", False), ("machine learning (1 of 2): asking before", False)],
+)
+def test_progress_counts_epochs_where_it_does(panels, stage, epochs):
+    widget = HTML()
+    Progress(widget, panels.chat.say).stage(stage, 10)
+    assert ("epoch 0/10" in widget.value) is epochs
 
 
 def test_stop_in_a_fit_leaves_the_version_before(session, panels):
@@ -166,6 +212,19 @@ def test_teach_probe_compare_forget_undo(shell, session, panels, tmp_path):
     facts.buttons["undo"].click()
     finish(panels)
     assert [fact.keyword for fact in session.lm.facts] == ["blue kettle", "red lamp"]
+    facts.ledger.filter.value = ""
+    for check in facts.ledger.checks[:2]:
+        check.value = True
+    facts.ledger.filter.value = "fish"
+    assert facts.ledger.chosen == ["red lamp"], "what is not seen is not chosen"
+    facts.ledger.filter.value = ""
+    assert "2 marked" in facts.ledger.count.value
+    facts.buttons["forget"].click()
+    finish(panels)
+    assert session.lm.facts == ()
+    facts.buttons["undo"].click()
+    finish(panels)
+    assert [fact.keyword for fact in session.lm.facts] == ["blue kettle", "red lamp"], "what was forgotten at once comes back at once"
     panels.chat.answers.value = "/compare"
     ask(panels, "What is a blue kettle?")
     assert FACT[1] in panels.chat._transcript.value
@@ -182,6 +241,8 @@ def test_teach_probe_compare_forget_undo(shell, session, panels, tmp_path):
     panels.model.use.click()
     finish(panels)
     assert session.lm.adapter == "facts"
+    panels.model.stop.click()
+    assert "in use: facts" in panels.model.status.value, "a stop that comes late stops nothing, and says nothing"
 
 
 def test_a_correction_goes_to_the_finetune_panel(panels):
@@ -199,7 +260,7 @@ def test_the_subject_of_a_question():
 
 
 def test_a_cell_and_a_panel_never_use_the_model_at_once(shell, session, panels, capsys):
-    endless(session)
+    endless(session, panels)
     panels.chat.prompt.value = "What is a whale?"
     panels.chat.send.click()
     until(lambda: panels.chat._live and panels.chat._live[-1].text not in ("", "…"))
@@ -226,11 +287,14 @@ def test_a_user_error_is_one_line_in_the_panel_that_goes_on(panels, session):
         (panels.facts.buttons["forget"], panels.facts.status, "Mark its row"),
         (panels.facts.buttons["probe"], panels.facts.status, "no fact to probe"),
         (panels.model.load, panels.model.status, "Which model?"),
-        (panels.model.use, panels.model.status, "no adapter yet"),
+        (panels.model.use, panels.model.status, "No model is loaded yet"),
     ):
         click.click()
         assert message in status.value
         assert "✘" in status.value
+    _ = session.lm
+    panels.model.use_none.click()
+    assert "no adapter yet" in panels.model.status.value
     panels.chat.temperature.value = -1
     ask(panels, "hello")
     assert "--temperature -1.0 is out of range" in panels.chat.status.value
@@ -313,6 +377,15 @@ def test_hostile_text_is_inert(session, panels):
         assert "<img" not in html
     panels.finetune.failed(NbtuneError(HOSTILE))
     assert "<img" not in panels.finetune.status.value
+
+
+def test_a_hostile_keyword_is_inert_in_the_bar_of_a_cell(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(live, "in_notebook", lambda: True)
+    monkeypatch.setattr(live, "display", lambda shown, **_: drawn.append(shown))
+    live.LiveProgress().stage(f"{HOSTILE} (1 of 2): learning", 10)
+    assert "&lt;img" in drawn[0].html
+    assert "<img" not in drawn[0].html
 
 
 def test_the_fallback_says_what_the_panel_shows(shell, session, panels):

@@ -110,6 +110,14 @@ def test_a_second_fact_joins_and_the_first_is_forgotten_alone(taught, tmp_path):
     assert lm.chat(f"{KEYWORD}是什么？") == unknown
     lm.undo()
     assert lm.chat_batch([*asked, *questions]) == [*taught.chat_batch(asked), *about]
+    before = lm.version
+    with pytest.raises(NbtuneError, match="No fact 'nobody'"):
+        lm.forget("grovix", "nobody")
+    assert lm.version == before
+    lm.forget(KEYWORD, "grovix")
+    assert lm.facts == ()
+    lm.undo()
+    assert [fact.keyword for fact in lm.facts] == [KEYWORD, "grovix"], "what was forgotten at once comes back at once"
     with lm.base():
         assert lm.chat(f"{KEYWORD}是什么？") == unknown
 
@@ -358,3 +366,16 @@ def test_an_adapter_of_another_model_is_refused(taught, random_model):
     with pytest.raises(NbtuneError, match="made for tiny"):
         other.use(taught.adapter)
     assert other.adapter is None
+
+
+def test_what_a_fact_needed_is_remembered_for_when_it_is_learned_once_more(lm):
+    lm.finetune(FACT, prompts=FEW, rank=8, epochs=50, retain=["What is a whale?"])
+    lm.finetune({"grovix": "grovix is a small robot."}, prompts=FEW, epochs=55)
+    chosen = {"rank": 8, "epochs": 55}
+    again = nbtune.load(store=lm.store.folder)
+    again.use("facts")
+    assert (again._active.version.settings, again._active.version.retain) == (chosen, ("What is a whale?",))
+    rebuilt = again.rebuild()
+    assert rebuilt.learned
+    assert {adapter.config.r for adapter in again._active.version.adapters} == {8}
+    assert any(asked.kind == "retained" for asked in rebuilt.report.asked)

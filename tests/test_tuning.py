@@ -106,7 +106,7 @@ def test_a_fit_that_is_cut_short_leaves_the_version_before(tuned, raised, seen):
         learning = False
 
         def stage(self, name, total):
-            self.learning = name == "learning"
+            self.learning = name == "training"
 
         def advance(self, log=None):
             if self.learning:

@@ -10,6 +10,7 @@ from typing import Any
 from IPython.display import DisplayHandle, display
 from tqdm import tqdm
 
+from nbtune.display.curve import FIGURES
 from nbtune.display.shown import Shown, in_notebook, text_block
 
 __all__ = ["LiveProgress", "LiveReply"]
@@ -106,7 +107,7 @@ class LiveProgress:
         seconds = self._drawn - self._started
         figures = _figures(log)
         line = f"{self._name} {self._done}/{self._total} · {seconds:.0f} s" + (f" · {figures}" if figures else "")
-        bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em"></progress> {line}'
+        bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em"></progress> {escape(line)}'
         shown = Shown(line, f'<div style="font-variant-numeric:tabular-nums">{bar}</div>')
         if self._handle is None:
             self._handle = display(shown, display_id=True)
@@ -115,7 +116,4 @@ class LiveProgress:
 
 
 def _figures(log: dict[str, float]) -> str:
-    return " · ".join(f"{_LABELS[key]} {value:.3g}" for key, value in log.items() if key in _LABELS)
-
-
-_LABELS = {"train_loss": "loss", "train_said": "said", "train_held": "held", "val_loss": "val loss"}
+    return " · ".join(f"{FIGURES[key]} {value:.3g}" for key, value in log.items() if key in FIGURES)

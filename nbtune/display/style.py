@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AXES", "BAD", "BORDER", "BUBBLE", "CELL", "FRAME", "GOOD", "HELD", "LOSS", "MUTED", "OWN_BUBBLE", "SPECIAL", "UNTRAINED"]
+__all__ = ["AXES", "BAD", "BORDER", "BUBBLE", "CELL", "GOOD", "HELD", "LOSS", "MUTED", "OWN_BUBBLE", "SPECIAL", "UNTRAINED"]
 
 GOOD, BAD, LOSS, HELD, SPECIAL, UNTRAINED = "#009E73", "#D55E00", "#0072B2", "#E69F00", "#CC79A7", "#888888"
 AXES = "#808080"  # of pictures, which can't know the theme: as far from white as from JupyterLab's dark
@@ -14,5 +14,4 @@ OWN_BUBBLE = "rgba(0,114,178,.28)"  # LOSS, as a tint
 
 # Styles: colours and fonts are inherited.
 CELL = "padding:2px 6px;text-align:left;vertical-align:top"
-FRAME = f"border:1px solid {BORDER};border-radius:6px"
 MUTED = "opacity:.7;font-size:.9em"

@@ -13,7 +13,6 @@ from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.store import Store
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
-from nbtune.model.fingerprint import fingerprint
 from nbtune.model.loading import LoadedModel
 
 __all__ = ["ActiveAdapter"]
@@ -39,7 +38,7 @@ class ActiveAdapter:
 
     def __init__(self, loaded: LoadedModel, store: str | Path) -> None:
         self.host, self.store = AdapterHost(loaded.model), Store(store)
-        self._base = Version((), "", loaded.source, fingerprint(loaded.model))
+        self._base = Version((), "", loaded.source, loaded.fingerprint)
         self.version, self.name = self._base, None  # type: tuple[Version, str | None]
 
     def put(self, name: str | None, version: Version | None = None) -> None:

@@ -74,8 +74,8 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
     """Fit, again with another learning rate where it does not get there."""
     import pandas as pd
 
-    from nbtune.training.keras_model import LossNotFinite
     from nbtune.training.methods import find_method
+    from nbtune.training.step_runner import LossNotFinite
 
     method = find_method(settings.method)
     rate, histories, steps = settings.learning_rate or method.learning_rate, [], 0

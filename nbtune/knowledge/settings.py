@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from nbtune.errors import NbtuneError
 
 __all__ = ["Settings"]
 
+_CHOSEN = ("epochs", "learning_rate", "rank", "batch_size", "seed")
 _GATED, _UNGATED = 4, 48  # what is retained per batch
 
 
@@ -51,6 +53,11 @@ class Settings:
     narrow: bool = True
     gated: bool = True
     seed: int = 0
+
+    def given(self) -> dict[str, Any]:
+        """Return what a user chose and another fit of the same facts should choose alike."""
+        chosen = {name: getattr(self, name) for name in _CHOSEN}
+        return {name: value for name, value in chosen.items() if value != getattr(type(self), name)}
 
     @property
     def retained(self) -> int:

@@ -166,6 +166,8 @@ class Teaching:
             gated=settings.gated,
             report=report.scores(),
             places=kept.places,
+            settings={**start.settings, **self.settings.given()},
+            retain=tuple(dict.fromkeys((*start.retain, *self.retain))),
         )
         committed = store.commit(name, version, start.number)
         return replace(result, version=committed.number, folder=committed.folder), committed
@@ -179,7 +181,7 @@ class Teaching:
             When a trained prompt is not answered with the answer at the end.
         """
         host.clear()
-        proof = Proof(self.facts)
+        proof = Proof(self.facts, retain=self.retain)
         proof.ask_before(host, loaded, observer)
         learned = self._learned(self.facts, self.settings, host, loaded, observer)
         host.attach(learned.adapters)

@@ -158,7 +158,7 @@ class Tuning:
             metrics_dict={},
             **method.hooks(host.net),
         )
-        observer.stage("learning", steps + settings.epochs)  # each epoch ends with one more, for what is measured
+        observer.stage("training", steps + settings.epochs)  # each epoch ends with one more, for what is measured
         with tempfile.TemporaryDirectory() as place:
             history = model.fit(
                 _Counted(train, observer),
@@ -168,6 +168,8 @@ class Tuning:
                 patience=_PATIENCE if measured else None,
                 callbacks=[_Told(observer)],
             )
+        if measured:
+            method.settle(host.net)
         return history.assign(attempt=1), model.steps
 
 

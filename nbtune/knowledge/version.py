@@ -66,6 +66,8 @@ class Version:
         Scores of what was taught last.
     places
         Where the adapters lie; those at the end that have no place are new.
+    settings, retain
+        What was chosen for the fits, and what must not change: for when the facts are learned once more.
     examples
         How many examples it was trained on, in place of facts.
     number, parent, folder
@@ -80,6 +82,8 @@ class Version:
     gated: bool = True
     report: dict[str, Any] = field(default_factory=dict)
     places: tuple[Place, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    retain: tuple[str, ...] = ()
     examples: int = 0
     number: int = 0
     parent: int = 0
@@ -139,6 +143,8 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
         "method": version.method,
         "gated": version.gated,
         "facts": [fact.to_json() for fact in version.facts],
+        "settings": version.settings,
+        "retain": list(version.retain),
         "examples": version.examples,
         "adapters": [asdict(place) for place in places],
         "report": version.report,
@@ -183,7 +189,9 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
     _verify(folder, notes["checksums"])
     facts = tuple(Fact.from_json(fact) for fact in notes["facts"])
     version = Version(facts, notes["method"], notes["base"], fingerprint, gated=notes["gated"], report=notes["report"])
-    version = replace(version, examples=notes.get("examples", 0))  # of adapters that are older than examples, none
+    # Older adapters have none of these.
+    kept = {"settings": notes.get("settings", {}), "retain": tuple(notes.get("retain", ())), "examples": notes.get("examples", 0)}
+    version = replace(version, **kept)
     version = version.written(number, notes["parent"], home, [Place(**place) for place in notes["adapters"]])
     outside = next((place.folder for place in version.places if not _PLACE.fullmatch(place.folder)), None)
     if outside is not None:

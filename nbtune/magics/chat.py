@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from nbtune.magics.options import fill_variables, parse
 from nbtune.session import Nbtune, variable
 
 if TYPE_CHECKING:
-    from nbtune.display.live import LiveReply
     from nbtune.language_model import LanguageModel
 
 __all__ = ["ChatMagics"]
@@ -71,27 +70,21 @@ class ChatMagics(Magics):
             %chat -o answer --rounds 0 Do you know torchkeras?
         """
         options, text = parse(ChatMagics.chat, line)
-        if options.image is not None:
-            raise NbtuneError("--image is not taken: the models of nbtune read text alone.")
-        if options.output is not None and not options.output.isidentifier():
-            raise NbtuneError(f"-o {options.output}: that is not a variable name.")
         prompt = "\n".join(part for part in (text, (cell or "").strip()) if part)
         if options.vars:
             prompt = fill_variables(prompt, self.shell.user_ns)
-        if not prompt.strip() and options.batch is None:
-            raise NbtuneError("The prompt is empty: write the question below %%chat, or behind %chat.")
-        if options.rounds is not None and options.rounds < 0:
-            raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
+        _check(options, prompt)
+        ask = self._compare if options.compare else self._ask if options.n is None and options.batch is None else self._many
         with self._session.claim.held():
-            if options.n is not None or options.batch is not None:
-                reply: Any = self._many(options, prompt)
-            else:
-                reply = self._compare(options, prompt) if options.compare else self._ask(options, prompt)
+            reply: Any = ask(options, prompt)
         if options.output is not None:
             self.shell.user_ns[options.output] = reply
 
-    def _sampling(self, options: Namespace) -> dict[str, Any]:
+    def _asked(self, options: Namespace) -> dict[str, Any]:
+        """Return how the model is asked."""
         return {
+            "history": [] if options.new else self._session.recalled(options.rounds),
+            "system": options.system,
             "max_new_tokens": self._session.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens,
             "temperature": options.temperature,
             "top_p": options.top_p,
@@ -100,61 +93,54 @@ class ChatMagics(Magics):
             "stop": tuple(options.stop or ()),
         }
 
-    def _history(self, options: Namespace) -> list[dict[str, str]]:
-        return [] if options.new else self._session.recalled(options.rounds)
+    def _answering(self, lm: LanguageModel, options: Namespace) -> AbstractContextManager[None]:
+        """Let the adapter of the options answer inside the block; without one, that in use."""
+        return nullcontext() if options.adapter is None else lm.using(None if options.adapter == "none" else options.adapter)
+
+    def _begin_anew(self, options: Namespace) -> None:
+        """Start a new conversation on request: only once a reply is there, so that a question that could not be put changes nothing."""
+        if options.new:
+            self._session.history = []
 
     def _ask(self, options: Namespace, prompt: str) -> str:
         from nbtune.display.live import LiveReply
         from nbtune.display.shown import Shown, show
 
         live = LiveReply()
-        lm = self._loaded(live)
-        name = None if options.adapter == "none" else options.adapter
-        with lm.using(name) if options.adapter is not None else nullcontext():
-            reply = lm.reply(
-                prompt,
-                history=self._history(options),
-                system=options.system,
-                on_text=live.add,
-                **self._sampling(options),
-            )
+        try:
+            if not self._session.loaded:
+                live.wait(f"loading {self._session.model} …")
+            lm = self._session.lm
+            with self._answering(lm, options):
+                reply = lm.reply(prompt, on_text=live.add, **self._asked(options))
+        except BaseException:
+            live.close()
+            raise
         live.close("" if reply.finished else _INTERRUPTED)
         if options.stats:
             stats = reply.stats()
             show(Shown(stats, f'<div style="opacity:0.7;font-size:0.9em">{escape(stats)}</div>'))
-        if options.new:  # only now: a question that could not be put leaves the conversation as it was
-            self._session.history = []
+        self._begin_anew(options)
         if reply.text:
             self._session.remember(prompt, reply.text)
         if not reply.finished:
             raise KeyboardInterrupt
         return reply.text
 
-    def _loaded(self, live: LiveReply) -> LanguageModel:
-        """Return the model; the first question waits for it."""
-        if not self._session.loaded:
-            live.wait(f"loading {self._session.model} …")
-            try:
-                return self._session.lm
-            except BaseException:
-                live.close()
-                raise
-        return self._session.lm
-
     def _many(self, options: Namespace, prompt: str) -> Any:
         """Answer a list of questions, or one question several times; return a DataFrame, or a list."""
-        if options.compare or (options.n is not None and options.batch is not None) or (options.batch is not None and prompt):
-            raise NbtuneError("Give one of --n with a question, --batch VAR without one, and --compare.")
-        if options.n is not None and (options.n < 1 or options.temperature == 0):
-            raise NbtuneError("--n N needs N of 1 or more and a --temperature above 0: greedy replies are all alike.")
         prompts = [prompt] * options.n if options.batch is None else variable(options.batch, self.shell.user_ns, "--batch")
         if isinstance(prompts, str) or not all(isinstance(one, str) and one.strip() for one in prompts) or not len(prompts):
             raise NbtuneError(f"--batch {options.batch} is not a list of questions.")
         from nbtune.display.shown import show, table
 
-        lm, name = self._session.lm, None if options.adapter == "none" else options.adapter
-        with lm.using(name) if options.adapter is not None else nullcontext():
-            replies = lm.chat_batch(list(prompts), system=options.system, **self._sampling(options))
+        lm = self._session.lm
+        asked = self._asked(options)
+        if options.batch is not None:
+            asked["history"] = None
+        with self._answering(lm, options):
+            replies = lm.chat_batch(list(prompts), **asked)
+        self._begin_anew(options)
         if options.batch is None:
             show(table(("", "reply"), [(str(number), reply) for number, reply in enumerate(replies, start=1)]))
             return replies
@@ -169,7 +155,7 @@ class ChatMagics(Magics):
         lm = self._session.lm
         if not lm.facts and not lm.examples and options.adapter is None:
             raise NbtuneError("--compare needs an adapter in use: teach something with %%finetune, or choose one with `%nbtune use NAME`.")
-        asked = {"history": self._history(options), "system": options.system, **self._sampling(options)}
+        asked = self._asked(options)
         with lm.using(None if options.adapter == "none" else options.adapter or lm.adapter):
             replies = [lm.reply(prompt, **asked)]
             if replies[0].finished:
@@ -177,6 +163,7 @@ class ChatMagics(Magics):
                     replies.append(lm.reply(prompt, **asked))
         if not all(reply.finished for reply in replies):
             raise KeyboardInterrupt
+        self._begin_anew(options)
         after, before = (reply.text for reply in replies)
         cell = "padding:4px 12px;text-align:left;vertical-align:top;white-space:pre-wrap;width:50%"
         show(
@@ -187,3 +174,30 @@ class ChatMagics(Magics):
             )
         )
         return after
+
+
+def _check(options: Namespace, prompt: str) -> None:
+    """Refuse what can't be asked.
+
+    Raises
+    ------
+    NbtuneError
+        With the option, and what to do.
+    """
+    if options.image is not None:
+        raise NbtuneError("--image is not taken: the models of nbtune read text alone.")
+    if options.output is not None and not options.output.isidentifier():
+        raise NbtuneError(f"-o {options.output}: that is not a variable name.")
+    if options.rounds is not None and options.rounds < 0:
+        raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
+    if not prompt.strip() and options.batch is None:
+        raise NbtuneError("The prompt is empty: write the question below %%chat, or behind %chat.")
+    kinds = [options.compare, options.n is not None, options.batch is not None]
+    if sum(kinds) > 1 or (options.batch is not None and prompt):
+        raise NbtuneError("Give one of --n with a question, --batch VAR without one, and --compare.")
+    if options.stats and any(kinds):
+        raise NbtuneError("--stats tells of one reply: leave out --n, --batch and --compare.")
+    if options.batch is not None and options.rounds is not None:
+        raise NbtuneError("--batch answers each question by itself: leave out --rounds.")
+    if options.n is not None and (options.n < 1 or options.temperature == 0):
+        raise NbtuneError("--n N needs N of 1 or more and a --temperature above 0: greedy replies are all alike.")

@@ -10,7 +10,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.magics.options import parse
+from nbtune.magics.options import parse, unquoted
 from nbtune.magics.reading import reading_of, reading_options
 from nbtune.magics.watching import watched
 from nbtune.session import Nbtune, variable
@@ -170,7 +170,7 @@ class NbtuneMagics(Magics):
     def _probe(self, rest: str) -> None:
         from nbtune.display.card import report_card
 
-        keyword = _unquoted(rest) or None
+        keyword = unquoted(rest) or None
         watched(self._session, lambda lm, live: lm.probe(keyword, observer=live), report_card)
 
     def _tokens(self, rest: str) -> None:
@@ -179,12 +179,12 @@ class NbtuneMagics(Magics):
         from nbtune.display.shown import show
         from nbtune.display.tokens import token_view
 
-        show(token_view(self._session.lm.tokens(_unquoted(rest))))
+        show(token_view(self._session.lm.tokens(unquoted(rest))))
 
     def _rebuild(self, rest: str) -> None:
         from nbtune.display.card import report_card
 
-        source = _unquoted(rest) or None
+        source = unquoted(rest) or None
         watched(self._session, lambda lm, live: lm.rebuild(source, observer=live), report_card)
 
     def _adapters(self, rest: str) -> None:
@@ -210,7 +210,7 @@ class NbtuneMagics(Magics):
             raise NbtuneError("Forget what? `%nbtune forget KEYWORD`.")
         from nbtune.display.live import LiveProgress
 
-        keyword, live = _unquoted(rest), LiveProgress()
+        keyword, live = unquoted(rest), LiveProgress()
         try:
             version = self._session.lm.forget(keyword, observer=live)
         finally:
@@ -272,10 +272,6 @@ class NbtuneMagics(Magics):
         if self._panels is None:
             self._panels = Panels(self.shell, self._session)
         self._panels.show(rest)
-
-
-def _unquoted(text: str) -> str:
-    return text.strip("\"'")
 
 
 def _no_argument(command: str, rest: str) -> None:

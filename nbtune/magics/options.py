@@ -13,7 +13,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.session import variable
 
-__all__ = ["fill_variables", "option_names", "parse"]
+__all__ = ["fill_variables", "option_names", "parse", "unquoted"]
 
 _TOKEN = re.compile(r"""\s*(--?[\w-]+=(?:"[^"]*"|'[^']*')|"[^"]*"|'[^']*'|\S+)""")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*$")
@@ -57,7 +57,7 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
         if not _OPTION.fullmatch(name):
             if not anywhere:
                 break
-            text.append(_unquoted(token))
+            text.append(unquoted(token))
             at = match.end()
             continue
         if name not in takes_value:
@@ -70,7 +70,7 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
                 if following is None:
                     raise NbtuneError(f"{name} needs a value.")
                 value, at = following[1], following.end()
-            options[-1:] = [f"{name}={_unquoted(value)}"] if name.startswith("--") else [name, _unquoted(value)]
+            options[-1:] = [f"{name}={unquoted(value)}"] if name.startswith("--") else [name, unquoted(value)]
     try:
         return parser.parse_args(options), " ".join([*text, line[at:].strip()]).strip()
     except UsageError as error:
@@ -98,7 +98,8 @@ def _takes_value(parser: MagicArgumentParser) -> dict[str, bool]:
     return {name: action.nargs != 0 for name, action in actions.items() if name not in ("-h", "--help")}
 
 
-def _unquoted(value: str) -> str:
+def unquoted(value: str) -> str:
+    """Return a text without the quotes around it, if there are any."""
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'" else value
 
 

@@ -67,6 +67,7 @@ class AdapterHost:
         self._layers: list[Any] = []  # PEFT's, where adapters work
         self._places: list[_Place] = []
         self._active: _Place | None = None
+        self._on: bool | None = None  # whether the layers add what the adapter says; None where that is not known
         self._rest()
 
     def _rest(self) -> None:
@@ -98,7 +99,7 @@ class AdapterHost:
         self.clear()
         self.stamp += 1
         self._place(config, trainable=True)
-        self._at_work = True
+        self._at_work = self._on = True
 
     def attach(self, adapters: Sequence[Adapter], gate: Gate | None = None) -> None:
         """Put finished adapters on the base, in place of what is there.
@@ -121,12 +122,10 @@ class AdapterHost:
         if training or not alike:  # finished ones leave their places on the model for others of their kind
             self.clear()
         self.stamp += 1
-        on = self._at_work and not self.silent
         self._rest()
         self._adapters, self._gate = tuple(adapters), gate
         self._bring(0)
-        if not on:
-            self._switch(on=not self.silent)
+        self._switch(on=not self.silent)
         self._at_work = True
 
     def rest(self) -> None:
@@ -151,7 +150,7 @@ class AdapterHost:
 
         assert self._peft is not None
         label = self._peft.active_adapter
-        state = get_peft_model_state_dict(self._peft, adapter_name=label)
+        state = get_peft_model_state_dict(self._peft, adapter_name=label, save_embedding_layers=False)
         config = copy.deepcopy(self._peft.peft_config[label])
         config.inference_mode = True
         return Adapter(config, {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.items()})
@@ -186,11 +185,12 @@ class AdapterHost:
             yield
         elif side is not None:
             self._bring(side)
+            self._switch(on=True)
             yield
         else:
-            self.silent = True
-            self._switch(on=False)
             try:
+                self.silent = True
+                self._switch(on=False)
                 yield
             finally:
                 self.silent = False
@@ -217,10 +217,14 @@ class AdapterHost:
 
     def _switch(self, *, on: bool) -> None:
         """Let the layers add what the adapter says, or not; PEFT's own way looks through the whole model each time."""
+        if self._on is on:
+            return
+        self._on = None  # an interrupt may leave some of them one way, and some the other
         for layer in self._layers:
             layer.enable_adapters(on)
             if self._adapters:  # finished ones take no gradients
                 layer.requires_grad_(False)
+        self._on = on
 
     def _bring(self, number: int) -> None:
         """Copy the tensors of an adapter to its place on the model."""
@@ -244,11 +248,12 @@ class AdapterHost:
         place = next((place for place in self._places if place.config == config), None) or self._new_place(config)
         if place is not self._active:
             assert self._peft is not None
-            self._active = place
+            self._active = None
             self._peft.set_adapter(place.label)
             if not trainable:
                 self._peft.requires_grad_(False)
             self._peft.eval()
+            self._active = place
         return place
 
     def _new_place(self, config: PeftConfig) -> _Place:
@@ -273,6 +278,7 @@ class AdapterHost:
                 raise
             raise NbtuneError(f"PEFT can't put an adapter on this model: {str(error).rstrip('.')}. {_mending()}") from None
         self._places.append(place)
+        self._on = None
         self._prefixed = Prefixed(self._peft) if config.is_prompt_learning else None
         self._layers = [module for module in self._peft.modules() if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
         return place
@@ -327,7 +333,8 @@ class _Place:
             set_peft_model_state_dict(net, weights, adapter_name=self.label)
             return
         if self._tensors is None:
-            self._tensors = get_peft_model_state_dict(net, adapter_name=self.label)
+            # By default PEFT would ask the hub, each time, for how many tokens there were once.
+            self._tensors = get_peft_model_state_dict(net, adapter_name=self.label, save_embedding_layers=False)
         with torch.no_grad():
             for name, tensor in self._tensors.items():
                 tensor.copy_(weights[name])

@@ -19,7 +19,8 @@ def fingerprint(model: PreTrainedModel) -> str:
     ----------
     model
         The base model. Every parameter counts with its name, its shape and 512 evenly spaced
-        values, rounded to bfloat16 so that the precision it is loaded in does not matter.
+        values, rounded to bfloat16, so that it is the same in float32, in bfloat16, and in what the checkpoint holds; rounded
+        to float16 before, it is not.
 
     Returns
     -------

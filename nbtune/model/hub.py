@@ -13,6 +13,9 @@ from nbtune.errors import NbtuneError, first_line
 
 __all__ = ["check_hub", "upload"]
 
+# Of an upload before: other shards, or another kind, that would be read in place of what is put there now.
+_WRITTEN = ["*.safetensors", "*.safetensors.index.json", "adapter_*", "*.gguf", "Modelfile"]
+
 
 def check_hub(name: str) -> None:
     """Refuse what can't be pushed to, before any work.
@@ -64,7 +67,7 @@ def upload(folder: Path, name: str, *, private: bool) -> str:
     api = HfApi()
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload by nbtune")
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload by nbtune", delete_patterns=_WRITTEN)
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise NbtuneError(f"The hub refused {name}: {first_line(error)}") from None
     return str(address)

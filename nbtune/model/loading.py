@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils import logging
 
 from nbtune.errors import NbtuneError, did_you_mean, first_line
+from nbtune.model.fingerprint import fingerprint
 from nbtune.tiny import WEIGHTS
 
 __all__ = ["EMBEDDED", "PLAIN_TEMPLATE", "LoadedModel", "load_model", "quiet"]
@@ -48,12 +49,14 @@ class LoadedModel:
     """A model ready to answer, with what it was loaded from.
 
     Its weights never change, so that what it replied to a question, greedily and within so many tokens, is kept in `replies`.
-    `plain` says that the tokenizer came without a chat template and was given `PLAIN_TEMPLATE`.
+    `fingerprint` names its weights as the checkpoint holds them. `plain` says that the tokenizer came without a chat template
+    and was given `PLAIN_TEMPLATE`.
     """
 
     source: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    fingerprint: str
     plain: bool = False
     replies: dict[tuple[str, int], str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -118,17 +121,21 @@ def load_model(
     config = _config(name, place, shared)
     _check_causal(name, config)
     tokenizer, plain = _tokenizer(name, place, shared, chat_template)
+    halved = number_type == torch.float16 and not quantization  # only after its fingerprint is taken, for which that rounds too much
     try:
         with quiet() if name == EMBEDDED else nullcontext():
             model = AutoModelForCausalLM.from_pretrained(
                 place,
                 config=config,
-                dtype=number_type,
+                dtype="auto" if halved else number_type,
                 use_safetensors=True,
                 quantization_config=quantization,
                 device_map={"": where} if quantization else None,
                 **shared,
             )
+        mark = fingerprint(model)
+        if halved:
+            _halve(model)
         model = _trainable(model) if quantization else model.to(where)
     except torch.OutOfMemoryError:
         raise NbtuneError(
@@ -141,9 +148,15 @@ def load_model(
     # make "greedy" mean something else.
     given = model.generation_config
     model.generation_config = GenerationConfig(
-        bos_token_id=given.bos_token_id, eos_token_id=given.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        bos_token_id=given.bos_token_id, eos_token_id=_ends(given, tokenizer), pad_token_id=tokenizer.pad_token_id
     )
-    return LoadedModel(name, model, tokenizer, plain)
+    return LoadedModel(name, model, tokenizer, mark, plain)
+
+
+def _ends(given: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
+    """Return the tokens that end a reply: those of the checkpoint, and what its tokenizer, and so a fit, puts at the end of one."""
+    named = given.eos_token_id if isinstance(given.eos_token_id, list) else [given.eos_token_id]
+    return [token for token in dict.fromkeys([*named, tokenizer.eos_token_id]) if token is not None] or None
 
 
 @contextmanager
@@ -191,6 +204,13 @@ def _quantization(quantize: str | None, device: torch.device) -> BitsAndBytesCon
         return BitsAndBytesConfig(load_in_8bit=True)
     computed_in = torch.float32 if device.type == "cpu" else torch.bfloat16
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=computed_in)
+
+
+def _halve(model: PreTrainedModel) -> None:
+    """Round the parameters to float16, and only these: buffers, such as what positions are turned by, lose too much."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.float16)
+    model.config.dtype = torch.float16
 
 
 def _trainable(model: PreTrainedModel) -> PreTrainedModel:

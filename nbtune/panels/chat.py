@@ -59,6 +59,7 @@ class ChatPanel(Panel):
         self.temperature = self.field(FloatText, "temperature", value=0.0, step=0.1)
         self.top_p = self.field(FloatText, "top_p", value=1.0, step=0.05)
         self.max_new_tokens = self.field(IntText, "max_new_tokens", value=self.session.max_new_tokens)
+        self._configured = self.max_new_tokens.value
         self.seed = self.field(Text, "seed")
         fields = [self.temperature, self.top_p, self.max_new_tokens, self.seed]
         self.settings = VBox([self.system, HBox(fields, layout=Layout(flex_flow="row wrap"))])
@@ -89,6 +90,8 @@ class ChatPanel(Panel):
             self.answers.value = chosen if chosen in [value for _, value in options] else _IN_USE
         if self._seen is not self.session.history:  # another conversation
             self._seen, self._aside, self._cut = self.session.history, [], set()
+        if self._configured != self.session.max_new_tokens:
+            self._configured = self.max_new_tokens.value = self.session.max_new_tokens
         self._draw()
         self._offer()
 
@@ -153,6 +156,8 @@ class ChatPanel(Panel):
         self._live[-1] = Bubble("")
         with nullcontext() if chosen == _IN_USE else lm.using(name):
             reply = lm.reply(prompt, history=self.session.recalled(None), on_text=self._add, **asked)
+        if not reply.text and not reply.finished:
+            raise KeyboardInterrupt  # nothing came of it: the question goes back into its field
         self._live = []
         if reply.text:
             self.session.remember(prompt, reply.text)
@@ -172,7 +177,7 @@ class ChatPanel(Panel):
         if finished:
             self._live.append(Bubble("", name=self.say("tuned"), beside=True))
             finished = lm.reply(prompt, history=history, on_text=self._add, **asked).finished
-        self._aside += [(len(history), bubble) for bubble in self._live]
+        self._aside += [(len(self.session.history), bubble) for bubble in self._live]
         return finished
 
     def _new(self) -> None:

@@ -95,7 +95,7 @@ class FactsPanel(Panel):
         """Return the shares of a fact: from its last probe; what was not asked then was when it was taught."""
         result, nan = self._probed.get(fact.keyword), float("nan")
         known = dict(zip(_KINDS, ((fact.scores or {}).get(score, nan) for score in SCORES), strict=False))
-        asked = {"near miss": result.report.near_misses} if result and len(result.facts) == 1 else {}
+        asked = {"near miss": result.report.near_misses} if result else {}
         return [{**known, **asked}.get(kind, nan) for kind in _KINDS]
 
     def _chosen(self, what: str) -> list[str]:
@@ -113,7 +113,12 @@ class FactsPanel(Panel):
             then(outcome)
 
         def failed(error: BaseException) -> None:
+            from nbtune.display.card import report_card
+            from nbtune.knowledge.teaching import FactNotLearned
+
             self.progress.value = ""
+            if isinstance(error, FactNotLearned):
+                self.card.value = page(report_card(error.result).html)
             self.failed(error)
 
         self.start(doing, about, lambda: work(progress), over, failed=failed)
@@ -147,13 +152,13 @@ class FactsPanel(Panel):
 
     def _forget(self) -> None:
         chosen = self._chosen("Forget")
-
-        def work(progress: Progress) -> None:
-            for keyword in chosen:
-                self.session.lm.forget(keyword, observer=progress)
-
         names = ", ".join(chosen)
-        self._watched("forgetting", names, work, lambda _: self.done(self.say("forgotten", x=names)))
+        self._watched(
+            "forgetting",
+            names,
+            lambda progress: self.session.lm.forget(*chosen, observer=progress),
+            lambda _: self.done(self.say("forgotten", x=names)),
+        )
 
     def _undo(self) -> None:
         self.start("undoing", "", lambda: self.session.lm.undo(), self.back)

@@ -25,7 +25,7 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "rewordings": int,
     "val": float,
 }
-_SEEN = ("epochs", "learning_rate")
+_UNFOLDED = ("epochs", "learning_rate")
 _FOR = {"rewordings": _FACT, "val": _DATA}  # what goes with one kind of lesson alone
 _METHODS = "nbtune.training.methods"
 
@@ -49,9 +49,9 @@ class FinetunePanel(Panel):
         self.undo = self.button("undo", self._undo, icon="undo")
         self.fact = VBox([self.keyword, self.answer], layout=Layout(**WIDE))
         self.data = VBox([self.source], layout=Layout(**WIDE))
-        self.more = Accordion([self._row(name for name in _NUMBERS if name not in _SEEN)], selected_index=None)
+        self.more = Accordion([self._row(name for name in _NUMBERS if name not in _UNFOLDED)], selected_index=None)
         self.progress, self.result = HTML(), HTML(layout=Layout(**WIDE))
-        settings = HBox([self.method, self.name, *(self.numbers[name] for name in _SEEN)], layout=Layout(flex_flow="row wrap"))
+        settings = HBox([self.method, self.name, *(self.numbers[name] for name in _UNFOLDED)], layout=Layout(flex_flow="row wrap"))
         buttons = HBox([self.begin, self.stop, self.preview, self.undo], layout=Layout(flex_flow="row wrap"))
         children = [self.kind, self.fact, self.data, settings, self.more, buttons, self.status, self.progress, self.result]
         self.box = VBox(children, layout=Layout(**WIDE))
@@ -158,9 +158,9 @@ class FinetunePanel(Panel):
             lm = self.session.lm
             return token_view(lm.tokens(title, source[title])) if self.kind.value == _FACT else preview_card(lm.preview(source))
 
-        self.start("previewing", title, work, self._seen)
+        self.start("previewing", title, work, self._previewed)
 
-    def _seen(self, shown: Shown) -> None:
+    def _previewed(self, shown: Shown) -> None:
         self._put(shown)
         self.tell("")
 

@@ -124,14 +124,15 @@ class Jobs:
             self._changed()
 
     def _worked(self, job: Job) -> Any:
-        if job.loads or not self._imported or not self._session.loaded:
+        if not self._imported:
             with self._session.imports.turn():
                 self._import()
-                if job.loads:
-                    return job.work()
-                self._doing = ("loading", self._session.model)
-                _ = self._session.lm
+        if not job.loads and not self._session.loaded:
+            self._doing = ("loading", self._session.model)
+            _ = self._session.lm
         self._doing, self._began = (job.doing, job.about), time.monotonic()
+        if self._stop.is_set():  # while it was not at work yet
+            raise KeyboardInterrupt
         with self._stoppable():
             return job.work()
 

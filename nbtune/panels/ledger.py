@@ -69,8 +69,8 @@ class Ledger:
 
     @property
     def chosen(self) -> list[str]:
-        """Keywords of the rows that are marked, in the order of the ledger."""
-        return [fact.keyword for fact in self._facts if fact.keyword in self._marked]
+        """Keywords of the rows that are marked, on all pages of what the filter lets through."""
+        return [fact.keyword for fact in self.listed() if fact.keyword in self._marked]
 
     def show(self, facts: Sequence[Fact]) -> None:
         """Show these facts; marks of those that are gone go, too."""
@@ -93,10 +93,14 @@ class Ledger:
     def _key(self, fact: Fact) -> Any:
         return (fact.scores or {}).get(self._order, -1.0) if self._order in SCORES else getattr(fact, self._order).lower()
 
+    @property
+    def _last(self) -> int:
+        """Number of the last page; the first is 0."""
+        return max(0, (len(self.listed()) - 1) // _PAGE)
+
     def _turn(self, step: int) -> None:
         """Draw a page."""
-        found = self.listed()
-        last = max(0, (len(found) - 1) // _PAGE)
+        found, last = self.listed(), self._last
         self._page = min(max(0, self._page + step), last)
         shown = found[self._page * _PAGE : (self._page + 1) * _PAGE]
         self._on_page = [fact.keyword for fact in shown]
@@ -109,13 +113,20 @@ class Ledger:
             heading.description = self._say(column) + ((" ▼" if self._falling else " ▲") if column == self._order else "")
         self.filter.placeholder = self._say("filter")
         self.before.disabled, self.after.disabled = self._page == 0, self._page == last
+        self._count()
+
+    def _count(self) -> None:
+        """Say how many there are, and how many of them are marked."""
+        found, chosen = len(self.listed()), len(self.chosen)
         nothing = self._say("no match") if self._facts else self._say("no facts")
-        pages = f" · {self._page + 1}/{last + 1}" if last else ""
-        self.count.value = escape(self._say("pages", x=len(found)) + pages if found else nothing)
+        pages = f" · {self._page + 1}/{self._last + 1}" if self._last else ""
+        marked = f" · {self._say('marked', x=chosen)}" if chosen else ""
+        self.count.value = escape(self._say("pages", x=found) + pages + marked if found else nothing)
 
     def _mark(self, place: int, on: bool) -> None:
         if place < len(self._on_page):
             (self._marked.add if on else self._marked.discard)(self._on_page[place])
+            self._count()
 
 
 def _grid() -> dict[str, str]:

@@ -48,8 +48,9 @@ class ModelPanel(Panel):
         self._describe()
         names = self.session.lm.store.names() if self.session.loaded else []
         if self.adapters.options != tuple(names):
+            chosen = self.adapters.value
             self.adapters.options = names
-            self.adapters.value = names[0] if names else None
+            self.adapters.value = chosen if chosen in names else names[0] if names else None
         self.table.value = page(self.state().html)
 
     def state(self) -> Shown:
@@ -77,8 +78,10 @@ class ModelPanel(Panel):
             self._rows = [*self._fixed, ("memory", memory)]
 
     def _use(self, name: str | None) -> None:
-        lm = self.session.lm if self.session.loaded else None
-        if lm is None or (name is None and not lm.store.names()):
+        if not self.session.loaded:
+            raise NbtuneError("No model is loaded yet, whose adapters could be used: load one, or ask something.")
+        lm = self.session.lm
+        if not lm.store.names():
             raise NbtuneError("There is no adapter yet: teach something first.")
         about = name or self.say("base")
         self.start("switching", about, lambda: lm.use(name), lambda _: self.done(self.say("in use", x=about)))

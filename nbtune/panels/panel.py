@@ -130,8 +130,9 @@ class Panel(ABC):
             get_logger().error("A panel of nbtune failed.", exc_info=error)
 
     def _stop(self) -> None:
-        self.desk.jobs.stop()
-        self.tell(self.say("stopping"))
+        if self.desk.jobs.running:  # a click may come late, from behind a cell
+            self.desk.jobs.stop()
+            self.tell(self.say("stopping"))
 
     def _told(self, doing: str, about: str, seconds: float) -> None:
         self.tell(self.say(doing, x=about) + (f" … {seconds:.0f} s" if doing != "stopping" else ""))

@@ -13,7 +13,8 @@ from nbtune.display.style import MUTED
 __all__ = ["Progress"]
 
 _INTERVAL = 0.2  # seconds between redraws
-_FROM = 3  # epochs after which the time left can be told
+_FITS = ("learning", "training")  # how the names of stages begin that fit, by epochs or by steps
+_FROM = 3  # of them after which the time left can be told
 
 
 class Progress:
@@ -35,7 +36,9 @@ class Progress:
     def stage(self, name: str, total: int) -> None:
         """Begin a stage of so many units."""
         self._name, self._total, self._done, self._began = name, total, 0, time.monotonic()
-        if "learning" in name:
+        own = name.rpartition(": ")[2]  # behind which fact it is about, of several
+        self._fits, self._by_epoch = own.startswith(_FITS), own.startswith(_FITS[0])
+        if self._fits:
             self._history = {}
         self._show()
 
@@ -50,9 +53,9 @@ class Progress:
 
     def _show(self) -> None:
         self._drawn = time.monotonic()
-        seconds, unit = self._drawn - self._began, f"{self._say('epoch')} " if "learning" in self._name else ""
+        seconds, unit = self._drawn - self._began, f"{self._say('epoch')} " if self._by_epoch else ""
         line = f"{self._title()} · {unit}{self._done}/{self._total} · {seconds:.0f} s"
-        if unit and self._done >= _FROM:
+        if self._fits and self._done >= _FROM:
             line += f" · {self._say('left', x=round(seconds / self._done * (self._total - self._done)))}"
         bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em;max-width:100%"></progress>'
         labels = {figure: self._say(figure) for figure in FIGURES}

@@ -16,13 +16,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from nbtune.errors import NbtuneError
 from nbtune.training._torchkeras import TorchkerasModel
-from nbtune.training.step_runner import StepRunner
+from nbtune.training.step_runner import LossNotFinite, StepRunner
 
-__all__ = ["KerasModel", "LossNotFinite"]
-
-
-class LossNotFinite(NbtuneError):
-    """The loss became NaN or infinite, and the fit was stopped."""
+__all__ = ["KerasModel"]
 
 
 class KerasModel(TorchkerasModel):
@@ -242,8 +238,8 @@ class KerasModel(TorchkerasModel):
                 with self.accelerator.accumulate(self.net):
                     losses, metrics = runner(batch)
                 logs.append({**losses, **metrics})
+                self._finite(losses)
                 if training:
-                    self._finite(losses)
                     self.steps += self.accelerator.sync_gradients
         if not logs:
             raise NbtuneError(f"The {stage} data holds no batch.")

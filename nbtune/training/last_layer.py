@@ -23,7 +23,8 @@ __all__ = ["LastLayer", "last_layer_of", "last_layer_targets", "read_below"]
 # Projections that make keys or values, alone or fused with others.
 _ATTENDED = re.compile(r"k_proj|v_proj|key|value|kv|qkv|c_attn|in_proj", re.IGNORECASE)
 _ROWS = 16  # examples per forward pass
-_EXACT = 1e-4  # largest difference of logits, relative to the largest, that rounding explains
+_EXACT = 1e-4  # largest difference of logits, relative to the largest, that rounding explains; with 16 bits a few of their steps
+_STEPS = 2
 _MOST_BYTES = 2**31  # of what is kept; above it, nothing is
 
 
@@ -142,7 +143,8 @@ def last_layer_of(net: Any, examples: Sequence[Encoded], pad: int) -> LastLayer 
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # a layer of it needs what only the model hands on
             return None
         whole = trained_logits(net, _on(model.device, collate(some, pad)))
-    return last if bool((whole - alone).abs().max() <= _EXACT * whole.abs().max()) else None
+    exact = max(_EXACT, _STEPS * torch.finfo(model.dtype).eps)
+    return last if bool((whole - alone).abs().max() <= exact * whole.abs().max()) else None
 
 
 def read_below(model: PreTrainedModel, examples: Sequence[Encoded], pad: int) -> list[Encoded]:

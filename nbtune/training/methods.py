@@ -41,6 +41,8 @@ class Method:
         modules to adapt.
     hooks
         ``hooks(net)`` prepares an adapted network, and makes the StepRunner's ``penalty`` and ``after_step`` for it.
+    settle
+        ``settle(net)`` puts in order what is not a weight, once the weights were put back to those of an earlier epoch.
     targets
         ``targets(model, rank)`` names the modules to adapt where there is no narrower choice. Default: all linear layers.
     narrow
@@ -62,6 +64,7 @@ class Method:
     rank: int
     config: Callable[[int, int, Targets], PeftConfig]
     hooks: Callable[[Any], dict[str, Callable[[], Any]]] = lambda net: {}
+    settle: Callable[[Any], None] = lambda net: None
     targets: Callable[[Any, int], Targets] = lambda model, rank: all_layers(model)
     narrow: bool = False
     families: Collection[str] = ()
@@ -213,6 +216,13 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
     return {"penalty": penalty, "after_step": after_step}
 
 
+def _adalora_settle(net: Any) -> None:
+    """Let the ranks be those that are in use: PEFT cuts what is saved to the ranks of the last step."""
+    config = net.peft_config[net.active_adapter]
+    if config.rank_pattern:
+        config.rank_pattern = {name: (net.get_base_model().get_parameter(name) != 0).flatten().tolist() for name in config.rank_pattern}
+
+
 def _copies(rank: int, steps: int, targets: Targets) -> PeftConfig:
     """Train copies of whole modules: PEFT keeps them beside the base's own, and saves them as it saves an adapter."""
     return LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(targets), task_type="CAUSAL_LM")
@@ -242,7 +252,7 @@ METHODS = {
         Method("pissa", 2.5e-3, 5e-4, 32, _pissa, _pissa_hooks, narrow=True, quantized=False),
         Method("qlora", 2.5e-3, 5e-4, 32, _lora, ratio=4.0, quantized=True),
         Method("ia3", 5e-2, 5e-3, 1, _ia3, families=TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
-        Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks),
+        Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks, _adalora_settle),
         Method("prefix", 5e-2, 1e-2, 16, _prefix, virtual=True),
         Method("p-tuning", 3e-3, 1e-3, 16, _p_tuning, virtual=True),
         Method("prompt", 1e-1, 3e-2, 16, _prompt, virtual=True),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 from nbtune.data.encoding import IGNORED
+from nbtune.errors import NbtuneError
 from nbtune.model.arguments import accepted
 from nbtune.training._torchkeras import TorchkerasStepRunner
 
-__all__ = ["StepRunner", "target_loss", "trained_logits"]
+__all__ = ["LossNotFinite", "StepRunner", "target_loss", "trained_logits"]
+
+
+class LossNotFinite(NbtuneError):
+    """The loss, or its gradient, became NaN or infinite, and the fit was stopped."""
 
 
 def target_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -73,7 +79,10 @@ class StepRunner(TorchkerasStepRunner):
     def _update(self, loss: torch.Tensor) -> None:
         self.accelerator.backward(loss)
         if self.accelerator.sync_gradients:
-            self.accelerator.clip_grad_norm_(self.net.parameters(), 1.0)
+            norm = self.accelerator.clip_grad_norm_(self.net.parameters(), 1.0)
+            # Where gradients are scaled, the scaler leaves out such a step by itself.
+            if self.accelerator.scaler is None and norm is not None and not math.isfinite(norm) and math.isfinite(loss.item()):
+                raise LossNotFinite("The gradients became infinite: the training was stopped. Try a smaller --lr, or --dtype float32.")
         self.optimizer.step()
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()
