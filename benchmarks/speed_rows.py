@@ -31,7 +31,7 @@ from nbtune.knowledge.observer import Unwatched
 from nbtune.knowledge.pace import StopWhenSaid
 from nbtune.knowledge.phrasing import phrase
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.version import Version
+from nbtune.knowledge.version import Version, flush
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.training.keras_model import KerasModel
 from nbtune.training.last_layer import last_layer_of, last_layer_targets, read_below
@@ -399,10 +399,16 @@ def undo(folder: str) -> tuple[float, float]:
 
 
 def commit(folder: str) -> tuple[float, float]:
-    """Saving durably: the whole model, and a version of the adapter."""
+    """Saving durably, down to the disk: the whole model, and a version of the adapter."""
     b = bench(folder)
-    with tempfile.TemporaryDirectory() as place:
-        whole = timed(lambda: b.lm._loaded.model.save_pretrained(place))
+    with tempfile.TemporaryDirectory(dir=b.store.parent) as place:  # on the same disk
+
+        def save() -> None:
+            b.lm._loaded.model.save_pretrained(place)
+            for path in (*Path(place).iterdir(), Path(place)):
+                flush(path)
+
+        whole = timed(save)
     return whole, timed(lambda: b.lm.store.commit("commits", replace(b.version, places=())))
 
 
