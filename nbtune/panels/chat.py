@@ -121,6 +121,10 @@ class ChatPanel(Panel):
         if time.monotonic() - self._drawn >= _INTERVAL:
             self._draw()
 
+    def _told(self, doing: str, about: str, seconds: float) -> None:
+        super()._told(doing, about, seconds)
+        self._draw()  # a reply that pauses is seen up to there
+
     def _send(self) -> None:
         prompt = self.prompt.value.strip()
         if not prompt:
