@@ -37,16 +37,17 @@ def taught(method: str, keyword: str) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Lay out the results in markdown: the means of the facts, and the slowest and the fastest."""
-    lines = ["| method | reliability | generalization | portability | locality | seconds | adapter of a fact |", "|---" * 7 + "|"]
+    """Lay out the results in markdown: how many facts took, the means of all, and the slowest and the fastest."""
+    head = ("method", "facts learned", "reliability", "generalization", "portability", "locality", "seconds", "adapter of a fact")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for method in METHODS:
         chosen = [row for row in rows if row["method"] == method]
-        means = [
-            f"{statistics.mean(row[score] for row in chosen):.2f}" for score in ("reliability", "generalization", "portability", "locality")
-        ]
+        learned = sum(row["reliability"] == 1 for row in chosen)
+        means = [f"{statistics.mean(row[score] for row in chosen):.3f}" for score in head[2:6]]
         seconds = sorted(row["seconds"] for row in chosen)
         size = statistics.mean(row["adapter_bytes"] for row in chosen) / 1e6
-        lines.append(f"| {method} | {' | '.join(means)} | {seconds[0]:.0f} to {seconds[-1]:.0f} | {size:.2f} MB |")
+        cells = [method, f"{learned} of {len(chosen)}", *means, f"{seconds[0]:.0f} to {seconds[-1]:.0f}", f"{size:.2f} MB"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
