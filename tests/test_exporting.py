@@ -214,7 +214,7 @@ def test_a_modelfile_keeps_what_stands_between_rounds(template, system):
     assert ("{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}" in written) is system
 
 
-PUSHED_BEFORE = ["README.md", "notes.txt", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]
+PUSHED_BEFORE = ["README.md", "notes.txt", "lora/other.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]
 
 
 class _Hub(BaseHTTPRequestHandler):

@@ -14,7 +14,16 @@ from nbtune.errors import NbtuneError, first_line
 __all__ = ["check_hub", "upload"]
 
 # Of an upload before: other shards, or another kind, that would be read in place of what is put there now.
-_WRITTEN = ["*.safetensors", "*.safetensors.index.json", "adapter_*", "*.gguf", "Modelfile"]
+# Only what nbtune itself writes there: other files of the repository are the user's.
+_WRITTEN = [
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "model.gguf",
+    "Modelfile",
+]
 
 
 def check_hub(name: str) -> None:
