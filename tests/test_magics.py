@@ -153,12 +153,6 @@ def test_many_replies_follow_the_conversation_and_new_begins_another(shell):
     assert session.history == []
 
 
-def test_a_first_question_that_fails_does_not_go_on_loading(shell, capsys):
-    fails(shell, "%chat --temperature -1 hi", capsys)
-    ok(shell, "%chat -o reply hello")
-    assert shell.user_ns["reply"]
-
-
 def test_a_question_may_end_with_a_question_mark(shell, capsys):
     ok(shell, "%chat -o reply What is a whale?")
     assert "whale" in shell.user_ns["reply"]

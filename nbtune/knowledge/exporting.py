@@ -92,10 +92,11 @@ class Export:
         probes = _learned_once_more(host, loaded, version, observer) if gated else []
         with quiet():
             merged = None if self.kind == "peft" else host.merged()
-        rounded = merged is not None and (self.kind == "gguf" or merged.dtype != torch.float32)
-        if not gated:  # what is merged is asked itself where its products were rounded before, or are now
-            itself = merged is not None and (quantized or merged.dtype != torch.float32)
+        halved = merged is not None and merged.dtype != torch.float32
+        if not gated:  # where products were rounded before, or weights are now, what is merged is asked itself
+            itself = halved or (quantized and merged is not None)
             probes = _said_now(AdapterHost(merged) if itself else host, loaded, version, answers, observer)
+        rounded = halved or self.kind == "gguf"
         held = {prompt for fact in version.facts for prompt in fact.prompts} if rounded else {question for question, _ in probes}
         card = model_card(name, loaded.source, version.method, version.facts, version.report, gated=False, examples=version.examples)
         with placed(target) as folder, quiet():

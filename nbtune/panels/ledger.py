@@ -93,14 +93,10 @@ class Ledger:
     def _key(self, fact: Fact) -> Any:
         return (fact.scores or {}).get(self._order, -1.0) if self._order in SCORES else getattr(fact, self._order).lower()
 
-    @property
-    def _last(self) -> int:
-        """Number of the last page; the first is 0."""
-        return max(0, (len(self.listed()) - 1) // _PAGE)
-
     def _turn(self, step: int) -> None:
         """Draw a page."""
-        found, last = self.listed(), self._last
+        found = self.listed()
+        last = _last_page(found)
         self._page = min(max(0, self._page + step), last)
         shown = found[self._page * _PAGE : (self._page + 1) * _PAGE]
         self._on_page = [fact.keyword for fact in shown]
@@ -113,20 +109,25 @@ class Ledger:
             heading.description = self._say(column) + ((" ▼" if self._falling else " ▲") if column == self._order else "")
         self.filter.placeholder = self._say("filter")
         self.before.disabled, self.after.disabled = self._page == 0, self._page == last
-        self._count()
+        self._count(found)
 
-    def _count(self) -> None:
+    def _count(self, found: Sequence[Fact]) -> None:
         """Say how many there are, and how many of them are marked."""
-        found, chosen = len(self.listed()), len(self.chosen)
+        last, chosen = _last_page(found), sum(fact.keyword in self._marked for fact in found)
         nothing = self._say("no match") if self._facts else self._say("no facts")
-        pages = f" · {self._page + 1}/{self._last + 1}" if self._last else ""
+        pages = f" · {self._page + 1}/{last + 1}" if last else ""
         marked = f" · {self._say('marked', x=chosen)}" if chosen else ""
-        self.count.value = escape(self._say("pages", x=found) + pages + marked if found else nothing)
+        self.count.value = escape(self._say("pages", x=len(found)) + pages + marked if found else nothing)
 
     def _mark(self, place: int, on: bool) -> None:
         if place < len(self._on_page):
             (self._marked.add if on else self._marked.discard)(self._on_page[place])
-            self._count()
+            self._count(self.listed())
+
+
+def _last_page(found: Sequence[Fact]) -> int:
+    """Return the number of the last page; the first is 0."""
+    return max(0, (len(found) - 1) // _PAGE)
 
 
 def _grid() -> dict[str, str]:
