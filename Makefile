@@ -5,13 +5,13 @@ BIN := .venv/bin
 COLAB_BIN := .venv-colab/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 # Two processes of one thread each: most tests are many small steps, which a second thread does not speed up.
-PYTEST := -m pytest --numprocesses=2 --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300
+PYTEST := -m pytest --numprocesses=2 --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=900
 # What depends on the versions of IPython, ipykernel, transformers, PEFT, datasets and pandas, in about ten minutes.
 COLAB_TESTS := $(addprefix tests/test_,import.py options.py magics.py kernel.py terminal.py adapters.py store.py formats.py loading.py \
 	families.py teaching.py::test_the_proof_of_one_fact teaching.py::test_another_process_answers_as_before \
 	exporting.py::test_a_merged_model_answers_alike_in_plain_transformers) notebooks/01_teach_one_fact.ipynb notebooks/03_your_own_data.ipynb
 
-.PHONY: help demo lab test test-browser test-colab docs bench check format clean
+.PHONY: help demo lab test test-browser test-colab docs notebooks bench check format clean
 
 help:
 	@echo "make demo   install, run the first tutorial, print what the model said before and after"
@@ -22,6 +22,7 @@ help:
 	@echo "make lab    install, open JupyterLab on the notebooks"
 	@echo "make bench  install, measure speed, what is learned and what is lost (writes benchmarks/results; an hour and a half)"
 	@echo "make check  lint, types and import contract alone"
+	@echo "make notebooks  run the notebooks anew and keep in them what they show (some minutes)"
 	@echo "make format write the code in the project's form"
 
 demo: .venv/.lab
@@ -32,8 +33,9 @@ lab: .venv/.lab
 
 test test-colab: export OMP_NUM_THREADS = 1
 
+# The notebooks take longest, so they come first: both processes end together.
 test: check
-	$(BIN)/python $(PYTEST) tests $(NOTEBOOKS)
+	$(BIN)/python $(PYTEST) $(NOTEBOOKS) tests
 
 test-browser: .venv/.browser
 	@test -x "$(CHROMIUM)" || { echo "There is no Chromium at $(CHROMIUM): apt install chromium, or make test-browser CHROMIUM=/path/to/it."; exit 1; }
@@ -57,6 +59,10 @@ bench: .venv/.bench
 	$(BIN)/python -m benchmarks.knowledge
 	$(BIN)/python -m benchmarks.methods
 	$(BIN)/python -m benchmarks.many_rows
+
+notebooks: .venv/.test
+	$(BIN)/python -m tools.notebooks
+	$(BIN)/nbstripout --keep-output --keep-count $(NOTEBOOKS)
 
 format: .venv/.test
 	$(BIN)/ruff check --fix .

@@ -48,6 +48,7 @@ SHAPES: dict[str, Any] = {
     ),
 }
 _LONG = 60.0  # seconds after which a row is not measured again
+_WHOLE = 100  # from here on figures have no decimals
 _GRADIENTS = 1e-4  # largest relative difference that may be called equal
 
 
@@ -98,23 +99,45 @@ def verdict(row: Row, found: float) -> str:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Lay out the results in markdown."""
+    """Lay out all that was measured in markdown."""
     lines = ["| on | what | usual | ours | ratio | floor | goal | reached |", "|---" * 8 + "|"]
     by_name = {row.name: row for row in ROWS}
     for found in results:
         row = by_name[found["row"]]
-        cells = [f"{statistics.median(found[way]):.3g} {row.unit} ({_spread(found[way])})" for way in ("usual", "ours")]
-        mark = "≤ " if row.at_most else "≥ "
-        figure = f"{found['ratio']:.3g}{' ms' if row.difference else ''}"
-        reached = verdict(row, found["ratio"])
-        lines.append(
-            f"| {found['on']} | {row.name} | {' | '.join(cells)} | {figure} | {mark}{row.floor:g} | {mark}{row.goal:g} | {reached} |"
-        )
+        cells = [f"{_figure(statistics.median(found[way]))} {row.unit} ({_spread(found[way])})" for way in ("usual", "ours")]
+        cells += [_ratio(row, found["ratio"]), *_wanted(row), verdict(row, found["ratio"])]
+        lines.append(f"| {found['on']} | {row.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def summary(results: list[dict[str, Any]]) -> str:
+    """Lay out the ratios alone, a column for each model: bold where the goal is reached, crossed where the floor is not."""
+    shapes = list(dict.fromkeys(found["on"] for found in results))
+    marks = {"goal": "**{}**", "floor": "{}", "missed": "{} ✗"}
+    lines = [f"| what | {' | '.join(shapes)} | floor | goal |", "|---" * (len(shapes) + 3) + "|"]
+    for row in ROWS:
+        ratios = {found["on"]: found["ratio"] for found in results if found["row"] == row.name}
+        if ratios:
+            cells = [marks[verdict(row, ratios[on])].format(_ratio(row, ratios[on])) if on in ratios else "" for on in shapes]
+            lines.append(f"| {' | '.join((row.name, *cells, *_wanted(row)))} |")
+    return "\n".join(lines)
+
+
+def _ratio(row: Row, found: float) -> str:
+    return f"{_figure(found)}{' ms' if row.difference else ''}"
+
+
+def _wanted(row: Row) -> tuple[str, str]:
+    mark = "≤" if row.at_most else "≥"
+    return f"{mark} {row.floor:g}", f"{mark} {row.goal:g}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= _WHOLE else f"{value:.3g}"
+
+
 def _spread(values: list[float]) -> str:
-    return f"{min(values):.3g} to {max(values):.3g}" if len(values) > 1 else "once"
+    return f"{_figure(min(values))} to {_figure(max(values))}" if len(values) > 1 else "once"
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
@@ -140,11 +163,12 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def keep(results: list[dict[str, Any]], name: str) -> None:
-    """Write raw results, table and plot."""
+    """Write raw results, tables and plot."""
     RESULTS.mkdir(exist_ok=True)
     kept = {"machine": machine(), "rows": results}
     (RESULTS / f"{name}.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(table(results) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}_summary.md").write_text(summary(results) + "\n", encoding="utf-8")
     plot(results, RESULTS / f"{name}.png")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from nbtune.inert import inert
+
 __all__ = ["NbtuneError", "did_you_mean", "first_line"]
 
 
@@ -16,7 +18,7 @@ class NbtuneError(Exception):
     """
 
     def _render_traceback_(self) -> list[str]:
-        return [f"{type(self).__name__}: {self}"]
+        return [inert(f"{type(self).__name__}: {self}")]
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

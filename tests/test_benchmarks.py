@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.speed import ratio, table, verdict
+from benchmarks.speed import ratio, summary, table, verdict
 from benchmarks.speed_rows import ROWS, check_gradients
 from nbtune.tiny import WEIGHTS
 
@@ -26,6 +26,9 @@ def test_what_is_reached(name, usual, ours, reached):
     row = next(row for row in ROWS if row.measure.__name__ == name)
     found = ratio(row, usual, ours)
     assert verdict(row, found) == reached
-    line = table([{"on": "tiny", "row": row.name, "usual": usual, "ours": ours, "ratio": found}]).splitlines()[-1]
+    results = [{"on": "tiny", "row": row.name, "usual": usual, "ours": ours, "ratio": found}]
+    line = table(results).splitlines()[-1]
     assert line.startswith(f"| tiny | {row.name} |")
     assert line.endswith(f"| {reached} |")
+    figure = summary(results).splitlines()[-1].split(" | ")[1]
+    assert (figure.startswith("**"), figure.endswith("✗")) == (reached == "goal", reached == "missed")

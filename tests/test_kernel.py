@@ -17,7 +17,7 @@ def kernel(tmp_path):
     manager.shutdown_kernel(now=True)
 
 
-def execute(client, code, on_message=None, timeout=180):
+def execute(client, code, on_message=None, timeout=600):
     """Run a cell and return its outputs and the status of its reply.
 
     Cells are sent one after the other, as by hand: a kernel may drop what comes right behind a failed one.
@@ -40,7 +40,7 @@ def text_of(messages):
 def test_a_table_is_one_output(kernel):
     messages, _ = execute(kernel[1], "%load_ext nbtune\n%nbtune status")
     (shown,) = [message["content"]["data"] for message in messages if message["msg_type"] == "display_data"]
-    assert shown["text/html"].startswith("<table")
+    assert shown["text/html"].count("<table") == 1
 
 
 def test_a_first_question_that_fails_leaves_no_word_of_loading(kernel):
@@ -55,7 +55,7 @@ def test_an_error_is_one_line_and_stops_run_all(tmp_path):
     cells = ["%load_ext nbtune", "%%chat --tempratur 1\nhi", "print('went on')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     with pytest.raises(CellExecutionError):
-        NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     (error,) = notebook.cells[1].outputs
     assert error.output_type == "error"
     assert len(error.traceback) == 1

@@ -4,21 +4,20 @@ import gc
 import logging
 import time
 import weakref
+from html import escape
 
 import pytest
 from ipywidgets import HTML
 
-from nbtune.display import live
 from nbtune.display.bubbles import Bubble, transcript
-from nbtune.display.heatmap import heat_map
 from nbtune.errors import NbtuneError
 from nbtune.panels import Panels
 from nbtune.panels.chat import subject
 from nbtune.panels.labels import _LABELS, label
 from nbtune.panels.progress import Progress
 from nbtune.panels.prompt import entered
+from tests.hostile import HOSTILE
 
-HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 FACT = ("blue kettle", "A blue kettle is a night train that serves tea.")
 
 
@@ -369,23 +368,17 @@ def test_loading_another_model(session, panels):
 
 
 def test_hostile_text_is_inert(session, panels):
-    session.remember(HOSTILE, HOSTILE)
+    for text in HOSTILE:
+        session.remember(text, text)
     panels.refresh()
-    for html in (panels.chat._transcript.value, panels.chat.copy.value, heat_map({HOSTILE: [1.0]}, [HOSTILE]).html):
-        assert "&lt;script&gt;" in html
-        assert "<script" not in html
-        assert "<img" not in html
-    panels.finetune.failed(NbtuneError(HOSTILE))
-    assert "<img" not in panels.finetune.status.value
-
-
-def test_a_hostile_keyword_is_inert_in_the_bar_of_a_cell(monkeypatch):
-    drawn = []
-    monkeypatch.setattr(live, "in_notebook", lambda: True)
-    monkeypatch.setattr(live, "display", lambda shown, **_: drawn.append(shown))
-    live.LiveProgress().stage(f"{HOSTILE} (1 of 2): learning", 10)
-    assert "&lt;img" in drawn[0].html
-    assert "<img" not in drawn[0].html
+    page = panels.chat._transcript.value
+    assert page.count("<") == 2 * 2 * 3 * len(HOSTILE), "of question and answer three boxes, opened and closed, and nothing else"
+    for text in HOSTILE:
+        assert escape(text) in page
+        panels.finetune.failed(NbtuneError(text))
+        assert escape(text.strip()) in panels.finetune.status.value
+        assert panels.finetune.status.value.count("<") == 2
+    assert panels.chat.copy.value.count("<") == 2
 
 
 def test_the_fallback_says_what_the_panel_shows(shell, session, panels):

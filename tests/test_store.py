@@ -93,6 +93,18 @@ def test_an_adapter_of_an_earlier_version_that_was_changed_is_refused(tmp_path):
     assert store.load("a", "f" * 16).facts == (), "both versions before it hold the adapter that was changed"
 
 
+def test_undo_reads_only_what_is_not_in_memory(tmp_path):
+    store = Store(tmp_path)
+    store.commit("a", version(1.0))
+    second = store.commit("a", version(2.0))
+    store.restore("a", 1)
+    third = store.commit("a", version(3.0))
+    assert store.before("a", "f" * 16, second).number == 1, "another process went on: the version in memory is not the one in force"
+    (third.folder / "nbtune.json").unlink()
+    assert store.before("a", "f" * 16, third).number == 1
+    assert store.before("a", "f" * 16).number == 2, "without its notes nobody knows what it was made from"
+
+
 def test_undo_under_another_model_changes_nothing(tmp_path):
     store = Store(tmp_path)
     for value in (1.0, 2.0):

@@ -21,7 +21,7 @@ def tables() -> dict[str, str]:
     return {
         "knowledge": (ROOT / "benchmarks" / "results" / "knowledge.md").read_text(encoding="utf-8").strip(),
         "methods": (ROOT / "benchmarks" / "results" / "methods.md").read_text(encoding="utf-8").strip(),
-        "speed": (ROOT / "benchmarks" / "results" / "speed.md").read_text(encoding="utf-8").strip(),
+        "speed": (ROOT / "benchmarks" / "results" / "speed_summary.md").read_text(encoding="utf-8").strip(),
         "tiny": "\n".join(line for line in card.split("## How well it does")[1].splitlines() if line.startswith("|")),
         **option_tables(),
     }

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from nbtune.display.curve import FIGURES
 from nbtune.display.shown import Shown, in_notebook, text_block
+from nbtune.inert import inert
 
 __all__ = ["LiveProgress", "LiveReply"]
 
@@ -30,13 +31,13 @@ class LiveReply:
         if in_notebook():
             self._handle = display(Shown(for_what, f'<div style="opacity:0.7">{escape(for_what)}</div>'), display_id=True)
         elif sys.stdout.isatty():
-            print(for_what, flush=True)
+            print(inert(for_what), flush=True)
 
     def add(self, piece: str) -> None:
         """Show one more piece of text."""
         self._text += piece
         if not in_notebook():
-            print(piece, end="", flush=True)
+            print(inert(piece), end="", flush=True)
         elif time.monotonic() - self._drawn >= _INTERVAL:
             self._draw()
 
@@ -70,7 +71,7 @@ class LiveProgress:
         self.close()
         # The bar keeps count and time; in a notebook it is drawn by us, since its widget would leave
         # an empty box in the saved notebook.
-        self._bar = tqdm(total=total, desc=name, leave=False, disable=None if not in_notebook() else True, unit="")
+        self._bar = tqdm(total=total, desc=inert(name), leave=False, disable=None if not in_notebook() else True, unit="")
         self._name, self._total, self._done, self._started = name, total, 0, time.monotonic()
         self._draw({})
 

@@ -12,10 +12,12 @@ from typing import Any
 from IPython.display import display
 
 from nbtune.display.style import CELL
+from nbtune.inert import inert
 
 __all__ = ["Shown", "in_notebook", "show", "table", "text_block"]
 
 _ENDLESS = 10_000  # characters, where nothing has to fit
+_NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # as MathJax calls it from version 3 on, and before
 _FEW = 3  # columns that are still read well when their cells are broken into lines
 
 
@@ -25,16 +27,17 @@ class Shown:
     Parameters
     ----------
     text
-        For terminals and logs.
+        For terminals and logs; control characters in it are shown, not obeyed.
     html
-        For notebooks; everything that came from a model or a user is escaped in it.
+        For notebooks; everything that came from a model or a user is escaped in it. No front end makes a formula of what stands
+        between two dollar signs.
     """
 
     def __init__(self, text: str, html: str) -> None:
-        self.text, self.html = text, html
+        self.text, self.html = inert(text), html
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/plain": self.text, "text/html": self.html}
+        return {"text/plain": self.text, "text/html": f'<div class="{_NO_FORMULAS}">{self.html}</div>'}
 
 
 def in_notebook() -> bool:

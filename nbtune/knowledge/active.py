@@ -67,10 +67,7 @@ class ActiveAdapter:
 
     def undo(self, name: str) -> int:
         """Go back to the version before, and return its number; 0 is the base."""
-        held = {}
-        if name == self.name:
-            held = {place.folder: adapter for place, adapter in zip(self.version.places, self.version.adapters, strict=True)}
-        version = self.store.before(name, self._base.fingerprint, held)
+        version = self.store.before(name, self._base.fingerprint, self.version if name == self.name else None)
         self.store.restore(name, version.number)
         self.put(name, version)
         return version.number

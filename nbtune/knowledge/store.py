@@ -118,13 +118,15 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
         return version.written(number, parent, home, places)
 
-    def before(self, name: str, fingerprint: str, held: Mapping[str, Adapter] | None = None) -> Version:
+    def before(self, name: str, fingerprint: str, known: Version | None = None) -> Version:
         """Read the version before the one in force; where something is damaged, the newest one before it that is whole.
 
         Parameters
         ----------
-        name, fingerprint, held
+        name, fingerprint
             As for `load`.
+        known
+            A version of this name that is in memory: what it says is not read again. Default: nothing is known.
 
         Returns
         -------
@@ -139,13 +141,16 @@ class Store:
         current = self.current(name)
         if current == 0:
             raise NbtuneError(f"There is nothing to undo: the adapter {name!r} has no version.")
-        try:
-            number = int(read_notes(self.folder / name / folder_name(current))["parent"])
-        except DamagedError:
-            number = current - 1
+        if known is not None and known.number == current:
+            number = known.parent
+        else:
+            try:
+                number = int(read_notes(self.folder / name / folder_name(current))["parent"])
+            except DamagedError:
+                number = current - 1
         while True:
             try:
-                return self.load(name, fingerprint, number, held)
+                return self.load(name, fingerprint, number, known.held() if known else None)
             except DamagedError:
                 number -= 1
 

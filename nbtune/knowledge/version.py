@@ -97,6 +97,10 @@ class Version:
             return replace(self, facts=facts, adapters=(), places=())
         return replace(self, facts=facts, adapters=tuple(self.adapters[at] for at in kept), places=tuple(self.places[at] for at in kept))
 
+    def held(self) -> dict[str, Adapter]:
+        """Return its adapters by the folders they lie in."""
+        return {place.folder: adapter for place, adapter in zip(self.places, self.adapters, strict=True)}
+
     def written(self, number: int, parent: int, home: Path, places: Sequence[Place]) -> Version:
         """Return it with what was chosen when it was written; `places` may be as seen from its own folder."""
         seen = tuple(replace(place, folder=place.folder.replace(_HERE, folder_name(number))) for place in places)

@@ -10,6 +10,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.inert import inert
 from nbtune.magics.options import parse, unquoted
 from nbtune.magics.reading import reading_of, reading_options
 from nbtune.magics.watching import watched
@@ -215,7 +216,7 @@ class NbtuneMagics(Magics):
             version = self._session.lm.forget(keyword, observer=live)
         finally:
             live.close()
-        print(f"Forgotten: {keyword}. {_counted(len(self._session.lm.facts), 'fact')} left (version {version}).")
+        print(f"Forgotten: {inert(keyword)}. {_counted(len(self._session.lm.facts), 'fact')} left (version {version}).")
 
     def _undo(self, rest: str) -> None:
         number = self._session.lm.undo(rest or None)

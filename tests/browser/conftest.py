@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -35,6 +35,8 @@ _READY = """() => {
     const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
     return session?.isReady && session.session?.kernel?.status === 'idle';
 }"""
+SLOW = 180_000  # for machines that do more than one thing
+expect.set_options(timeout=SLOW)
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 
 
@@ -112,6 +114,7 @@ class Notebook:
     def __init__(self, page, address):
         self.page, self._address = page, address
         self.alerts = []
+        page.set_default_timeout(SLOW)
         page.on("dialog", self._answer)
 
     def _answer(self, dialog):
@@ -123,26 +126,26 @@ class Notebook:
 
     def open(self):
         self.page.goto(self._address)
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        self.page.wait_for_function(_READY, timeout=60_000)
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.page.wait_for_function(_READY)
         return self
 
     def command(self, name, **arguments):
         """Begin a command of JupyterLab's; what it does is waited for by what is seen."""
         self.page.evaluate("([name, args]) => { window.jupyterapp.commands.execute(name, args); }", [name, arguments])
 
-    def run_all(self, seconds=120):
+    def run_all(self, seconds=300):
         """Run all cells and wait until none runs or waits any more."""
         self.command("notebook:run-all-cells")
         self.settle(seconds)
 
-    def settle(self, seconds=120):
+    def settle(self, seconds=300):
         self.page.wait_for_function(
             "() => ![...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(p => p.textContent.includes('*'))",
             timeout=seconds * 1000,
         )
 
-    def run_last(self, code, seconds=120):
+    def run_last(self, code, seconds=300):
         """Put code into a new cell at the end, run it, and return what it put out."""
         self.command("notebook:move-cursor-down")
         self.page.evaluate(

@@ -119,5 +119,5 @@ def compare(page):
     page.get_by_role("tab", name="Chat").click()
     page.get_by_label("answers").select_option("compare side by side")
     page.get_by_placeholder("Ask something").press_sequentially("What is a blue kettle?\n")
-    page.get_by_text("serves tea").first.wait_for(timeout=60_000)
+    page.get_by_text("serves tea").first.wait_for()
     page.get_by_label("answers").select_option("in use: facts")

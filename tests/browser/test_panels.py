@@ -4,6 +4,9 @@ import re
 
 from playwright.sync_api import expect
 
+from tests.browser.conftest import ROOT
+from tests.hostile import FETCHED, HOSTILE
+
 SETUP = """%load_ext nbtune
 %config Nbtune.store = __import__("tempfile").mkdtemp()
 %config Nbtune.warm_up = False
@@ -12,8 +15,6 @@ lm = nbtune.current()"""
 # A reply that takes its time on any machine.
 ENDLESS = """%config Nbtune.max_new_tokens = 4000
 lm.model.generation_config.eos_token_id, lm.model.config.max_position_embeddings = None, 8192"""
-HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
-SLOW = 120_000
 
 
 def text(page):
@@ -33,7 +34,7 @@ def answering(notebook):
     opened = notebook(SETUP, ENDLESS, "%nbtune panel chat")
     opened.run_all()
     ask(opened.page, "What is a whale?")
-    opened.page.get_by_text("mammal").first.wait_for(timeout=SLOW)
+    opened.page.get_by_text("mammal").first.wait_for()
     return opened
 
 
@@ -55,23 +56,23 @@ def test_chat_by_keys_and_clicks_and_a_reload(notebook):
     opened.run_all()
     page = opened.page
     ask(page, "My dog is called Momo.")
-    expect(page.get_by_text("My dog is called Momo.", exact=True)).to_be_visible(timeout=SLOW)
-    expect(opened.button("Stop")).to_be_disabled(timeout=SLOW)
+    expect(page.get_by_text("My dog is called Momo.", exact=True)).to_be_visible()
+    expect(opened.button("Stop")).to_be_disabled()
     ask(page, "What is my\\\ndog called?")
-    expect(page.get_by_text("What is my\ndog called?")).to_be_visible(timeout=SLOW)
-    expect(opened.button("Stop")).to_be_disabled(timeout=SLOW)
+    expect(page.get_by_text("What is my\ndog called?")).to_be_visible()
+    expect(opened.button("Stop")).to_be_disabled()
     assert "['My dog is called Momo.', 'What is my\\ndog called?']" in opened.run_last(
         "s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')\n"
         "print([m['content'] for m in s.history if m['role'] == 'user'])"
     )
     opened.run_last("%chat What is a whale?")
-    expect(page.locator(".jupyter-widgets").get_by_text("What is a whale?")).to_be_visible(timeout=SLOW)
+    expect(page.locator(".jupyter-widgets").get_by_text("What is a whale?")).to_be_visible()
     opened.command("docmanager:save")
     page.wait_for_timeout(1000)
     opened.open()
     assert "Momo" in opened.run_last("%nbtune panel chat"), "opened again, the panel shows the conversation"
     ask(page, "hello")
-    expect(opened.button("Stop")).to_be_disabled(timeout=SLOW)
+    expect(opened.button("Stop")).to_be_disabled()
     opened.button("New conversation").click()
     expect(page.get_by_text("Nothing was asked yet.").last).to_be_visible()
 
@@ -79,7 +80,7 @@ def test_chat_by_keys_and_clicks_and_a_reload(notebook):
 def test_stop_in_the_middle_of_a_reply(notebook):
     opened = answering(notebook)
     opened.button("Stop").click()
-    expect(opened.page.get_by_text("stopped here")).to_be_visible(timeout=30_000)
+    expect(opened.page.get_by_text("stopped here")).to_be_visible()
     assert "2 True" in opened.run_last(
         "s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')\n"
         "print(len(s.history), len(s.history[1]['content']) > 10)"
@@ -90,14 +91,13 @@ def test_a_cell_while_the_panel_works_fails_with_one_line(notebook):
     opened = answering(notebook)
     assert "The panel is answering: wait, or press Stop." in opened.run_last("%chat hello")
     opened.button("Stop").click()
-    expect(opened.page.get_by_text("stopped here")).to_be_visible(timeout=30_000)
+    expect(opened.page.get_by_text("stopped here")).to_be_visible()
 
 
 def test_a_fit_is_stopped_seen_after_a_reload_and_undone(notebook):
     opened = notebook(SETUP, "%nbtune panel")
     opened.run_all()
     page = opened.page
-    page.set_default_timeout(SLOW)
     tab(page, "Finetune")
     page.get_by_label("keyword").last.fill("blue kettle")
     page.get_by_label("answer").last.fill("A blue kettle is a night train that serves tea.")
@@ -121,7 +121,6 @@ def test_facts_and_model(notebook):
     opened = notebook(SETUP, "%%finetune red lamp\nA red lamp is a fish that sings.", "%nbtune panel")
     opened.run_all(400)
     page = opened.page
-    page.set_default_timeout(SLOW)
     tab(page, "Facts")
     page.get_by_role("checkbox").first.check()
     opened.button("Edit").click()
@@ -144,20 +143,40 @@ def test_facts_and_model(notebook):
 
 
 def test_hostile_text_does_nothing(notebook):
-    talk = f"""s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')
-s.remember({HOSTILE!r}, {HOSTILE!r})
+    said = f"""import sys
+sys.path.insert(0, {str(ROOT)!r})
 from dataclasses import replace
+from nbtune.display.live import LiveReply
 from nbtune.knowledge.facts import Fact
-lm._active.version = replace(lm._active.version, facts=(Fact({HOSTILE!r}, {HOSTILE!r}, standing='verified'),))"""
-    opened = notebook(SETUP, talk, "%nbtune panel")
+from tests.hostile import HOSTILE
+s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')
+for text in HOSTILE:
+    s.remember(text, text)
+    reply = LiveReply()
+    for at in range(0, len(text), 3):
+        reply.add(text[at : at + 3])
+    reply.close()
+facts = tuple(Fact(text, text, standing='verified') for text in HOSTILE)
+lm._active.version = replace(lm._active.version, facts=facts)"""
+    opened = notebook(SETUP, said, "%nbtune facts", "%nbtune panel", "raise nbtune.NbtuneError(' '.join(HOSTILE))")
+    fetched = []
+    opened.page.on("request", lambda request: fetched.append(request.url))
     opened.run_all()
     page = opened.page
     for name in ("Chat", "Facts"):
         tab(page, name)
-        assert HOSTILE in text(page)
-    page.wait_for_timeout(500)
+        page.wait_for_timeout(500)  # for what would load, or be made a formula of
+    shown = re.sub(r"\s+", "", page.locator(".jp-Notebook").evaluate("notebook => notebook.textContent"))
+    for said in HOSTILE:
+        if said.isprintable():
+            # Twice in the chat panel, in a cell's reply, in two ledgers, and in the error.
+            assert shown.count(re.sub(r"\s+", "", said)) >= 3, said
     assert opened.alerts == []
-    assert page.locator(".jp-Notebook .jupyter-widgets img, .jp-Notebook .jupyter-widgets script").count() == 0
+    assert not [address for address in fetched if address.startswith(FETCHED)]
+    active = "img, script, iframe, object, embed, style, svg image, form, video, audio, marquee, math, mjx-container, .MathJax"
+    outputs = page.locator(".jp-OutputArea-output")
+    found = [outputs.locator(kind).count() for kind in active.split(", ")]
+    assert sum(found) == 0, dict(zip(active.split(", "), found, strict=True))
 
 
 def test_labels_in_chinese(notebook):
@@ -170,4 +189,4 @@ def test_notebook_7(notebook, notebook_7):
     opened = notebook(SETUP, "%nbtune panel chat", pages=f"{notebook_7}/notebooks")
     opened.run_all()
     ask(opened.page, "What is a whale?")
-    expect(opened.page.get_by_text("mammal").first).to_be_visible(timeout=SLOW)
+    expect(opened.page.get_by_text("mammal").first).to_be_visible()
