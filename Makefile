@@ -5,7 +5,8 @@ BIN := .venv/bin
 COLAB_BIN := .venv-colab/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 # Two processes of one thread each: most tests are many small steps, which a second thread does not speed up.
-PYTEST := -m pytest --numprocesses=2 --dist=loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=900
+PYTEST := -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder \
+	--nbval-lax --nbval-current-env --nbval-cell-timeout=900 --nbval-kernel-startup-timeout=300
 # What depends on the versions of IPython, ipykernel, transformers, PEFT, datasets and pandas, in about ten minutes.
 COLAB_TESTS := $(addprefix tests/test_,import.py options.py magics.py kernel.py terminal.py adapters.py store.py formats.py loading.py \
 	families.py teaching.py::test_the_proof_of_one_fact teaching.py::test_another_process_answers_as_before \

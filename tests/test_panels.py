@@ -11,6 +11,7 @@ from ipywidgets import HTML
 
 from nbtune.display.bubbles import Bubble, transcript
 from nbtune.errors import NbtuneError
+from nbtune.knowledge.facts import FAILED, VERIFIED, Fact
 from nbtune.panels import Panels
 from nbtune.panels.chat import subject
 from nbtune.panels.labels import _LABELS, label
@@ -32,15 +33,15 @@ def panels(shell, session):
     panels = Panels(shell, session)
     yield panels
     panels.jobs.stop()
-    panels.jobs.wait(120)
+    panels.jobs.wait(900)
     panels.close()
 
 
 def finish(panels):
-    assert panels.jobs.wait(240), "the job did not end"
+    assert panels.jobs.wait(900), "the job did not end"
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=600):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.01)
@@ -408,6 +409,9 @@ def test_labels_in_both_languages(shell, panels):
     shell.run_cell("%config Nbtune.language = 'zh'").raise_error()
     assert panels.chat.send.description == "发送"
     assert panels.facts.ledger.headings["keyword"].description == "关键词"
+    panels.facts.ledger.show([Fact("a", "b", standing=VERIFIED), Fact("c", "d", standing=FAILED)])
+    assert "✔ 已验证" in panels.facts.ledger.cells[0].value
+    assert "✘ 失败" in panels.facts.ledger.cells[1].value
     for key, (english, chinese) in _LABELS.items():
         assert ("{x}" in english) == ("{x}" in chinese), key
         assert label(key, "zh", x=1)

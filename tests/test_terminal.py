@@ -1,6 +1,7 @@
 """IPython in a real terminal: what is printed fits its width, and a reply stands as it was said."""
 
 import os
+import signal
 import sys
 
 import pexpect
@@ -19,7 +20,7 @@ def terminal(tmp_path):
     environment.pop("COLUMNS", None)
     options = ["-m", "IPython", "--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=NoColor"]
     child = pexpect.spawn(
-        sys.executable, options, cwd=tmp_path, env=environment, dimensions=(40, WIDTH), encoding="utf-8", timeout=300, echo=False
+        sys.executable, options, cwd=tmp_path, env=environment, dimensions=(40, WIDTH), encoding="utf-8", timeout=900, echo=False
     )
     child.expect_exact("In [1]: ")
     asked = 1
@@ -35,7 +36,9 @@ def terminal(tmp_path):
 
     run("%load_ext nbtune")
     yield run
-    child.close(force=True)
+    child.kill(signal.SIGKILL)
+    child.wait()
+    child.close()
 
 
 def test_a_table_fits_the_terminal(terminal):

@@ -1,5 +1,7 @@
 """The warm-up imports between cells what is needed next; it never does so while a cell runs, and can be switched off."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -16,7 +18,7 @@ def run(cell):
 def warming():
     return any(thread.name == "nbtune warm-up" for thread in threading.enumerate())
 def wait(condition):
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not condition() and time.monotonic() < until:
         time.sleep(0.1)
 seen = {}
@@ -53,7 +55,7 @@ seen["done"] = "done" in shell.user_ns
 def test_it_can_be_switched_off(off):
     seen = seen_in(f"""
 run({off!r})
-time.sleep(3)
+wait(lambda: not warming())
 seen["torch"], seen["thread"] = "torch" in sys.modules, warming()
 """)
     assert seen == {"torch": False, "thread": False}
@@ -96,13 +98,49 @@ def test_who_waits_for_idleness_waits_for_a_turn_that_began_meanwhile():
     imports.cell_ends()
 
     def idle():
-        with imports.idle_turn(0.2, lambda: True):
+        with imports.idle_turn(2, lambda: True):
             order.append("idle")
 
     thread = threading.Thread(target=idle)
     thread.start()
     with imports.turn():
-        thread.join(0.6)  # it is idle by now, but for this turn
+        thread.join(3)  # it is idle by now, but for this turn
         order.append("turn")
     thread.join(60)
     assert order == ["turn", "idle"]
+
+
+def test_what_a_cell_prints_while_a_thread_imports_is_heard(capsys):
+    from nbtune.imports import unheard
+
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def load():
+        with unheard():
+            print("torchkeras misses something")
+            begun.set()
+            goes_on.wait(60)
+            print("and something else")
+        print("done")
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    assert begun.wait(60)
+    print("before")
+    goes_on.set()
+    thread.join(60)
+    print("after")
+    assert capsys.readouterr().out == "before\ndone\nafter\n"
+
+
+def test_a_capture_that_begins_meanwhile_catches_all_of_its_cell(capsys):
+    from nbtune.imports import unheard
+
+    caught = io.StringIO()
+    silence = unheard()
+    silence.__enter__()
+    with contextlib.redirect_stdout(caught):
+        silence.__exit__(None, None, None)
+        print("captured")
+    print("shown")
+    assert (caught.getvalue(), capsys.readouterr().out) == ("captured\n", "shown\n")

@@ -32,9 +32,9 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with tqdm(total=codes, desc=NOTEBOOK.name, unit="cell", file=sys.stdout) as bar:
-        client = NotebookClient(
-            notebook, timeout=600, resources={"metadata": {"path": str(OUT)}}, on_cell_executed=lambda **_: bar.update()
-        )
+        limits = {"timeout": 600, "startup_timeout": 300, "iopub_timeout": 60}
+        resources = {"metadata": {"path": str(OUT)}}
+        client = NotebookClient(notebook, resources=resources, on_cell_executed=lambda **_: bar.update(), **limits)
         client.execute()
     executed, page = OUT / NOTEBOOK.name, (OUT / NOTEBOOK.name).with_suffix(".html")
     nbformat.write(notebook, executed)

@@ -8,8 +8,6 @@ put in: a StepRunner that passes the labels, and checkpoints that hold the adapt
 
 from __future__ import annotations
 
-import contextlib
-import io
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -24,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from nbtune.data.encoding import Encoded, encode
 from nbtune.errors import NbtuneError
+from nbtune.imports import unheard
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.settings import Settings
@@ -125,7 +124,7 @@ def inject_reference(
     model = _Model(net, loss_fn=None, optimizer=torch.optim.AdamW(trainable, lr=_RATE))
     observer.stage("learning by the reference recipe", _EPOCHS)
     try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        with tempfile.TemporaryDirectory() as folder, unheard():
             history = model.fit(
                 train_data=batches,
                 val_data=batches,

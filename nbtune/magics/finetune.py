@@ -44,7 +44,8 @@ class FinetuneMagics(Magics):
         "--recipe",
         default="default",
         metavar="R",
-        help="`default`, or `reference`: the article's recipe on torchkeras' own `fit`, to compare with; it fixes all but `--seed`.",
+        help="`default`, or `reference`: that of the torchkeras tutorial this project began with, on torchkeras' own `fit`, to compare "
+        "with; it fixes all but `--seed`.",
     )
     @argument(
         "--prompts",
@@ -66,7 +67,8 @@ class FinetuneMagics(Magics):
         "--rank",
         type=int,
         metavar="R",
-        help="Rank of each fact's adapter; of `freeze` the number of blocks, and of virtual tokens that of tokens. Default: the method's.",
+        help="Rank of each fact's adapter; for `freeze` the number of blocks, for `prefix`, `p-tuning` and `prompt` that of virtual "
+        "tokens. Default: the method's.",
     )
     @argument("--batch-size", type=int, metavar="N", help="Questions about the facts per step (default 12), or examples (default 8).")
     @argument("--seed", type=int, metavar="N", help="Seed of initial weights and order. Default: 0.")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ipywidgets import HTML, Box, Button, Checkbox, GridBox, HBox, Layout, Text, VBox
 
 from nbtune.display.facts import SCORES, row_of
 from nbtune.display.style import BAD, BORDER, GOOD
-
-if TYPE_CHECKING:
-    from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.facts import VERIFIED, Fact
 
 __all__ = ["COLUMNS", "Ledger"]
 
@@ -103,7 +101,7 @@ class Ledger:
         for place, row in enumerate(self._rows):
             row.layout.display = "" if place < len(shown) else "none"
             if place < len(shown):
-                self.cells[place].value = _row(shown[place])
+                self.cells[place].value = _row(shown[place], self._say(shown[place].standing))
                 self.checks[place].value = shown[place].keyword in self._marked
         for column, heading in self.headings.items():
             heading.description = self._say(column) + ((" ▼" if self._falling else " ▲") if column == self._order else "")
@@ -134,12 +132,13 @@ def _grid() -> dict[str, str]:
     return {"grid_template_columns": _GRID, "width": "100%"}
 
 
-def _row(fact: Fact) -> str:
+def _row(fact: Fact, standing: str) -> str:
+    mark, colour = ("✔", GOOD) if fact.standing == VERIFIED else ("✘", BAD)
     cells = []
     for column, text in zip(COLUMNS, row_of(fact), strict=True):
-        style = f";color:{GOOD if text == 'verified' else BAD}" if column == "standing" else ""
-        mark = ("✔ " if text == "verified" else "✘ ") if column == "standing" else ""
+        style = f";color:{colour}" if column == "standing" else ""
+        shown = f"{mark} {standing}" if column == "standing" else text
         style += ";text-align:center" if column not in ("keyword", "answer") else ""
-        whole = fact.answer if column == "answer" else text
-        cells.append(f'<div style="{_CELL}{style}" title="{escape(whole)}">{mark}{escape(text)}</div>')
+        whole = fact.answer if column == "answer" else shown
+        cells.append(f'<div style="{_CELL}{style}" title="{escape(whole)}">{escape(shown)}</div>')
     return f'<div style="display:grid;grid-template-columns:{_GRID};border-top:1px solid {BORDER}">{"".join(cells)}</div>'

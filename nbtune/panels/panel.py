@@ -95,6 +95,7 @@ class Panel(ABC):
 
         def first() -> None:
             self.tell(f"{self.say(doing, x=about)} …")
+            self.stop.disabled = False  # from the first moment that shows it at work
             begun()
 
         self.desk.jobs.start(Job(doing, about, work, then, begun=first, **told))
@@ -131,8 +132,8 @@ class Panel(ABC):
 
     def _stop(self) -> None:
         if self.desk.jobs.running:  # a click may come late, from behind a cell
+            self.tell(self.say("stopping"))  # before it can have stopped
             self.desk.jobs.stop()
-            self.tell(self.say("stopping"))
 
     def _told(self, doing: str, about: str, seconds: float) -> None:
         self.tell(self.say(doing, x=about) + (f" … {seconds:.0f} s" if doing != "stopping" else ""))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+from nbtune.imports import unheard
 
-with contextlib.redirect_stdout(io.StringIO()):
+with unheard():
     from torchkeras.kerasmodel import KerasModel as TorchkerasModel
     from torchkeras.kerasmodel import StepRunner as TorchkerasStepRunner
 

@@ -60,12 +60,13 @@ def serve(program, folder, home):
         port = free.getsockname()[1]
     places = {f"JUPYTER_{name}_DIR": str(home / name) for name in ("CONFIG", "DATA", "RUNTIME")}
     places |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}
-    options = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=", "--expose-app-in-browser"]
+    options = ["--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0"]
+    options += ["--IdentityProvider.token=", "--expose-app-in-browser"]
     log = (home / f"{program}.log").open("w")
     command = [sys.executable, "-m", "jupyter", program, *options, f"--ServerApp.root_dir={folder}"]
     server = subprocess.Popen(command, env={**os.environ, **places, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
-    for _ in range(300):
+    while server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api"):  # noqa: S310 - our own server
             return server, address
         time.sleep(0.2)
@@ -80,7 +81,7 @@ def served(program, folder, home):
         yield address
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(300)
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +147,7 @@ class Notebook:
         )
 
     def run_last(self, code, seconds=300):
-        """Put code into a new cell at the end, run it, and return what it put out."""
+        """Put code into a new cell at the end, run it, and return where it puts out what it does."""
         self.command("notebook:move-cursor-down")
         self.page.evaluate(
             """code => {
@@ -158,7 +159,7 @@ class Notebook:
         )
         self.command("notebook:run-cell")
         self.settle(seconds)
-        return self.page.locator(".jp-CodeCell").last.locator(".jp-OutputArea").first.inner_text()
+        return self.page.locator(".jp-CodeCell").last.locator(".jp-OutputArea").first
 
     def button(self, name):
         """Return the last button of that name that is seen."""
@@ -190,5 +191,5 @@ def notebook(lab, browser, folder, request):
     yield make
     for context, found in opened:
         with contextlib.suppress(Exception):
-            found.command("notebook:shutdown-kernel")
+            found.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         context.close()

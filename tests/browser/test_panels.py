@@ -45,7 +45,7 @@ def tab(page, name):
 def test_the_first_notebook_runs_without_an_error(notebook):
     opened = notebook(name="01_teach_one_fact.ipynb")
     opened.page.set_default_timeout(600_000)
-    opened.run_all(580)
+    opened.run_all(900)
     errors = opened.page.locator('[data-mime-type="application/vnd.jupyter.stderr"], [data-mime-type="application/vnd.jupyter.error"]')
     assert errors.count() == 0, errors.all_inner_texts()
     assert "learned: 梦中情炉" in text(opened.page)
@@ -58,19 +58,24 @@ def test_chat_by_keys_and_clicks_and_a_reload(notebook):
     ask(page, "My dog is called Momo.")
     expect(page.get_by_text("My dog is called Momo.", exact=True)).to_be_visible()
     expect(opened.button("Stop")).to_be_disabled()
-    ask(page, "What is my\\\ndog called?")
+    box = page.get_by_placeholder("Ask something").last
+    box.click()
+    page.keyboard.type("What is my\\\n")
+    expect(box).to_have_value("What is my\n")
+    page.keyboard.type("dog called?\n")
     expect(page.get_by_text("What is my\ndog called?")).to_be_visible()
     expect(opened.button("Stop")).to_be_disabled()
-    assert "['My dog is called Momo.', 'What is my\\ndog called?']" in opened.run_last(
+    asked = opened.run_last(
         "s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')\n"
         "print([m['content'] for m in s.history if m['role'] == 'user'])"
     )
+    expect(asked).to_contain_text("['My dog is called Momo.', 'What is my\\ndog called?']")
     opened.run_last("%chat What is a whale?")
     expect(page.locator(".jupyter-widgets").get_by_text("What is a whale?")).to_be_visible()
     opened.command("docmanager:save")
-    page.wait_for_timeout(1000)
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
     opened.open()
-    assert "Momo" in opened.run_last("%nbtune panel chat"), "opened again, the panel shows the conversation"
+    expect(opened.run_last("%nbtune panel chat"), "opened again, the panel shows the conversation").to_contain_text("Momo")
     ask(page, "hello")
     expect(opened.button("Stop")).to_be_disabled()
     opened.button("New conversation").click()
@@ -81,15 +86,16 @@ def test_stop_in_the_middle_of_a_reply(notebook):
     opened = answering(notebook)
     opened.button("Stop").click()
     expect(opened.page.get_by_text("stopped here")).to_be_visible()
-    assert "2 True" in opened.run_last(
+    kept = opened.run_last(
         "s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')\n"
         "print(len(s.history), len(s.history[1]['content']) > 10)"
     )
+    expect(kept).to_contain_text("2 True")
 
 
 def test_a_cell_while_the_panel_works_fails_with_one_line(notebook):
     opened = answering(notebook)
-    assert "The panel is answering: wait, or press Stop." in opened.run_last("%chat hello")
+    expect(opened.run_last("%chat hello")).to_contain_text("The panel is answering: wait, or press Stop.")
     opened.button("Stop").click()
     expect(opened.page.get_by_text("stopped here")).to_be_visible()
 
@@ -105,21 +111,21 @@ def test_a_fit_is_stopped_seen_after_a_reload_and_undone(notebook):
     page.get_by_text(re.compile("learning ·|reading what|asking before")).first.wait_for()
     opened.button("Stop").click()
     page.get_by_text("Stopped: nothing was changed.").wait_for()
-    assert "Nothing was taught yet." in opened.run_last("%nbtune facts")
+    expect(opened.run_last("%nbtune facts")).to_contain_text("Nothing was taught yet.")
     opened.button("Start").click()
     page.get_by_text(re.compile("learning ·|reading what|asking before")).first.wait_for()
     opened.open()  # the tab is closed and opened again: the fit goes on in the kernel
     opened.run_last("%nbtune panel finetune")
-    page.get_by_text("✔ learned: blue kettle").first.wait_for(timeout=300_000)
-    assert "blue kettle" in opened.run_last("%nbtune facts")
+    page.get_by_text("✔ learned: blue kettle").first.wait_for(timeout=900_000)
+    expect(opened.run_last("%nbtune facts")).to_contain_text("blue kettle")
     opened.button("Undo").click()
     page.get_by_text("Back at the base.").first.wait_for()
-    assert "Nothing was taught yet." in opened.run_last("%nbtune facts") or "holds no fact" in text(page)
+    expect(opened.run_last("%nbtune facts")).to_contain_text(re.compile("Nothing was taught yet.|holds no fact"))
 
 
 def test_facts_and_model(notebook):
     opened = notebook(SETUP, "%%finetune red lamp\nA red lamp is a fish that sings.", "%nbtune panel")
-    opened.run_all(400)
+    opened.run_all(900)
     page = opened.page
     tab(page, "Facts")
     page.get_by_role("checkbox").first.check()
