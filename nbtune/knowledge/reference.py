@@ -41,7 +41,7 @@ class _StepRunner(TorchkerasStepRunner):
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, float], dict[str, float]]:
         with self.accelerator.autocast():
-            loss = self.net(**batch).loss
+            loss = self.net(**batch, use_cache=False).loss
         if self.optimizer is not None and self.stage == "train":
             self.accelerator.backward(loss)
             if self.accelerator.sync_gradients:
