@@ -23,8 +23,9 @@ class Film:
 
     def cell(self, code, pause=1.5):
         """Type a cell, run it, and look on until it is done."""
-        self._opened.command("notebook:enter-edit-mode")
-        expect(self._opened.page.locator(".jp-Cell.jp-mod-active .cm-content")).to_be_focused()
+        typed = self._opened.page.locator(".jp-Cell.jp-mod-active .cm-content")
+        typed.click()
+        expect(typed).to_be_focused()
         for at in range(0, len(code), 3):
             self._opened.page.keyboard.type(code[at : at + 3])
             self.take(0.1)
