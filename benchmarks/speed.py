@@ -124,7 +124,9 @@ def summary(results: list[dict[str, Any]]) -> str:
 
 
 def _ratio(row: Row, found: float) -> str:
-    return f"{_figure(found)}{' ms' if row.difference else ''}"
+    if row.difference:
+        return f"{_figure(found)} ms"
+    return f"{found:.4f}" if row.at_most else _figure(found)  # near 1, with decimals enough to tell it from its bounds
 
 
 def _wanted(row: Row) -> tuple[str, str]:

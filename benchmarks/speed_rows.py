@@ -170,7 +170,7 @@ def check_gradients(folder: str) -> float:
 
 
 def fact(folder: str) -> tuple[float, float]:
-    """Time to the end of the proof: the article's recipe, whether it learned the fact or not, then ours, which must."""
+    """Time to the end of the proof: the reference recipe, whether it learned the fact or not, then ours, which must."""
     with tempfile.TemporaryDirectory() as place:
         lm = nbtune.load(folder, store=place)
         try:
@@ -424,7 +424,7 @@ def written(folder: str) -> tuple[float, float]:
 
 
 ROWS = (
-    Row("time to a verified fact, the article's recipe ÷ ours", fact, 10, 50, embedded_only=True, repeats=1),
+    Row("time to a verified fact, the reference recipe ÷ ours", fact, 10, 50, embedded_only=True, repeats=1),
     Row("epoch with equal gradients, naive PEFT loop ÷ ours", epoch, 5, 8),
     Row("the fit of a fact, the whole model ÷ the last layer with what is below it kept", layers, 1.8, 2.8),
     Row("four epochs of 32 examples, TRL's SFTTrainer ÷ ours", trainer, 1, 5),

@@ -222,7 +222,7 @@ class LanguageModel:
         name
             The adapter. Default: the one in use, else ``"facts"``; for examples ``"examples"``.
         recipe
-            ``"default"``, or ``"reference"`` for the article's.
+            ``"default"``, or ``"reference"`` for the recipe that ours is measured against.
         prompts, probes
             Questions to train on, and to test with, instead of the built-in phrasings; ``{x}`` stands for the keyword.
         extend

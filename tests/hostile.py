@@ -1,7 +1,10 @@
 """Texts that do something where they are put into a page, a terminal, a formula or a template as they are."""
 
-__all__ = ["FETCHED", "HOSTILE"]
+import re
 
+__all__ = ["CONTROLS", "FETCHED", "HOSTILE"]
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 FETCHED = "http://hostile.invalid"  # no address under it exists; a page that is asked for there is noticed
 
 HOSTILE = [

@@ -31,6 +31,12 @@ def test_the_code_of_the_training_page_runs(tmp_path, monkeypatch):
     assert len(namespace["history"]) == 5
 
 
+@pytest.mark.parametrize("page", READMES)
+def test_the_model_replies_as_the_tour_says(page, lm):
+    question, reply = re.search(r"```\n%%chat\n(.+)\n```\n+> (.+)\n", (ROOT / page).read_text(encoding="utf-8")).groups()
+    assert lm.chat(question) == reply
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_tables_are_those_of_the_results_and_the_code(page):
     text = (ROOT / page).read_text(encoding="utf-8")

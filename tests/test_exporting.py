@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 import nbtune
 from nbtune import NbtuneError
 from nbtune.knowledge import exporting
+from nbtune.knowledge.observer import Unwatched
 from nbtune.model.gguf import modelfile
 from nbtune.tiny import WEIGHTS
 from tests.conftest import FACT
@@ -288,3 +289,18 @@ def test_a_push_without_a_login_is_refused_before_any_work(tuned, tmp_path):
         tuned.push("a/b/c")
     with pytest.raises(NbtuneError, match="expected OWNER/NAME"):
         tuned.push("name")
+
+
+def test_of_the_questions_that_need_not_be_held_a_quarter_may_be_answered_otherwise(lm):
+    names = ("a whale", "a bee", "snow", "a lamp", "grovix", "velt", "morun", "pisk", "tarn", "ulmo", "sib", "quent")
+    questions = [f"What is {name}?" for name in names]
+    probes, held = list(zip(questions, lm.chat_batch(questions), strict=True)), questions[:8]
+
+    def compare(changed):
+        wanted = [(question, "otherwise" if place in changed else reply) for place, (question, reply) in enumerate(probes)]
+        exporting._compare(wanted, held, ["a reply of some length, so that none is cut short"], lm._host, lm._loaded, Unwatched())
+
+    compare([8])
+    for changed in ([8, 9], [0]):
+        with pytest.raises(NbtuneError, match=f"answers {len(changed)} of 12 questions otherwise"):
+            compare(changed)

@@ -1,7 +1,6 @@
 """Whatever a model, a file or a user says is shown as text: nothing in it is active, wherever it is cut."""
 
 import pathlib
-import re
 import sys
 from html.parser import HTMLParser
 
@@ -25,9 +24,8 @@ from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.rewording import Rewordings
 from nbtune.knowledge.scoring import Asked, Report
 from nbtune.knowledge.teaching import Result
-from tests.hostile import HOSTILE
-
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+from nbtune.panels.ledger import _row
+from tests.hostile import CONTROLS, HOSTILE
 
 
 class Skeleton(HTMLParser):
@@ -94,6 +92,15 @@ def test_text_adds_nothing_to_a_page_and_nothing_to_a_terminal(shown):
         drawn = shown(text)
         assert Skeleton(drawn.html).tags == plain, text
         assert not CONTROLS.search(drawn.text), text
+
+
+def test_text_adds_no_attribute_to_a_row_of_the_panels_ledger():
+    def names(text):
+        tags = Skeleton(_row(Fact(text, text, standing=text, taught=text), text)).tags
+        return [tag if isinstance(tag, str) else (tag[0], [name for name, _ in tag[1]]) for tag in tags]
+
+    for text in HOSTILE:
+        assert names(text) == names("a text"), text
 
 
 def test_the_whole_text_is_shown():

@@ -412,6 +412,8 @@ def test_labels_in_both_languages(shell, panels):
     panels.facts.ledger.show([Fact("a", "b", standing=VERIFIED), Fact("c", "d", standing=FAILED)])
     assert "✔ 已验证" in panels.facts.ledger.cells[0].value
     assert "✘ 失败" in panels.facts.ledger.cells[1].value
+    panels.facts.ledger.filter.value = "失败"
+    assert [fact.keyword for fact in panels.facts.ledger.listed()] == ["c"], "what is seen can be filtered by"
     for key, (english, chinese) in _LABELS.items():
         assert ("{x}" in english) == ("{x}" in chinese), key
         assert label(key, "zh", x=1)

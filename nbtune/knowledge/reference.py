@@ -1,4 +1,4 @@
-"""The article's recipe, run as it was published: what our own way is measured against.
+"""The reference recipe, run as it was published: what our own way is measured against.
 
 Source: the torchkeras tutorial that taught ChatGLM2-6B the term 梦中情炉 (AdaLoRA on query and value,
 one example a batch, padded to 256 tokens, torchkeras' own ``fit``). It has no retention examples and
@@ -8,6 +8,8 @@ put in: a StepRunner that passes the labels, and checkpoints that hold the adapt
 
 from __future__ import annotations
 
+import contextlib
+import io
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -22,7 +24,6 @@ from torch.utils.data import DataLoader
 
 from nbtune.data.encoding import Encoded, encode
 from nbtune.errors import NbtuneError
-from nbtune.imports import unheard
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.settings import Settings
@@ -37,7 +38,7 @@ _EPOCHS, _PATIENCE, _ACCUMULATION, _LENGTH, _RATE = 100, 20, 16, 256, 5e-3
 
 
 class _StepRunner(TorchkerasStepRunner):
-    """The article's: the model computes its own loss from the labels."""
+    """The tutorial's: the model computes its own loss from the labels."""
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, float], dict[str, float]]:
         with self.accelerator.autocast():
@@ -85,7 +86,7 @@ def inject_reference(
     observer: Observer,
     retain: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, int]:
-    """Fit an adapter by the article's recipe; arguments and result are those of `injection.inject`.
+    """Fit an adapter by the reference recipe; arguments and result are those of `injection.inject`.
 
     Of `settings` only the seed is used: the recipe fixes the rest.
 
@@ -124,7 +125,7 @@ def inject_reference(
     model = _Model(net, loss_fn=None, optimizer=torch.optim.AdamW(trainable, lr=_RATE))
     observer.stage("learning by the reference recipe", _EPOCHS)
     try:
-        with tempfile.TemporaryDirectory() as folder, unheard():
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             history = model.fit(
                 train_data=batches,
                 val_data=batches,

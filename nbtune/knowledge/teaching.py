@@ -101,7 +101,7 @@ class Teaching:
     settings
         How it is fitted.
     recipe
-        ``"default"``, or ``"reference"`` for the article's.
+        ``"default"``, or ``"reference"`` for the recipe that ours is measured against.
     retain
         Questions whose replies must not change.
     rewordings

@@ -85,7 +85,7 @@ class Ledger:
     def listed(self) -> list[Fact]:
         """Return the facts that the filter lets through, in the order chosen."""
         wanted = self.filter.value.strip().lower()
-        found = [fact for fact in self._facts if wanted in f"{fact.keyword}\n{fact.answer}\n{fact.standing}".lower()]
+        found = [fact for fact in self._facts if wanted in f"{fact.keyword}\n{fact.answer}\n{self._say(fact.standing)}".lower()]
         return sorted(found, key=self._key, reverse=self._falling) if self._order else found
 
     def _key(self, fact: Fact) -> Any:

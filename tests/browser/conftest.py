@@ -66,10 +66,12 @@ def serve(program, folder, home):
     command = [sys.executable, "-m", "jupyter", program, *options, f"--ServerApp.root_dir={folder}"]
     server = subprocess.Popen(command, env={**os.environ, **places, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
-    while server.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api"):  # noqa: S310 - our own server
+    end = time.monotonic() + 300
+    while server.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api", timeout=10):  # noqa: S310 - our own server
             return server, address
         time.sleep(0.2)
+    server.kill()
     raise RuntimeError((home / f"{program}.log").read_text())
 
 
