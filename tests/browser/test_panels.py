@@ -156,15 +156,17 @@ from nbtune.display.live import LiveReply
 from nbtune.knowledge.facts import Fact
 from tests.hostile import HOSTILE
 s = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')
-for text in HOSTILE:
-    s.remember(text, text)
-    reply = LiveReply()
-    for at in range(0, len(text), 3):
-        reply.add(text[at : at + 3])
-    reply.close()
+def say(texts):
+    for text in texts:
+        s.remember(text, text)
+        reply = LiveReply()
+        for at in range(0, len(text), 3):
+            reply.add(text[at : at + 3])
+        reply.close()
 facts = tuple(Fact(text, text, standing='verified') for text in HOSTILE)
 lm._active.version = replace(lm._active.version, facts=facts)"""
-    opened = notebook(SETUP, said, "%nbtune facts", "%nbtune panel", "raise nbtune.NbtuneError(' '.join(HOSTILE))")
+    replies = ("say(HOSTILE[:40])", "say(HOSTILE[40:])")  # JupyterLab shows fifty outputs of a cell
+    opened = notebook(SETUP, said, *replies, "%nbtune facts", "%nbtune panel", "raise nbtune.NbtuneError(' '.join(HOSTILE))")
     fetched = []
     opened.page.on("request", lambda request: fetched.append(request.url))
     opened.run_all()
@@ -173,9 +175,10 @@ lm._active.version = replace(lm._active.version, facts=facts)"""
         tab(page, name)
         page.wait_for_timeout(500)  # for what would load, or be made a formula of
     cells = page.locator(".jp-CodeCell .jp-Cell-outputWrapper")
-    for place, what in enumerate(("replies", "ledger", "panels", "error"), start=1):
+    surfaces = {"replies": HOSTILE[:40], "more replies": HOSTILE[40:], "ledger": HOSTILE, "panels": HOSTILE, "error": HOSTILE}
+    for place, (what, texts) in enumerate(surfaces.items(), start=2):
         shown = re.sub(r"\s+", "", cells.nth(place).evaluate("cell => cell.textContent"))
-        for said in HOSTILE:
+        for said in texts:
             if not CONTROLS.search(said):
                 assert re.sub(r"\s+", "", said) in shown, f"{said} in the {what}"
     assert opened.alerts == []
