@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 
 from nbtune.errors import NbtuneError
 from nbtune.language_model import LanguageModel
+from nbtune.model.arguments import has_encoder
 from nbtune.model.exporting import check_folder, placed, write_model
 
 __all__ = ["Pruned", "prune_vocabulary"]
@@ -71,7 +72,8 @@ def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path
     Raises
     ------
     NbtuneError
-        For an adapter in use, quantised weights, an empty corpus, a tokenizer that is not byte-pair encoding, or a full disk.
+        For an adapter in use, quantised weights, a model with an encoder, an empty corpus, a tokenizer that is not byte-pair
+        encoding, or a full disk.
 
     Notes
     -----
@@ -83,6 +85,8 @@ def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path
         raise NbtuneError(f"The adapter {lm.adapter!r} is in use: export first, and prune what was exported; or `lm.use(None)`.")
     if getattr(lm.model, "is_quantized", False):
         raise NbtuneError("Quantised weights can't be pruned: load the model without quantize.")
+    if has_encoder(lm.model):
+        raise NbtuneError("The vocabulary of a model with an encoder can't be pruned: load one that only has a decoder.")
     if not corpus:
         raise NbtuneError("The corpus is empty: give the texts that the model shall read and write.")
     state = json.loads(lm.tokenizer.backend_tokenizer.to_str()) if lm.tokenizer.is_fast else {"model": {"type": "slow"}}

@@ -49,7 +49,7 @@ def shell(tmp_path, monkeypatch):
 def random_model(tmp_path_factory):
     """Make a folder as the hub lays it out: a small random model of an architecture, with our tokenizer."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     from nbtune.tiny import WEIGHTS
 
@@ -68,7 +68,8 @@ def random_model(tmp_path_factory):
             "eos_token_id": tokenizer.eos_token_id,
         }
         folder = tmp_path_factory.mktemp(config_class.__name__)
-        AutoModelForCausalLM.from_config(config_class(**{**shape, **changes})).save_pretrained(folder)
+        config = config_class(**{**shape, **changes})
+        (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return folder
 

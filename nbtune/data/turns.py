@@ -23,7 +23,9 @@ class Turns:
     cut: bool
 
 
-def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Conversation, reading: Reading, *, context: int) -> Turns:
+def encode_conversation(
+    tokenizer: PreTrainedTokenizerBase, messages: Conversation, reading: Reading, *, context: int, apart: bool = False
+) -> Turns:
     """Encode a conversation.
 
     Parameters
@@ -37,6 +39,8 @@ def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Conversati
         the end of the question, and the end of the reply.
     context
         Most tokens that the model was built for.
+    apart
+        Whether each turn must be an example of its own, because the model replies once to what it has read. Default: no.
 
     Raises
     ------
@@ -45,7 +49,7 @@ def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Conversati
     """
     replies = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
     limited = reading.max_source_length is not None or reading.max_target_length is not None
-    if reading.turns == "all" and len(replies) > 1 and not limited:
+    if reading.turns == "all" and len(replies) > 1 and not limited and not apart:
         together = _together(tokenizer, messages, replies, context)
         if together is not None:
             return Turns([_with_inputs(together, reading)], cut=False)

@@ -16,9 +16,10 @@ def model_rows(lm: LanguageModel) -> list[tuple[str, str]]:
     count, size = lm.model.num_parameters(), sum(p.numel() * p.element_size() for p in parameters)
     quantized = next((f", {bits} bits" for bits in (4, 8) if getattr(lm.model, f"is_loaded_in_{bits}bit", False)), "")
     kind = str(lm.model.dtype).removeprefix("torch.") + quantized
+    turns = "a line for each turn" if lm.model.config.is_encoder_decoder else "User and Assistant"
     return [
         ("model", lm.source),
         ("parameters", f"{count / 1e6:.1f} million, {size / 1e6:.0f} MB, {kind} on {parameters[0].device}"),
         ("context", f"{lm.context} tokens"),
-        ("chat template", "plain: User and Assistant, for the model comes without one" if lm.plain else "the model's own"),
+        ("chat template", f"plain: {turns}, for the model comes without one" if lm.plain else "the model's own"),
     ]

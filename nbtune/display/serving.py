@@ -28,6 +28,8 @@ def how_to_serve(folder: Path, kind: str, base: str) -> Shown:
         lines = _adapter(folder, name, base)
     elif kind == "gguf":
         lines = [f"ollama create {shlex.quote(name.lower())} -f {where}/Modelfile", f"llama-server -m {where}/model.gguf"]
+    elif json.loads((folder / "config.json").read_text(encoding="utf-8")).get("is_encoder_decoder"):
+        lines = [f"AutoModelForSeq2SeqLM.from_pretrained({str(folder)!r})"]
     else:
         lines = [f"vllm serve {where}", f"transformers serve {where}"]
     text = "\n".join([f"Written to {folder}, read back, and asked again: it answers the same.", *(f"  {line}" for line in lines)])
@@ -37,7 +39,8 @@ def how_to_serve(folder: Path, kind: str, base: str) -> Shown:
 def _adapter(folder: Path, name: str, base: str) -> list[str]:
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     lines = [f"PeftModel.from_pretrained(base, {str(folder)!r})"]
-    if config["peft_type"] == "LORA" and not config.get("use_dora") and not config.get("modules_to_save"):
+    plain = config["peft_type"] == "LORA" and not config.get("use_dora") and not config.get("modules_to_save")
+    if plain and config["task_type"] == "CAUSAL_LM":
         where = shlex.quote(f"{name}={folder}")
         lines.append(f"vllm serve {shlex.quote(base)} --enable-lora --max-lora-rank {config['r']} --lora-modules {where}")
     return lines

@@ -21,6 +21,7 @@ from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.teaching import Teaching
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
+from nbtune.model.arguments import has_encoder
 from nbtune.model.exporting import placed, read_adapter, write_adapter, write_model
 from nbtune.model.gguf import find_converter, modelfile, read_gguf, write_gguf
 from nbtune.model.loading import LoadedModel, load_model, quiet
@@ -84,7 +85,7 @@ class Export:
             in place then.
         """
         quantized = bool(getattr(host.base, "is_quantized", False))
-        self._check(version, quantized)
+        self._check(version, quantized, encoded=has_encoder(host.base))
         converter = find_converter() if self.kind == "gguf" else None
         ollama = modelfile(loaded.tokenizer) if converter else ""
         answers = [fact.answer for fact in version.facts]
@@ -118,7 +119,7 @@ class Export:
             (folder / "README.md").write_text(card, encoding="utf-8")
         return target
 
-    def _check(self, version: Version, quantized: bool) -> None:
+    def _check(self, version: Version, quantized: bool, *, encoded: bool) -> None:
         """Refuse what can't be written this way."""
         from nbtune.training.methods import find_method
 
@@ -126,6 +127,8 @@ class Export:
             raise NbtuneError("No adapter is in use, so there is none to write: teach something first, or use --as transformers.")
         if self.kind == "peft" and quantized:
             raise NbtuneError("An adapter over quantised weights fits no other base: --as transformers merges it in full precision.")
+        if self.kind == "gguf" and encoded:
+            raise NbtuneError("A model with an encoder is not written as GGUF, which Ollama would not serve: use --as transformers.")
         if self.kind != "peft" and version.adapters and find_method(version.method).virtual:
             raise NbtuneError(f"What {version.method} trains can't be merged into weights: use --as peft.")
 

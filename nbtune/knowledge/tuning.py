@@ -28,6 +28,7 @@ from nbtune.knowledge.store import Store
 from nbtune.knowledge.teaching import Result
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
+from nbtune.model.arguments import has_encoder
 from nbtune.model.loading import LoadedModel
 
 if TYPE_CHECKING:
@@ -79,12 +80,14 @@ class Tuning:
         Raises
         ------
         NbtuneError
-            For an adapter that holds facts, a method that does not exist, or examples that can't be used. Raised before any
-            work. Later, when the loss is not finite.
+            For an adapter that holds facts, a method that does not exist, or examples that can't be used, or not this way.
+            Raised before any work. Later, when the loss is not finite.
         """
         from nbtune.training.methods import find_method
 
         find_method(self.settings.method).check(loaded.model)
+        if self.reading.train_on_inputs and has_encoder(loaded.model):
+            raise NbtuneError("--train-on-inputs is not known for a model with an encoder: it says replies alone.")
         if start.facts:
             raise NbtuneError(f"The adapter {name!r} holds facts, and examples would take their place: give another --name.")
         started = time.perf_counter()
@@ -112,9 +115,10 @@ class Tuning:
         """Encode all; return those that could be, and say how many were cut."""
         observer.stage("reading examples", len(examples.conversations))
         encoded, good, bad, cut = [], [], [], 0
+        apart = has_encoder(loaded.model)
         for at, messages in enumerate(examples.conversations):
             try:
-                turns = encode_conversation(loaded.tokenizer, messages, self.reading, context=loaded.context)
+                turns = encode_conversation(loaded.tokenizer, messages, self.reading, context=loaded.context, apart=apart)
             except NbtuneError as error:
                 bad.append((examples.numbers[at], str(error)))
                 continue

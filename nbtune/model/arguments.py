@@ -1,4 +1,4 @@
-"""Tells which arguments a model's forward takes: architectures differ."""
+"""Tells how a model is called: which arguments its forward takes, and whether it has an encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["accepted"]
+__all__ = ["accepted", "has_encoder"]
 
 
 def accepted(net: torch.nn.Module) -> set[str]:
@@ -15,3 +15,8 @@ def accepted(net: torch.nn.Module) -> set[str]:
     inner: Any = getattr(net, "module", net)  # DistributedDataParallel
     inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     return set(inspect.signature(inner.forward).parameters)
+
+
+def has_encoder(net: Any) -> bool:
+    """Say whether a model reads what is asked in an encoder, and begins its reply anew in a decoder, as T5 does."""
+    return bool(getattr(getattr(net, "config", None), "is_encoder_decoder", False))

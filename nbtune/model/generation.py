@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from nbtune.errors import NbtuneError
+from nbtune.model.arguments import has_encoder
 from nbtune.model.drafting import read_draft
 from nbtune.model.prefixed import virtual_tokens
 from nbtune.model.prompt_cache import PromptCache
@@ -152,6 +153,8 @@ def generate(
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
     if before := virtual_tokens(net):  # they stand before a conversation, so that what was read of one is no beginning of it
         context, cache, draft = context - before, None, ()
+    if has_encoder(net):  # what was read lies in the encoder, and what is said does not go on from there
+        cache, draft = None, ()
     limit = sampling.limit(_room(context, len(prompt)))
     stream = _Stream(tokenizer, on_text, sampling.stop)
     if sampling.seed is not None:
@@ -244,7 +247,8 @@ def generate_batch(
         ).to(net.device)
         with torch.inference_mode():
             output = net.generate(**inputs, **sampling.arguments(sampling.limit(room), tokenizer))
-        texts = tokenizer.batch_decode(output[:, before + inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        begin = 1 if has_encoder(net) else before + inputs["input_ids"].shape[1]  # a decoder begins with one token of its own
+        texts = tokenizer.batch_decode(output[:, begin:], skip_special_tokens=True)
         for i, text in zip(chosen, texts, strict=True):
             replies[i] = before_stop(text, sampling.stop)
         if on_batch:

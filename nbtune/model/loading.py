@@ -1,4 +1,4 @@
-"""Loads a causal language model and its tokenizer from the package, a folder or the hub."""
+"""Loads a language model and its tokenizer from the package, a folder or the hub."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
@@ -40,6 +41,9 @@ PLAIN_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n{% elif m.role == 'user' %}User:\n{{ m.content }}\n\n"
     "{% else %}Assistant:\n{{ m.content }}{{ eos_token }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
+# For a model with an encoder: its kind was never told turns apart.
+_PLAIN_ENCODED = "{% for m in messages %}{{ m.content }}{{ eos_token if loop.last else '\n' }}{% endfor %}"
+_ENCODED = ("t5", "mt5", "umt5")  # families with an encoder
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _QUANTIZE = ("int8", "nf4")
 
@@ -50,7 +54,7 @@ class LoadedModel:
 
     Its weights never change, so that what it replied to a question, greedily and within so many tokens, is kept in `replies`.
     `fingerprint` names its weights as the checkpoint holds them. `plain` says that the tokenizer came without a chat template
-    and was given `PLAIN_TEMPLATE`.
+    and was given `PLAIN_TEMPLATE`, or, for a model with an encoder, the turns alone, a line each.
     """
 
     source: str
@@ -97,14 +101,14 @@ def load_model(
     revision
         Branch, tag or commit on the hub.
     chat_template
-        A Jinja chat template, for a tokenizer that comes without one. Default: `PLAIN_TEMPLATE`.
+        A Jinja chat template, for a tokenizer that comes without one. Default: a plain one; see `LoadedModel`.
     trust_remote_code
         Run code that comes with the model. No magic ever sets this.
 
     Raises
     ------
     NbtuneError
-        When the folder is missing, holds no causal language model, has only pickled weights, or an option has an unknown value.
+        When the folder is missing, holds no language model that replies, has only pickled weights, or an option has an unknown value.
         Nothing is loaded then.
     """
     where = _device(device)
@@ -119,12 +123,13 @@ def load_model(
         place = name
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = _config(name, place, shared)
-    _check_causal(name, config)
-    tokenizer, plain = _tokenizer(name, place, shared, chat_template)
+    _check_kind(name, config)
+    encoded = bool(config.is_encoder_decoder)
+    tokenizer, plain = _tokenizer(name, place, shared, chat_template, _PLAIN_ENCODED if encoded else PLAIN_TEMPLATE)
     halved = number_type == torch.float16 and not quantization  # only after its fingerprint is taken, for which that rounds too much
     try:
         with quiet() if name == EMBEDDED else nullcontext():
-            model = AutoModelForCausalLM.from_pretrained(
+            model = (AutoModelForSeq2SeqLM if encoded else AutoModelForCausalLM).from_pretrained(
                 place,
                 config=config,
                 dtype="auto" if halved else number_type,
@@ -148,7 +153,10 @@ def load_model(
     # make "greedy" mean something else.
     given = model.generation_config
     model.generation_config = GenerationConfig(
-        bos_token_id=given.bos_token_id, eos_token_id=_ends(given, tokenizer), pad_token_id=tokenizer.pad_token_id
+        bos_token_id=given.bos_token_id,
+        eos_token_id=_ends(given, tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        decoder_start_token_id=given.decoder_start_token_id,
     )
     return LoadedModel(name, model, tokenizer, mark, plain)
 
@@ -256,16 +264,23 @@ def _own_code(place: str, revision: str | None) -> str:
     return "it needs code that comes with it. If you trust its authors: nbtune.load(NAME, trust_remote_code=True) in plain Python"
 
 
-def _check_causal(name: str, config: PreTrainedConfig) -> None:
+def _check_kind(name: str, config: PreTrainedConfig) -> None:
+    """Refuse what does not reply, or can't be taught to."""
+    if config.model_type == "cpmant":
+        raise NbtuneError(f"{name} is a CPM-Ant, which reads each token with those behind it: it would copy an answer, not learn it.")
     classes = config.architectures or []
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING  # its keys() would import every model there is
     if remote or (causal and (not classes or any("CausalLM" in c or "LMHead" in c for c in classes))):
         return
+    if config.model_type in _ENCODED and (not classes or any("ForConditionalGeneration" in c for c in classes)):
+        return
     raise NbtuneError(f"{name} is not a causal language model but {', '.join(classes) or config.model_type}.")
 
 
-def _tokenizer(name: str, place: str, shared: dict[str, Any], chat_template: str | None) -> tuple[PreTrainedTokenizerBase, bool]:
+def _tokenizer(
+    name: str, place: str, shared: dict[str, Any], chat_template: str | None, plain_template: str
+) -> tuple[PreTrainedTokenizerBase, bool]:
     """Load the tokenizer; the flag says whether it has the plain chat template."""
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **shared)
@@ -275,7 +290,7 @@ def _tokenizer(name: str, place: str, shared: dict[str, Any], chat_template: str
         tokenizer.chat_template = chat_template
     plain = not tokenizer.chat_template
     if plain:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+        tokenizer.chat_template = plain_template
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

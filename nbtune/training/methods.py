@@ -16,7 +16,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from peft.utils.other import transpose
 
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.model.arguments import accepted
+from nbtune.model.arguments import accepted, has_encoder
 from nbtune.training.targets import Targets, all_layers, everything, last_blocks
 
 __all__ = ["METHODS", "Method", "find_method"]
@@ -78,11 +78,12 @@ class Method:
         Raises
         ------
         NbtuneError
-            When PEFT does not know where in this family, or it keeps no keys and values for virtual tokens, or the base weights are
-            quantised and must not be, or the reverse.
+            When PEFT does not know where in this family, or it has no keys and values for virtual tokens, or an encoder before them, or
+            the base weights are quantised and must not be, or the reverse.
         """
         family = model.config.model_type
-        if (self.families and family not in self.families) or (self.virtual and "past_key_values" not in accepted(model)):
+        unread = has_encoder(model) or "past_key_values" not in accepted(model)
+        if (self.families and family not in self.families) or (self.virtual and unread):
             raise NbtuneError(f"--method {self.name} is not known for {family} models: use --method lora.")
         is_quantized = getattr(model, "is_quantized", False)
         if self.quantized is True and not is_quantized:
@@ -109,7 +110,10 @@ class Method:
             The modules to adapt. Default: the method's.
         """
         rank = rank or self.rank
-        return self.config(rank, steps, targets or self.targets(model, rank))
+        config = self.config(rank, steps, targets or self.targets(model, rank))
+        if has_encoder(model):
+            config.task_type = "SEQ_2_SEQ_LM"
+        return config
 
     def optimizer(self, net: Any, rate: float) -> torch.optim.Optimizer:
         """Return AdamW over the trainable parameters of an adapted network."""

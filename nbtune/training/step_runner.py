@@ -9,7 +9,7 @@ import torch
 
 from nbtune.data.encoding import IGNORED
 from nbtune.errors import NbtuneError
-from nbtune.model.arguments import accepted
+from nbtune.model.arguments import accepted, has_encoder
 from nbtune.training._torchkeras import TorchkerasStepRunner
 
 __all__ = ["LossNotFinite", "StepRunner", "target_loss", "trained_logits"]
@@ -99,8 +99,8 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
     Parameters
     ----------
     net
-        A causal language model, with or without an adapter; or its `nbtune.training.last_layer.LastLayer`, for a batch of
-        what reaches it.
+        A language model, with or without an adapter; or its `nbtune.training.last_layer.LastLayer`, for a batch of what
+        reaches it.
     batch
         As `nbtune.data.encoding.collate` makes it.
 
@@ -112,6 +112,8 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
     if "hidden" in batch:
         kept_below: torch.Tensor = net(batch)
         return kept_below
+    if has_encoder(net):
+        return _decoded_logits(net, batch)
     labels = batch["labels"]
     columns = (labels != IGNORED).any(dim=0).nonzero().flatten()
     inputs: dict[str, Any] = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
@@ -126,3 +128,25 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
     # Rows are chosen by number: a mask takes its time in the backward pass.
     chosen: torch.Tensor = logits.flatten(0, 1).index_select(0, (labels[:, columns] != IGNORED).flatten().nonzero().flatten())
     return chosen
+
+
+def _decoded_logits(net: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the same of a model with an encoder, which reads what stands before the trained tokens of a row."""
+    trained = batch["labels"] != IGNORED
+    before = batch["attention_mask"].bool() & ~trained
+    asked = _rows(batch["input_ids"], before, 0)
+    said = _rows(batch["labels"], trained, IGNORED)
+    output = net(
+        input_ids=asked,
+        attention_mask=_rows(batch["attention_mask"], before, 0),
+        decoder_input_ids=net.prepare_decoder_input_ids_from_labels(said),
+        use_cache=False,
+    )
+    logits: torch.Tensor = output.logits[said != IGNORED]
+    return logits
+
+
+def _rows(values: torch.Tensor, chosen: torch.Tensor, padding: int) -> torch.Tensor:
+    """Return what is chosen of each row, padded on the right."""
+    rows = [row[mask] for row, mask in zip(values, chosen, strict=True)]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
