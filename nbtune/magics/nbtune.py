@@ -17,6 +17,9 @@ from nbtune.magics.watching import watched
 from nbtune.session import Nbtune, variable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbtune.display.shown import Shown
     from nbtune.panels import Panels
 
 __all__ = ["COMMANDS", "PANELS", "NbtuneMagics"]
@@ -237,10 +240,14 @@ class NbtuneMagics(Magics):
             raise NbtuneError("Where to? `%nbtune export FOLDER`.")
         from nbtune.display.serving import how_to_serve
 
+        def draw(written: Path) -> Shown:
+            lm = self._session.lm
+            return how_to_serve(written, options.kind, lm.source, encoded=lm.model.config.is_encoder_decoder)
+
         watched(
             self._session,
             lambda lm, live: lm.export(folder, kind=options.kind, max_shard_size=options.max_shard_size, observer=live),
-            lambda written: how_to_serve(written, options.kind, self._session.lm.source),
+            draw,
         )
 
     @magic_arguments()
