@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
 import nbtune
 from nbtune.data.encoding import Encoded, collate, encode
+from nbtune.knowledge.asking import examples_said
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.injection import fit
 from nbtune.knowledge.lesson import PARTS, Lesson
 from nbtune.knowledge.material import gather
 from nbtune.knowledge.observer import Unwatched
-from nbtune.knowledge.pace import StopWhenSaid
+from nbtune.knowledge.pace import SAMPLE, StopWhenSaid
 from nbtune.knowledge.phrasing import phrase
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.version import Version, flush
@@ -70,9 +70,8 @@ class Bench:
         self.store = Path(self._folder.name) / "store"
         self.lm = nbtune.load(folder, store=self.store)
         host = self.lm._host
-        self.config = LoraConfig(
-            r=32, lora_alpha=64, target_modules=last_layer_targets(host.base), init_lora_weights=False, task_type="CAUSAL_LM"
-        )
+        self.config = find_method("lora").of_one_fact().configure(host.base, _FACT_EPOCHS, targets=last_layer_targets(host.base))
+        self.config.init_lora_weights = False
         prompts, _ = phrase(KEYWORD, "en")
         self.examples = [encode(self.lm.tokenizer, prompt, ANSWER, context=self.lm.context) for prompt in prompts[:_EXAMPLES]]
         self.pad = self.lm.tokenizer.pad_token_id
@@ -141,7 +140,7 @@ def naive_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
 
 def our_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
     """All examples in one step, in parts of like length as a `Lesson` makes them, with the logits of trained tokens alone."""
-    ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    ordered = sorted(examples, key=lambda example: example.trained if example.below else len(example.input_ids))
     size = len(ordered) // PARTS
     for at in range(0, len(ordered), size):
         batch = collate(ordered[at : at + size], pad, total=float(len(ordered)))
@@ -182,19 +181,31 @@ def fact(folder: str) -> tuple[float, float]:
 
 
 def epoch(folder: str) -> tuple[float, float]:
-    """One epoch with equal gradients."""
+    """One of a fact's epochs, with equal gradients; in ours its share of reading what is below the last layer, once for all of them."""
     b = bench(folder)
+
+    def ours(net: Any) -> None:
+        last, examples = last_layer_of(net, b.examples, b.pad), read_below(b.lm._host.base, b.examples, b.pad)
+        for _ in range(_FACT_EPOCHS):
+            our_epoch(last, examples, b.pad)
+
     with b.training() as net:
-        return timed(lambda: naive_epoch(net, b.examples, b.pad)), timed(lambda: our_epoch(net, b.examples, b.pad))
+        return timed(lambda: naive_epoch(net, b.examples, b.pad)), timed(lambda: ours(net)) / _FACT_EPOCHS
 
 
 def layers(folder: str) -> tuple[float, float]:
-    """The fit of a fact: by the whole model, and by the last layer, the reading of what is below it included."""
-    b, method = bench(folder), find_method("lora")
+    """The fit of a fact: by the whole model, and by the last layer, the reading of what is below it included.
+
+    Each ends with the passes that confirm a fact, which a model of random weights never gets to by itself.
+    """
+    b, method = bench(folder), find_method("lora").of_one_fact()
 
     def fitted(net: Any, lesson: Lesson) -> None:
         stop = StopWhenSaid(b.lm._loaded, lesson, Unwatched())
         fit(b.lm._host, net, lesson, method, method.learning_rate, _FACT_EPOCHS, stop)
+        if not stop.said:
+            places = [*lesson.places("facts"), *lesson.places("forms")[::SAMPLE], *lesson.places("retained")[::SAMPLE]]
+            examples_said(net, [lesson.examples[place] for place in places], b.lm._loaded)
 
     def kept(net: Any, lesson: Lesson) -> None:
         last = last_layer_of(net, lesson.examples, b.pad)
@@ -355,11 +366,15 @@ def turn(folder: str) -> tuple[float, float]:
 
 _GROWN = """
 import gc, psutil, torch, peft, transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from nbtune.language_model import load
 def resident():
     gc.collect()
     return psutil.Process().memory_info().rss / 2**20
+tokenizer, config = AutoTokenizer.from_pretrained({place!r}), AutoConfig.from_pretrained({place!r}, num_hidden_layers=1)
+model = AutoModelForCausalLM.from_config(config)
+model.generate(**tokenizer("What is it?", return_tensors="pt"), max_new_tokens=4)
+del model
 before = resident()
 {work}
 print(); print(resident() - before)
@@ -379,10 +394,13 @@ with lm.base():
 
 
 def memory(folder: str) -> tuple[float, float]:
-    """Memory that a comparison of base and tuned model takes: two loaded models, and one with an adapter; in MB."""
+    """Memory that a comparison of base and tuned model takes: two loaded models, and one with an adapter; in MB.
+
+    What the first model of any process brings, code and buffers, is there before: one of a single layer has replied.
+    """
     b = bench(folder)
     names = {"folder": folder, "store": str(b.store), "place": b.lm._loaded.model.name_or_path, "adapter": str(b.version.folder)}
-    two, one = (process(_GROWN.format(work=work.format(**names))) for work in (_TWO_MODELS, _OURS))
+    two, one = (process(_GROWN.format(work=work.format(**names), **names)) for work in (_TWO_MODELS, _OURS))
     return two, one
 
 

@@ -62,7 +62,7 @@ def inject(
     Notes
     -----
     Without a learning rate of the user's, a fit that does not get there is tried again: with a higher rate where the
-    loss falls too slowly, with a lower one where it rises, and at last in all layers instead of the last one.
+    loss falls too slowly, with a lower one where it rises, and at last in all layers where it was in the last one.
     """
     host.clear()
     material = gather(host, loaded, facts, retain, settings, observer)
@@ -81,12 +81,14 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
     rate, histories, steps = settings.learning_rate or method.learning_rate, [], 0
     for attempt in range(1, _ATTEMPTS + 1):
         torch.manual_seed(settings.seed)
-        host.begin(_config(host, method, settings, lesson.steps, attempt))
+        narrow = settings.narrow and method.narrow is not None and attempt < _ATTEMPTS
+        chosen = method.of_one_fact() if narrow and settings.gated else method
+        host.begin(_config(host, chosen, settings, lesson.steps, narrow=narrow))
         net = _narrowed(host, lesson)
         observer.stage("learning" if attempt == 1 else f"learning, attempt {attempt}, learning rate {rate:.1e}", settings.epochs)
         stop = StopWhenSaid(loaded, lesson, observer)
         try:
-            history, taken = fit(host, net, lesson, method, rate, settings.epochs, stop)
+            history, taken = fit(host, net, lesson, chosen, rate, settings.epochs, stop)
             histories.append(history.assign(attempt=attempt))
             steps += taken
         except LossNotFinite:
@@ -101,12 +103,12 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
     return joined.assign(epoch=range(1, len(joined) + 1)), steps
 
 
-def _config(host: AdapterHost, method: Method, settings: Settings, steps: int, attempt: int) -> PeftConfig:
-    """Configure a new adapter: of the last layer where the method starts there, in the last attempt of all layers."""
+def _config(host: AdapterHost, method: Method, settings: Settings, steps: int, *, narrow: bool) -> PeftConfig:
+    """Configure a new adapter, of the last layer alone or of all."""
     from nbtune.training.last_layer import last_layer_targets
 
     host.clear()
-    targets = last_layer_targets(host.base) if settings.narrow and method.narrow and attempt < _ATTEMPTS else None
+    targets = last_layer_targets(host.base) if narrow else None
     return method.configure(host.base, settings.epochs * steps, settings.rank, targets)
 
 

@@ -10,12 +10,12 @@ from nbtune.knowledge.lesson import Lesson
 from nbtune.knowledge.observer import Observer
 from nbtune.model.loading import LoadedModel
 
-__all__ = ["StopWhenSaid"]
+__all__ = ["SAMPLE", "StopWhenSaid"]
 
 # A fit may end when so many of the fact examples were right when last seen, then every one of them is, and so many of their
 # other forms and of what is retained.
 _SAID, _SHARES = 0.95, {"forms": 0.9, "retained": 0.9}
-_SAMPLE = 3  # one in so many of the other forms, and of what is retained, is asked at a time: enough to tell their share
+SAMPLE = 3  # one in so many of the other forms, and of what is retained, is asked at a time: enough to tell their share
 _TRIES = 8  # so often may the other forms or what is retained fall short once every fact is said; then the proof has the word
 # It is slow when so many epochs did not bring the loss below this share of the first, and rises when the loss is so
 # many times the least so far (and that it is noise can be ruled out).
@@ -71,7 +71,7 @@ class StopWhenSaid:
         if self._wrong(net, lesson.wrong("facts")) or self._wrong(net, lesson.places("facts")):
             return False
         for kind in _SHARES:
-            self._wrong(net, lesson.places(kind)[self._tries % _SAMPLE :: _SAMPLE])
+            self._wrong(net, lesson.places(kind)[self._tries % SAMPLE :: SAMPLE])
         self._tries += 1
         return all(lesson.share(kind) >= share for kind, share in _SHARES.items()) or self._tries > _TRIES
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Store"]
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
+_VERSION = re.compile(r"v[0-9]+")
 
 
 class Store:
@@ -196,8 +197,7 @@ class Store:
     def _publish(temporary: Path, home: Path) -> int:
         """Rename the finished folder to the next free number; another writer may take one first."""
         while True:
-            taken = [int(path.name[1:]) for path in home.glob("v[0-9]*") if path.name[1:].isdigit()]
-            number = max(taken, default=0) + 1
+            number = max((int(path.name[1:]) for path in home.iterdir() if _VERSION.fullmatch(path.name)), default=0) + 1
             try:
                 os.rename(temporary, home / folder_name(number))
             except OSError:

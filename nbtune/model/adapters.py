@@ -145,7 +145,10 @@ class AdapterHost:
         self._take_off()
 
     def settled(self) -> Adapter:
-        """Return what is worth saving of the adapter that was begun."""
+        """Return what is worth saving of the adapter that was begun.
+
+        Its tensors are rounded to 16 bits, so that it is half as large; copies of the base's modules are as exact as the base.
+        """
         from peft import get_peft_model_state_dict
 
         assert self._peft is not None
@@ -153,7 +156,8 @@ class AdapterHost:
         state = get_peft_model_state_dict(self._peft, adapter_name=label, save_embedding_layers=False)
         config = copy.deepcopy(self._peft.peft_config[label])
         config.inference_mode = True
-        return Adapter(config, {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.items()})
+        copies = bool(getattr(config, "modules_to_save", None))
+        return Adapter(config, {key: _kept(tensor.detach(), exact=copies) for key, tensor in state.items()})
 
     def sides(self, questions: Sequence[str]) -> dict[int | None, list[int]]:
         """Part questions by what answers them: the number of an adapter, or None for the base.
@@ -293,6 +297,15 @@ def _mending() -> str:
     except ImportError:
         return "Run `%pip uninstall -y torchao` and this cell again; or `%pip install -U torchao`, and restart the kernel."
     return "Install or uninstall what it names."
+
+
+def _kept(tensor: torch.Tensor, *, exact: bool) -> torch.Tensor:
+    """Copy a tensor to the CPU, in 16 bits unless it is too large for them."""
+    copied = tensor.to("cpu", copy=True).contiguous()
+    if exact or copied.dtype != torch.float32:
+        return copied
+    rounded = copied.half()
+    return rounded if bool(rounded.isfinite().all()) else copied
 
 
 def _strip(base: PreTrainedModel) -> None:

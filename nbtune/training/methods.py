@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from nbtune.model.arguments import accepted, has_encoder
 from nbtune.training.targets import Targets, all_layers, everything, last_blocks
 
 __all__ = ["METHODS", "Method", "find_method"]
+
+_ALPHA = 64  # the same whatever the rank, so that a learning rate suits all ranks, as LoRA's authors have it (Hu et al. 2021)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Method:
     targets
         ``targets(model, rank)`` names the modules to adapt where there is no narrower choice. Default: all linear layers.
     narrow
-        Whether it first tries the last layer alone, which is trained in a fraction of the time; see
-        `nbtune.training.last_layer`.
+        What of this is otherwise for one fact's adapter in the last layer alone, which is tried first since it is trained in a
+        fraction of the time; see `nbtune.training.last_layer`. Default: the last layer alone is not tried.
     families
         Model types that it is known for. Default: all.
     virtual
@@ -66,11 +68,15 @@ class Method:
     hooks: Callable[[Any], dict[str, Callable[[], Any]]] = lambda net: {}
     settle: Callable[[Any], None] = lambda net: None
     targets: Callable[[Any, int], Targets] = lambda model, rank: all_layers(model)
-    narrow: bool = False
+    narrow: Mapping[str, Any] | None = None
     families: Collection[str] = ()
     virtual: bool = False
     quantized: bool | None = None
     ratio: float = 1.0
+
+    def of_one_fact(self) -> Method:
+        """Return it as it is for one fact's adapter in the last layer alone."""
+        return replace(self, **(self.narrow or {}))
 
     def check(self, model: Any) -> None:
         """Refuse a model that the method can't be put on.
@@ -124,7 +130,7 @@ class Method:
 
 
 def _lora(rank: int, steps: int, targets: Targets, **variant: Any) -> PeftConfig:
-    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM", **variant)
+    return LoraConfig(r=rank, lora_alpha=_ALPHA, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM", **variant)
 
 
 def _dora(rank: int, steps: int, targets: Targets) -> PeftConfig:
@@ -250,10 +256,10 @@ def _prompt(rank: int, steps: int, targets: Targets) -> PeftConfig:
 METHODS = {
     method.name: method
     for method in (
-        Method("lora", 2.5e-3, 5e-4, 32, _lora, narrow=True, ratio=4.0),
-        Method("dora", 2.5e-3, 5e-4, 32, _dora, narrow=True, ratio=4.0),
-        Method("rslora", 2.5e-3, 5e-4, 32, _rslora, narrow=True, ratio=4.0),
-        Method("pissa", 2.5e-3, 5e-4, 32, _pissa, _pissa_hooks, narrow=True, quantized=False),
+        Method("lora", 2.5e-3, 5e-4, 32, _lora, narrow={"rank": 8, "ratio": 8.0}, ratio=4.0),
+        Method("dora", 2.5e-3, 5e-4, 32, _dora, narrow={}, ratio=4.0),
+        Method("rslora", 2.5e-3, 5e-4, 32, _rslora, narrow={}, ratio=4.0),
+        Method("pissa", 2.5e-3, 5e-4, 32, _pissa, _pissa_hooks, narrow={}, quantized=False),
         Method("qlora", 2.5e-3, 5e-4, 32, _lora, ratio=4.0, quantized=True),
         Method("ia3", 5e-2, 5e-3, 1, _ia3, families=TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
         Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks, _adalora_settle),
