@@ -169,6 +169,22 @@ def test_an_adapter_that_is_trained_goes_when_the_base_is_to_answer(host):
     assert torch.equal(logits(host), base)
 
 
+@pytest.mark.parametrize("config", [lora(), lora(use_dora=True), ia3(), prefix(), prompt()], ids=lambda config: config.peft_type)
+def test_what_is_settled_is_rounded_to_16_bits(host, config):
+    adapter = made(host, config)
+    assert {tensor.dtype for tensor in adapter.weights.values()} == {torch.float16}
+
+
+def test_copies_of_the_base_and_what_16_bits_do_not_hold_are_settled_exactly(host):
+    assert {tensor.dtype for tensor in made(host, copies()).weights.values()} == {torch.float32}
+    host.begin(lora())
+    largest = next(parameter for parameter in host.net.parameters() if parameter.requires_grad)
+    with torch.no_grad():
+        largest.fill_(1e5)
+    settled = host.settled().weights.values()
+    assert [tensor.unique().tolist() for tensor in settled if tensor.dtype == torch.float32] == [[1e5]]
+
+
 def test_settled_ranks_are_put_back_as_they_were(host):
     config = AdaLoraConfig(
         init_r=6, target_r=4, total_step=10, tinit=1, tfinal=2, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
@@ -177,6 +193,9 @@ def test_settled_ranks_are_put_back_as_they_were(host):
     for step in range(1, 9):
         host.net(input_ids=TOKENS, labels=TOKENS).loss.backward()
         host.net.base_model.update_and_allocate(step)
+    with torch.no_grad():
+        for parameter in host.net.parameters():
+            parameter.copy_(parameter.half() if parameter.requires_grad else parameter)  # as it will be saved
     trained, adapter = logits(host), host.settled()
     assert adapter.config.rank_pattern
     other = made(host, lora())
