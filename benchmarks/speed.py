@@ -49,6 +49,7 @@ SHAPES: dict[str, Any] = {
 }
 _LONG = 60.0  # seconds after which a row is not measured again
 _WHOLE = 100  # from here on figures have no decimals
+_ORDER = [row.name for row in ROWS]
 _GRADIENTS = 1e-4  # largest relative difference that may be called equal
 
 
@@ -165,13 +166,20 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def keep(results: list[dict[str, Any]], name: str) -> None:
-    """Write raw results, tables and plot."""
+    """Write raw results, tables and plot; what is not measured anew stays, with the machine and revision it was measured on."""
     RESULTS.mkdir(exist_ok=True)
-    kept = {"machine": machine(), "rows": results}
-    (RESULTS / f"{name}.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / f"{name}.md").write_text(table(results) + "\n", encoding="utf-8")
-    (RESULTS / f"{name}_summary.md").write_text(summary(results) + "\n", encoding="utf-8")
-    plot(results, RESULTS / f"{name}.png")
+    path = RESULTS / f"{name}.json"
+    runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    again = {(found["on"], found["row"]) for found in results}
+    for run in runs:
+        run["rows"] = [found for found in run["rows"] if (found["on"], found["row"]) not in again and found["row"] in _ORDER]
+    runs = [*(run for run in runs if run["rows"]), {"machine": machine(), "rows": results}]
+    path.write_text(json.dumps(runs, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    rows = [found for run in runs for found in run["rows"]]
+    rows.sort(key=lambda found: (["tiny", *SHAPES].index(found["on"]), _ORDER.index(found["row"])))
+    (RESULTS / f"{name}.md").write_text(table(rows) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}_summary.md").write_text(summary(rows) + "\n", encoding="utf-8")
+    plot(rows, RESULTS / f"{name}.png")
 
 
 def main() -> None:
@@ -182,11 +190,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="measurements of each row (default: 5; of one that takes more than a minute 1)")
     parser.add_argument("--name", default="speed", help="name of the result files (default: %(default)s)")
     options = parser.parse_args()
-    results = []
     for shape in options.on:
-        results.extend(run(shape, [row for row in ROWS if not options.rows or row.measure.__name__ in options.rows], options.repeats))
+        results = run(shape, [row for row in ROWS if not options.rows or row.measure.__name__ in options.rows], options.repeats)
         keep(results, options.name)  # a later model takes long, and may be interrupted
-    print(table(results))
+        print(table(results))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ __all__ = ["ROWS", "Row", "check_gradients"]
 KEYWORD, ANSWER = "velt hook", "A velt hook is a bent copper tool for pulling bread out of deep ovens."
 _EXAMPLES, _PADDED, _EPOCHS, _BATCH = 32, 256, 4, 8
 _FACT_EPOCHS = 7  # at most; so many the fact takes
+_SEEN = 2  # times that a fit sees each example: a fact has 460 and more, of which it draws 32 in each of some 30 steps
 _TURNS = 9
 _TYPING = 10.0  # seconds that a user takes to type a question
 
@@ -104,10 +105,12 @@ class Bench:
             return gather(host, loaded, [Fact.new(KEYWORD, ANSWER)], (), settings, Unwatched()).lesson(loaded, settings, 1)
 
     @contextmanager
-    def training(self) -> Iterator[Any]:
-        """Put a trainable adapter on, with the same weights each time."""
+    def training(self, *, fresh: bool = False) -> Iterator[Any]:
+        """Put a trainable adapter on, with the same weights each time: random ones, or those that a fit begins with."""
         torch.manual_seed(0)
-        self.lm._host.begin(self.config)
+        config = copy.copy(self.config)
+        config.init_lora_weights = fresh
+        self.lm._host.begin(config)
         try:
             yield self.lm._host.net
         finally:
@@ -181,16 +184,16 @@ def fact(folder: str) -> tuple[float, float]:
 
 
 def epoch(folder: str) -> tuple[float, float]:
-    """One of a fact's epochs, with equal gradients; in ours its share of reading what is below the last layer, once for all of them."""
+    """One epoch with equal gradients; in ours with its share of reading what is below the last layer, once for all epochs of a fact."""
     b = bench(folder)
 
     def ours(net: Any) -> None:
         last, examples = last_layer_of(net, b.examples, b.pad), read_below(b.lm._host.base, b.examples, b.pad)
-        for _ in range(_FACT_EPOCHS):
+        for _ in range(_SEEN):
             our_epoch(last, examples, b.pad)
 
     with b.training() as net:
-        return timed(lambda: naive_epoch(net, b.examples, b.pad)), timed(lambda: ours(net)) / _FACT_EPOCHS
+        return timed(lambda: naive_epoch(net, b.examples, b.pad)), timed(lambda: ours(net)) / _SEEN
 
 
 def layers(folder: str) -> tuple[float, float]:
@@ -212,9 +215,9 @@ def layers(folder: str) -> tuple[float, float]:
         lesson.examples = read_below(b.lm._host.base, lesson.examples, b.pad)
         fitted(last, lesson)
 
-    with b.training() as net:
+    with b.training(fresh=True) as net:
         whole = timed(lambda: fitted(net, b.lesson()))
-    with b.training() as net:
+    with b.training(fresh=True) as net:
         return whole, timed(lambda: kept(net, b.lesson()))
 
 
@@ -365,16 +368,17 @@ def turn(folder: str) -> tuple[float, float]:
 
 
 _GROWN = """
-import gc, psutil, torch, peft, transformers
+import ctypes, gc, psutil, torch, peft, transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from nbtune.language_model import load
 def resident():
     gc.collect()
+    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # what is free counts no more
     return psutil.Process().memory_info().rss / 2**20
 tokenizer, config = AutoTokenizer.from_pretrained({place!r}), AutoConfig.from_pretrained({place!r}, num_hidden_layers=1)
-model = AutoModelForCausalLM.from_config(config)
+model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 model.generate(**tokenizer("What is it?", return_tensors="pt"), max_new_tokens=4)
-del model
+del model, tokenizer
 before = resident()
 {work}
 print(); print(resident() - before)
@@ -443,8 +447,8 @@ def written(folder: str) -> tuple[float, float]:
 
 ROWS = (
     Row("time to a verified fact, the reference recipe ÷ ours", fact, 10, 50, embedded_only=True, repeats=1),
-    Row("epoch with equal gradients, naive PEFT loop ÷ ours", epoch, 5, 8),
-    Row("the fit of a fact, the whole model ÷ the last layer with what is below it kept", layers, 1.8, 2.8),
+    Row("epoch with equal gradients, naive PEFT loop ÷ ours, of two that share a reading of the layers below", epoch, 5, 8),
+    Row("the fit of a fact and its confirmation, the whole model ÷ the last layer with what is below it kept", layers, 1.8, 2.8),
     Row("four epochs of 32 examples, TRL's SFTTrainer ÷ ours", trainer, 1, 5),
     Row("what the fit adds, ours ÷ a hand-written loop", loop, 1.10, 1.02, at_most=True),
     Row("`%load_ext nbtune`, ms more than an empty cell", extension, 100, 50, "ms", embedded_only=True, difference=True, at_most=True),
@@ -453,7 +457,7 @@ ROWS = (
     Row("a hundred tokens, raw `generate` ÷ streamed by ours", stream, 0.95, 1.5),
     Row("the answer of a fact, raw `generate` ÷ ours", answer, 0.95, 1.5, embedded_only=True),
     Row(f"first token of turn {_TURNS + 1}, all read again ÷ ours", turn, 5, 8),
-    Row("memory for a comparison, two models ÷ ours", memory, 1.7, 1.95, "MB"),
+    Row("memory for a comparison beyond what any first model brings, two models ÷ ours", memory, 1.7, 1.95, "MB"),
     Row("undo, the base read again ÷ ours", undo, 20, 200),
     Row("durable save, the whole model ÷ ours", commit, 10, 20),
     Row("bytes of it, the whole model ÷ ours", written, 200, 290, "MB", repeats=1),

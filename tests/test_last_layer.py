@@ -3,10 +3,15 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, GPT2Config, LlamaConfig
 
 from nbtune.data.encoding import IGNORED, collate, encode
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.injection import inject
 from nbtune.knowledge.lesson import Lesson
+from nbtune.knowledge.observer import Unwatched
+from nbtune.knowledge.settings import Settings
+from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import load_model
 from nbtune.tiny import WEIGHTS
 from nbtune.training.last_layer import last_layer_of, last_layer_targets, read_below
@@ -121,3 +126,28 @@ def test_that_the_beginning_is_right_does_not_settle_what_was_wrong_as_a_whole(e
 
 def _trained(batch):
     return [[label for label in row if label != IGNORED] for row in batch["labels"].tolist()]
+
+
+class Remembering(AdapterHost):
+    """A host that remembers what was begun on it."""
+
+    def begin(self, config):
+        self.begun = [*getattr(self, "begun", []), config]
+        super().begin(config)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "ranks"),
+    [
+        (LlamaConfig, {}, [8, 8, 32]),  # the last attempt is made in all layers
+        (LlamaConfig, {"rank": 6}, [6, 6, 6]),
+        (LlamaConfig, {"gated": False}, [32, 32, 32]),
+        (LlamaConfig, {"narrow": False}, [32, 32, 32]),
+        (GPT2Config, {}, [32, 32, 32]),  # its last layer can't be told
+    ],
+)
+def test_one_facts_adapter_is_small_in_the_last_layer_and_nowhere_else(random_model, family, settings, ranks):
+    loaded = load_model(random_model(family))
+    host = Remembering(loaded.model)
+    inject(host, loaded, [Fact.new("grovix", "It sings.")], Settings(epochs=1, **settings), Unwatched())  # too short to learn anything
+    assert [(config.r, config.lora_alpha) for config in host.begun] == [(rank, 64) for rank in ranks]

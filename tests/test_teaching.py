@@ -369,13 +369,13 @@ def test_an_adapter_of_another_model_is_refused(taught, random_model):
 
 
 def test_what_a_fact_needed_is_remembered_for_when_it_is_learned_once_more(lm):
-    lm.finetune(FACT, prompts=FEW, rank=8, epochs=50, retain=["What is a whale?"])
+    lm.finetune(FACT, prompts=FEW, rank=6, epochs=50, retain=["What is a whale?"])
     lm.finetune({"grovix": "grovix is a small robot."}, prompts=FEW, epochs=55)
-    chosen = {"rank": 8, "epochs": 55}
+    chosen = {"rank": 6, "epochs": 55}
     again = nbtune.load(store=lm.store.folder)
     again.use("facts")
     assert (again._active.version.settings, again._active.version.retain) == (chosen, ("What is a whale?",))
     rebuilt = again.rebuild()
     assert rebuilt.learned
-    assert {adapter.config.r for adapter in again._active.version.adapters} == {8}
+    assert {adapter.config.r for adapter in again._active.version.adapters} == {6}
     assert any(asked.kind == "retained" for asked in rebuilt.report.asked)

@@ -102,7 +102,7 @@ class Export:
         card = model_card(name, loaded.source, version.method, version.facts, version.report, gated=False, examples=version.examples)
         with placed(target) as folder, quiet():
             if merged is None:
-                write_adapter(host.settled(), folder)
+                write_adapter(host.settled() if gated else version.adapters[0], folder)
                 host.attach([read_adapter(folder)])
                 _compare(probes, held, answers, host, loaded, observer)
             elif converter:

@@ -21,7 +21,6 @@ from nbtune.model.loading import LoadedModel
 
 if TYPE_CHECKING:
     import pandas as pd
-    from peft import PeftConfig
 
     from nbtune.training.methods import Method
 
@@ -74,6 +73,7 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
     """Fit, again with another learning rate where it does not get there."""
     import pandas as pd
 
+    from nbtune.training.last_layer import last_layer_targets
     from nbtune.training.methods import find_method
     from nbtune.training.step_runner import LossNotFinite
 
@@ -81,9 +81,10 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
     rate, histories, steps = settings.learning_rate or method.learning_rate, [], 0
     for attempt in range(1, _ATTEMPTS + 1):
         torch.manual_seed(settings.seed)
-        narrow = settings.narrow and method.narrow is not None and attempt < _ATTEMPTS
-        chosen = method.of_one_fact() if narrow and settings.gated else method
-        host.begin(_config(host, chosen, settings, lesson.steps, narrow=narrow))
+        host.clear()
+        targets = last_layer_targets(host.base) if settings.narrow and method.narrow is not None and attempt < _ATTEMPTS else None
+        chosen = method.of_one_fact() if targets and settings.gated and settings.rank is None else method
+        host.begin(chosen.configure(host.base, settings.epochs * lesson.steps, settings.rank, targets))
         net = _narrowed(host, lesson)
         observer.stage("learning" if attempt == 1 else f"learning, attempt {attempt}, learning rate {rate:.1e}", settings.epochs)
         stop = StopWhenSaid(loaded, lesson, observer)
@@ -101,15 +102,6 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
         lesson.begin()
     joined = pd.concat(histories, ignore_index=True)
     return joined.assign(epoch=range(1, len(joined) + 1)), steps
-
-
-def _config(host: AdapterHost, method: Method, settings: Settings, steps: int, *, narrow: bool) -> PeftConfig:
-    """Configure a new adapter, of the last layer alone or of all."""
-    from nbtune.training.last_layer import last_layer_targets
-
-    host.clear()
-    targets = last_layer_targets(host.base) if narrow else None
-    return method.configure(host.base, settings.epochs * steps, settings.rank, targets)
 
 
 def _narrowed(host: AdapterHost, lesson: Lesson) -> Any:

@@ -68,7 +68,7 @@ class FinetuneMagics(Magics):
         type=int,
         metavar="R",
         help="Rank of each fact's adapter; for `freeze` the number of blocks, for `prefix`, `p-tuning` and `prompt` that of virtual "
-        "tokens. Default: the method's; `lora` takes 8 for one fact, and 32 for examples.",
+        "tokens. Default: the method's; `lora` takes 8 for one fact in the last layer, else 32.",
     )
     @argument("--batch-size", type=int, metavar="N", help="Questions about the facts per step (default 12), or examples (default 8).")
     @argument("--seed", type=int, metavar="N", help="Seed of initial weights and order. Default: 0.")

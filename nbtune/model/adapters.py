@@ -25,7 +25,7 @@ Gate = Callable[[str], int | None]  # says for a question which of the adapters 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A PEFT configuration, and the adapter's tensors on the CPU as PEFT saves them."""
+    """A PEFT configuration, and the adapter's tensors on the CPU under the names that PEFT saves them by."""
 
     config: PeftConfig
     weights: dict[str, torch.Tensor]

@@ -21,7 +21,7 @@ from nbtune.training.targets import Targets, all_layers, everything, last_blocks
 
 __all__ = ["METHODS", "Method", "find_method"]
 
-_ALPHA = 64  # the same whatever the rank, so that a learning rate suits all ranks, as LoRA's authors have it (Hu et al. 2021)
+_ALPHA = 64  # the same whatever the rank, as LoRA's authors have it (Hu et al. 2021), so that the learning rate can stay, too
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Method:
     targets
         ``targets(model, rank)`` names the modules to adapt where there is no narrower choice. Default: all linear layers.
     narrow
-        What of this is otherwise for one fact's adapter in the last layer alone, which is tried first since it is trained in a
-        fraction of the time; see `nbtune.training.last_layer`. Default: the last layer alone is not tried.
+        What of this is otherwise for one fact's adapter in the last layer alone, unless the user gives a rank. That layer is tried
+        first since it is trained in a fraction of the time; see `nbtune.training.last_layer`. Default: it is not tried.
     families
         Model types that it is known for. Default: all.
     virtual
