@@ -149,5 +149,6 @@ class Remembering(AdapterHost):
 def test_one_facts_adapter_is_small_in_the_last_layer_and_nowhere_else(random_model, family, settings, ranks):
     loaded = load_model(random_model(family))
     host = Remembering(loaded.model)
-    inject(host, loaded, [Fact.new("grovix", "It sings.")], Settings(epochs=1, **settings), Unwatched())  # too short to learn anything
+    short = Settings(epochs=1, forms_per_batch=0, retained_per_batch=0, **settings)  # too short to learn anything
+    inject(host, loaded, [Fact.new("grovix", "It sings.")], short, Unwatched())
     assert [(config.r, config.lora_alpha) for config in host.begun] == [(rank, 64) for rank in ranks]
