@@ -1,8 +1,11 @@
 """The speed benchmark compares equal work, and says of each row what was reached."""
 
+import json
+
 import pytest
 
-from benchmarks.speed import ratio, summary, table, verdict
+from benchmarks import speed
+from benchmarks.speed import keep, ratio, summary, table, verdict
 from benchmarks.speed_rows import ROWS, check_gradients
 from nbtune.tiny import WEIGHTS
 
@@ -32,3 +35,23 @@ def test_what_is_reached(name, usual, ours, reached):
     assert line.endswith(f"| {reached} |")
     figure = summary(results).splitlines()[-1].split(" | ")[1]
     assert (figure.startswith("**"), figure.endswith("✗")) == (reached == "goal", reached == "missed")
+
+
+def test_what_is_measured_anew_takes_its_place_and_the_rest_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "RESULTS", tmp_path)
+    first, second = ROWS[1], ROWS[3]
+
+    def found(row, on, took):
+        return {"on": on, "row": row.name, "usual": [took], "ours": [1.0], "unit": "s", "ratio": took}
+
+    before = [found(first, "tiny", 7.0), found(second, "tiny", 3.0), {**found(first, "tiny", 9.0), "row": "a row of old"}]
+    (tmp_path / "speed.json").write_text(json.dumps([{"machine": {"revision": "of old"}, "rows": before}]))
+    keep([found(second, "tiny", 4.0), found(first, "smollm2-135m", 6.0)], "speed")
+    runs = json.loads((tmp_path / "speed.json").read_text())
+    assert [[(row["on"], row["row"], row["ratio"]) for row in run["rows"]] for run in runs] == [
+        [("tiny", first.name, 7.0)],
+        [("tiny", second.name, 4.0), ("smollm2-135m", first.name, 6.0)],
+    ]
+    assert runs[0]["machine"]["revision"] == "of old" != runs[1]["machine"]["revision"]
+    kept = (tmp_path / "speed.md").read_text().splitlines()[2:]
+    assert [line.split(" | ")[0].strip("| ") for line in kept] == ["tiny", "tiny", "smollm2-135m"]
