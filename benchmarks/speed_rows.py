@@ -6,6 +6,7 @@ A row takes a folder with a model and returns one pair: what the usual way takes
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from transformers import AutoModelForCausalLM
 import nbtune
 from nbtune.data.encoding import Encoded, collate, encode
 from nbtune.knowledge.asking import examples_said
+from nbtune.knowledge.durable import flush_names
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.injection import fit
 from nbtune.knowledge.lesson import PARTS, Lesson
@@ -31,7 +33,7 @@ from nbtune.knowledge.observer import Unwatched
 from nbtune.knowledge.pace import SAMPLE, StopWhenSaid
 from nbtune.knowledge.phrasing import phrase
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.version import Version, flush
+from nbtune.knowledge.version import Version
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.training.keras_model import KerasModel
 from nbtune.training.last_layer import last_layer_of, last_layer_targets, read_below
@@ -427,8 +429,10 @@ def commit(folder: str) -> tuple[float, float]:
 
         def save() -> None:
             b.lm._loaded.model.save_pretrained(place)
-            for path in (*Path(place).iterdir(), Path(place)):
-                flush(path)
+            for path in Path(place).iterdir():
+                with path.open("r+b") as file:
+                    os.fsync(file.fileno())
+            flush_names(Path(place))
 
         whole = timed(save)
     return whole, timed(lambda: b.lm.store.commit("commits", replace(b.version, places=())))

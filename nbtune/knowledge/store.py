@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.knowledge.version import DamagedError, Version, flush, folder_name, read_notes, read_version, write_version
+from nbtune.knowledge.durable import flush_names, write_durably
+from nbtune.knowledge.version import DamagedError, Version, folder_name, read_notes, read_version, write_version
 
 if TYPE_CHECKING:
     from nbtune.model.adapters import Adapter
@@ -204,18 +205,18 @@ class Store:
                 if (home / folder_name(number)).exists():
                     continue
                 raise
-            flush(home)
             return number
 
     @staticmethod
     def _point(home: Path, number: int) -> None:
+        """Put a version in force, with the rename that brought it in place: both are names in one folder, flushed together.
+
+        Should a power cut keep the second and not the first, ``current`` names a version that is missing, and `before` steps over it.
+        """
         temporary = home / f".current-{uuid.uuid4().hex}"
         try:
-            with temporary.open("x") as file:
-                file.write(str(number))
-                file.flush()
-                os.fsync(file.fileno())
+            write_durably(temporary, str(number))
             os.replace(temporary, home / "current")
         finally:
             temporary.unlink(missing_ok=True)
-        flush(home)
+        flush_names(home)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.card import model_card
+from nbtune.knowledge.durable import checksum, flush_names, settle, write_durably
 from nbtune.knowledge.facts import Fact
 from nbtune.model.exporting import ADAPTER_WEIGHTS, read_adapter, write_adapter
 
 if TYPE_CHECKING:
     from nbtune.model.adapters import Adapter
 
-__all__ = ["DamagedError", "Place", "Version", "flush", "folder_name", "read_notes", "read_version", "write_version"]
+__all__ = ["DamagedError", "Place", "Version", "folder_name", "read_notes", "read_version", "write_version"]
 
 _CONFIG, _NOTES, _CARD = "adapter_config.json", "nbtune.json", "README.md"
 _FORMAT = 2
@@ -132,13 +132,16 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
         Of all its adapters, as seen from the folder.
     """
     card = model_card(name, version.base, version.method, version.facts, version.report, gated=version.gated, examples=version.examples)
-    (folder / _CARD).write_text(card, encoding="utf-8")
+    checksums = {_CARD: write_durably(folder / _CARD, card)}
     places = list(version.places)
     for number, adapter in enumerate(version.adapters[len(places) :], start=1):
         place = _HERE if number == 1 else f"{_HERE}/{number}"
-        (folder / place).mkdir(exist_ok=True)
-        write_adapter(adapter, folder / place)
-        places.append(Place(place, {file: _sha256(folder / place / file) for file in (_CONFIG, ADAPTER_WEIGHTS)}))
+        below = folder / place
+        below.mkdir(exist_ok=True)
+        write_adapter(adapter, below)
+        places.append(Place(place, {file: settle(below / file) for file in (_CONFIG, ADAPTER_WEIGHTS)}))
+        if below != folder:
+            flush_names(below)
     notes = {
         "format": _FORMAT,
         "parent": parent,
@@ -153,12 +156,11 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
         "adapters": [asdict(place) for place in places],
         "report": version.report,
         "versions": _versions(),
-        "checksums": {_CARD: _sha256(folder / _CARD)},
+        "checksums": checksums,
     }
     notes["digest"] = _digest(notes)
-    (folder / _NOTES).write_text(json.dumps(notes, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    for path in (*folder.rglob("*"), folder):
-        flush(path)
+    write_durably(folder / _NOTES, json.dumps(notes, ensure_ascii=False, indent=2) + "\n")
+    flush_names(folder)
     return places
 
 
@@ -230,15 +232,6 @@ def read_notes(folder: Path) -> dict[str, Any]:
     return dict(notes)
 
 
-def flush(path: Path) -> None:
-    """Make sure that a file, or a folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _read_adapter(home: Path, place: Place) -> Adapter:
     folder = home / place.folder
     _verify(folder, place.checksums)
@@ -250,7 +243,7 @@ def _verify(folder: Path, checksums: dict[str, str]) -> None:
         path = folder / file
         if Path(file).name != file or not path.is_file():
             raise DamagedError(f"{path} is missing. {_WAY_OUT}")
-        if _sha256(path) != expected:
+        if checksum(path) != expected:
             raise DamagedError(f"{path} was changed after it was saved. {_WAY_OUT}")
 
 
@@ -261,7 +254,3 @@ def _versions() -> dict[str, str]:
 
 def _digest(notes: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(notes, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

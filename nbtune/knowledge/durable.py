@@ -1,0 +1,55 @@
+"""Puts files down to the disk, where a power cut does not reach them, and says their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+__all__ = ["checksum", "flush_names", "settle", "write_durably"]
+
+
+def write_durably(path: Path, text: str) -> str:
+    """Write a new file down to the disk.
+
+    Parameters
+    ----------
+    path
+        The file, which is not there yet.
+    text
+        What it holds, as UTF-8.
+
+    Returns
+    -------
+    str
+        Its checksum.
+    """
+    data = text.encode()
+    with path.open("xb", buffering=0) as file:
+        file.write(data)
+        os.fsync(file.fileno())
+    return hashlib.sha256(data).hexdigest()
+
+
+def settle(path: Path) -> str:
+    """Make sure that a file which another library wrote is on the disk, and return its checksum."""
+    with path.open("r+b", buffering=0) as file:  # some systems flush only what can be written to
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush_names(folder: Path) -> None:
+    """Make sure that a folder's list of names is on the disk; Windows does it by itself, and has no call for it."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
