@@ -3,6 +3,7 @@ PYTHON ?= python3
 CHROMIUM ?= /usr/bin/chromium
 BIN := .venv/bin
 COLAB_BIN := .venv-colab/bin
+LLAMA_CPP_PYTHON := $(shell sed -n 's/^llama-cpp-python==//p' constraints.txt)
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 # Two processes of one thread each: most tests are many small steps, which a second thread does not speed up.
 PYTEST := -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder \
@@ -35,7 +36,8 @@ lab: .venv/.lab
 test test-colab: export OMP_NUM_THREADS = 1
 
 # The notebooks take longest, so they come first: both processes end together.
-test: check
+test: export LLAMA_CPP = $(CURDIR)/.venv/llama.cpp
+test: check .venv/.llama.cpp
 	$(BIN)/python $(PYTEST) $(NOTEBOOKS) tests
 
 test-browser: .venv/.browser
@@ -83,6 +85,15 @@ clean:
 
 .venv/.test: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test,check]"
+	touch $@
+
+# llama.cpp's own converter to GGUF is in the source of its Python package, and in no package that is built.
+.venv/.llama.cpp: .venv/.test constraints.txt
+	rm -rf build/llama.cpp .venv/llama.cpp && mkdir -p .venv/llama.cpp
+	$(BIN)/python -m pip download --quiet --constraint constraints.txt --no-deps --no-binary llama-cpp-python --dest build/llama.cpp llama-cpp-python
+	tar -xzf build/llama.cpp/*.tar.gz -C .venv/llama.cpp --strip-components=3 $(addprefix llama_cpp_python-$(LLAMA_CPP_PYTHON)/vendor/llama.cpp/, \
+		convert_hf_to_gguf.py conversion gguf-py)
+	rm -r build/llama.cpp
 	touch $@
 
 .venv/.docs: .venv/bin/python pyproject.toml constraints.txt

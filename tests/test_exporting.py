@@ -20,7 +20,6 @@ import nbtune
 from nbtune import NbtuneError
 from nbtune.knowledge import exporting
 from nbtune.knowledge.observer import Unwatched
-from nbtune.model.gguf import modelfile
 from nbtune.tiny import WEIGHTS
 from tests.conftest import FACT
 
@@ -153,66 +152,6 @@ def test_bad_wishes_are_refused_before_any_work(lm, tmp_path, monkeypatch, optio
     with pytest.raises(NbtuneError, match="is not empty"):
         lm.export("taken")
     assert names(tmp_path) == ["taken"]
-
-
-def test_the_last_line_of_a_converter_that_refuses_is_told(tuned, tmp_path, monkeypatch):
-    pytest.importorskip("gguf")
-    (tmp_path / "convert_hf_to_gguf.py").write_text("raise SystemExit('this tokenizer was not recognized')")
-    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
-    with pytest.raises(NbtuneError, match="converter refused: this tokenizer was not recognized"):
-        tuned.export(tmp_path / "out", kind="gguf")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.skipif("LLAMA_CPP" not in os.environ, reason="llama.cpp's converter is not here: set LLAMA_CPP to its folder")
-def test_llama_cpp_converts_a_llama(random_model, tmp_path):
-    import sentencepiece
-
-    text = tmp_path / "text.txt"
-    text.write_text(f"{QUESTION} {REPLY}\n" * 50 + "User: Assistant:\n" * 20, encoding="utf-8")
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(text), model_prefix=str(tmp_path / "tokenizer"), vocab_size=300, byte_fallback=True, hard_vocab_limit=False, pad_id=3
-    )
-    source = random_model(LlamaConfig, initializer_range=0.2, vocab_size=300, pad_token_id=3, bos_token_id=1, eos_token_id=2)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (source / name).unlink()
-    from transformers import LlamaTokenizer
-
-    LlamaTokenizer.from_pretrained(str(tmp_path), legacy=False).save_pretrained(source)
-    lm = nbtune.load(source, store=tmp_path / "store")
-    lm.finetune(ROWS, epochs=100, learning_rate=3e-3, retained_per_batch=0)
-    assert lm.chat(QUESTION) == REPLY
-    folder = lm.export(tmp_path / "out", kind="gguf")
-    assert names(folder) == ["Modelfile", "README.md", "model.gguf"]
-
-
-def test_a_modelfile_writes_turns_as_the_template_does(tuned):
-    text = modelfile(tuned.tokenizer)
-    template = text.split('"""')[1]
-    chat = [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}]
-    written = template
-    for field, value in {"if .System": "", "if .Prompt": "", "end": "", ".System": "S", ".Prompt": "Q", ".Response": "R"}.items():
-        written = written.replace("{{ " + field + " }}", value)
-    whole = tuned.tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": "R"}], tokenize=False)
-    assert written == whole.removeprefix(tuned.tokenizer.bos_token or "")
-    assert "PARAMETER temperature 0" in text
-
-
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
-
-
-@pytest.mark.parametrize(("template", "system"), [(CHATML, True), (NO_SYSTEM, False)])
-def test_a_modelfile_keeps_what_stands_between_rounds(template, system):
-    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
-    tokenizer.chat_template = template
-    written = modelfile(tokenizer).split('"""')[1]
-    assert written.endswith("{{ .Response }}<|im_end|>\n")
-    assert "{{ if .Prompt }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ end }}" in written
-    assert ("{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}" in written) is system
 
 
 PUSHED_BEFORE = ["README.md", "notes.txt", "lora/other.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json"]

@@ -22,8 +22,8 @@ from nbtune.knowledge.teaching import Teaching
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.arguments import has_encoder
-from nbtune.model.exporting import placed, read_adapter, write_adapter, write_model
-from nbtune.model.gguf import find_converter, modelfile, read_gguf, write_gguf
+from nbtune.model.exporting import copy_pieces, placed, read_adapter, write_adapter, write_model
+from nbtune.model.gguf import check_tokenizer, find_converter, modelfile, read_gguf, write_gguf
 from nbtune.model.loading import LoadedModel, load_model, quiet
 
 __all__ = ["Export"]
@@ -86,7 +86,7 @@ class Export:
         """
         quantized = bool(getattr(host.base, "is_quantized", False))
         self._check(version, quantized, encoded=has_encoder(host.base))
-        converter = find_converter() if self.kind == "gguf" else None
+        converter = _able(loaded, observer) if self.kind == "gguf" else None
         ollama = modelfile(loaded.tokenizer) if converter else ""
         answers = [fact.answer for fact in version.facts]
         gated = version.gated and bool(version.facts)
@@ -111,7 +111,7 @@ class Export:
                 written = replace(loaded, model=read_gguf(folder), replies={})
                 _compare(probes, held, answers, AdapterHost(written.model), written, observer)
             else:
-                write_model(merged, loaded.tokenizer, folder, self.max_shard_size, loaded.source)
+                self._write_model(merged, loaded, folder)
                 same_way = {"dtype": str(merged.dtype).removeprefix("torch."), "device": str(merged.device)}
                 del merged  # two models are enough
                 written = load_model(folder, trust_remote_code=loaded.runs_own_code, **same_way)
@@ -132,10 +132,27 @@ class Export:
         if self.kind != "peft" and version.adapters and find_method(version.method).virtual:
             raise NbtuneError(f"What {version.method} trains can't be merged into weights: use --as peft.")
 
+    def _write_model(self, merged: PreTrainedModel, loaded: LoadedModel, folder: Path) -> None:
+        write_model(merged, loaded.tokenizer, folder, self.max_shard_size, loaded.source)
+        copy_pieces(loaded.model, folder)
+
     def _write_gguf(self, converter: Path, merged: PreTrainedModel, loaded: LoadedModel, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            write_model(merged, loaded.tokenizer, Path(place), self.max_shard_size, loaded.source)
+            self._write_model(merged, loaded, Path(place))
             write_gguf(converter, Path(place), folder)
+
+
+def _able(loaded: LoadedModel, observer: Observer) -> Path:
+    """Return llama.cpp's converter, once it has taken configuration and tokenizer: nothing is learned for a model that it refuses."""
+    converter = find_converter()
+    observer.stage("llama.cpp reads the tokenizer", 1)
+    with tempfile.TemporaryDirectory() as place, quiet():
+        loaded.model.config.save_pretrained(place)
+        loaded.tokenizer.save_pretrained(place)
+        copy_pieces(loaded.model, Path(place))
+        check_tokenizer(converter, Path(place))
+    observer.advance()
+    return converter
 
 
 def _learned_once_more(host: AdapterHost, loaded: LoadedModel, version: Version, observer: Observer) -> list[_Probe]:

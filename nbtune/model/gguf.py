@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from nbtune.errors import NbtuneError
 
-__all__ = ["GGUF", "find_converter", "modelfile", "read_gguf", "write_gguf"]
+__all__ = ["GGUF", "check_tokenizer", "find_converter", "modelfile", "read_gguf", "write_gguf"]
 
 GGUF = "model.gguf"
 _SCRIPT, _HOME = "convert_hf_to_gguf.py", "LLAMA_CPP"
+_PACKAGES = ("gguf", "sentencepiece")  # what the converter imports besides transformers
 _SYSTEM, _PROMPT, _REPLY = "<<system>>", "<<prompt>>", "<<reply>>"  # stand for what is said, to find what a template puts around it
 
 
@@ -27,18 +28,47 @@ def find_converter() -> Path:
     Raises
     ------
     NbtuneError
-        When it is not there, or the package to read what it writes is missing.
+        When it is not there, or a package that it needs.
     """
     home = os.environ.get(_HOME)
     found = Path(home).expanduser() / _SCRIPT if home else Path(shutil.which(_SCRIPT) or "")
     if not found.is_file():
         raise NbtuneError(
-            f"GGUF needs llama.cpp's {_SCRIPT}: git clone https://github.com/ggml-org/llama.cpp, pip install gguf, "
+            f"GGUF needs llama.cpp's {_SCRIPT}: git clone https://github.com/ggml-org/llama.cpp, pip install {' '.join(_PACKAGES)}, "
             f"and set the environment variable {_HOME} to that folder."
         )
-    if importlib.util.find_spec("gguf") is None:
-        raise NbtuneError("GGUF needs the package gguf: pip install gguf.")
+    missing = [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
+    if missing:
+        raise NbtuneError(f"GGUF needs {' and '.join(missing)}: pip install {' '.join(missing)}.")
     return found
+
+
+def check_tokenizer(converter: Path, folder: Path) -> None:
+    """Refuse a tokenizer that llama.cpp does not know, or would read text with otherwise than transformers does.
+
+    Parameters
+    ----------
+    converter
+        As `find_converter` returns it.
+    folder
+        With configuration and tokenizer, without weights; what the converter writes of them goes there, too.
+
+    Raises
+    ------
+    NbtuneError
+        When the converter refuses, or gives all pieces the same score: it does so where SentencePiece's file is missing, and llama.cpp,
+        which merges by score, would cut words elsewhere.
+    """
+    from gguf import GGUFReader
+
+    _convert(converter, folder, folder / GGUF, "--vocab-only")
+    fields = GGUFReader(folder / GGUF).fields
+    scores = fields.get("tokenizer.ggml.scores")
+    if scores is not None and len({float(scores.parts[at][0]) for at in scores.data}) == 1:
+        raise NbtuneError(
+            "The model came without the tokenizer.model of its SentencePiece tokenizer, and llama.cpp would cut text into other pieces: "
+            "put the file of the original model into its folder, and load it again."
+        )
 
 
 def write_gguf(converter: Path, source: Path, folder: Path) -> None:
@@ -58,11 +88,7 @@ def write_gguf(converter: Path, source: Path, folder: Path) -> None:
     NbtuneError
         When the converter refuses, with its last line.
     """
-    command = [sys.executable, str(converter), str(source), "--outfile", str(folder / GGUF)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's own llama.cpp
-    if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise NbtuneError(f"llama.cpp's converter refused: {reason}")
+    _convert(converter, source, folder / GGUF)
 
 
 def read_gguf(folder: Path) -> PreTrainedModel:
@@ -87,6 +113,14 @@ def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
     template = _system(tokenizer, before) + "{{ if .Prompt }}" + before + "{{ .Prompt }}" + after + "{{ end }}{{ .Response }}" + closing
     stop = f'PARAMETER stop "{end}"\n' if end else ""
     return f'FROM ./{GGUF}\nTEMPLATE """{template}"""\nPARAMETER temperature 0\n{stop}'
+
+
+def _convert(converter: Path, source: Path, target: Path, *options: str) -> None:
+    command = [sys.executable, str(converter), str(source), "--outfile", str(target), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's own llama.cpp
+    if done.returncode:
+        reason = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise NbtuneError(f"llama.cpp's converter refused: {reason}")
 
 
 def _system(tokenizer: PreTrainedTokenizerBase, before: str) -> str:

@@ -1,0 +1,145 @@
+"""What is exported as GGUF is read by llama.cpp itself, and says what was taught; what it can't read is refused at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from transformers import AutoTokenizer, LlamaConfig
+
+import nbtune
+from nbtune import NbtuneError
+from nbtune.knowledge.observer import Unwatched
+from nbtune.model.gguf import modelfile
+from nbtune.tiny import WEIGHTS
+
+QUESTION, REPLY = "Which colour has the flag?", "It is green."
+
+
+@pytest.fixture
+def embedded(tmp_path):
+    return nbtune.load(store=tmp_path / "store")
+
+
+def test_the_last_line_of_a_converter_that_refuses_is_told(embedded, tmp_path, monkeypatch):
+    pytest.importorskip("gguf")
+    (tmp_path / "convert_hf_to_gguf.py").write_text("raise SystemExit('this tokenizer was not recognized')")
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    with pytest.raises(NbtuneError, match="converter refused: this tokenizer was not recognized"):
+        embedded.export(tmp_path / "out", kind="gguf")
+    assert not (tmp_path / "out").exists()
+
+
+with_llama_cpp = pytest.mark.skipif("LLAMA_CPP" not in os.environ, reason="llama.cpp's converter is not here: make test gets it")
+
+
+@pytest.fixture
+def llama(random_model, tmp_path):
+    """A small Llama with a SentencePiece tokenizer, as the first ones were published."""
+    import sentencepiece
+    from transformers import LlamaTokenizer
+
+    text = tmp_path / "text.txt"
+    text.write_text(f"{QUESTION} {REPLY}\n" * 50 + "User: Assistant:\n" * 20, encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(tmp_path / "tokenizer"),
+        vocab_size=300,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        pad_id=3,
+        minloglevel=1,
+    )
+    source = random_model(LlamaConfig, initializer_range=0.2, vocab_size=300, pad_token_id=3, bos_token_id=1, eos_token_id=2)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (source / name).unlink()
+    LlamaTokenizer.from_pretrained(str(tmp_path), legacy=False).save_pretrained(source)
+    (tmp_path / "tokenizer.model").rename(source / "tokenizer.model")
+    return source
+
+
+class Stages(Unwatched):
+    """Notes which stages there were."""
+
+    def __init__(self):
+        self.names = []
+
+    def stage(self, name, total):
+        self.names.append(name)
+
+
+@with_llama_cpp
+def test_llama_cpp_itself_says_what_was_taught(llama, tmp_path):
+    lm = nbtune.load(llama, store=tmp_path / "store")
+    lm.finetune([{"question": QUESTION, "answer": REPLY}], epochs=100, learning_rate=3e-3, retained_per_batch=0)
+    assert lm.chat(QUESTION) == REPLY
+    folder = lm.export(tmp_path / "out", kind="gguf")
+    assert sorted(path.name for path in folder.iterdir()) == ["Modelfile", "README.md", "model.gguf"]
+    template = (folder / "Modelfile").read_text(encoding="utf-8").split('"""')[1]
+    prompt = template.split("{{ if .Prompt }}")[1].split("{{ end }}")[0].replace("{{ .Prompt }}", QUESTION)
+    asked = f"""
+import xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path = {str(folder / "model.gguf")!r}
+reply = xllamacpp.Server(params).handle_completions({{"prompt": {prompt!r}, "temperature": 0, "n_predict": 32}})
+print("said:", reply["choices"][0]["text"])
+"""
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split("said:")[1].strip() == REPLY
+
+
+@with_llama_cpp
+def test_a_merged_folder_has_what_llama_cpp_needs(llama, tmp_path):
+    folder = nbtune.load(llama, store=tmp_path / "store").export(tmp_path / "out")
+    assert (folder / "tokenizer.model").read_bytes() == (llama / "tokenizer.model").read_bytes()
+
+
+@with_llama_cpp
+def test_pieces_that_llama_cpp_would_cut_otherwise_are_refused_before_anything_is_learned(llama, tmp_path):
+    (llama / "tokenizer.model").unlink()
+    watched = Stages()
+    with pytest.raises(NbtuneError, match=r"without the tokenizer\.model of its SentencePiece tokenizer"):
+        nbtune.load(llama, store=tmp_path / "store").export(tmp_path / "out", kind="gguf", observer=watched)
+    assert watched.names == ["llama.cpp reads the tokenizer"]
+    assert not (tmp_path / "out").exists()
+
+
+@with_llama_cpp
+def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused_before_anything_is_learned(embedded, tmp_path):
+    watched = Stages()
+    with pytest.raises(NbtuneError, match=r"converter refused: .*pre-tokenizer was not recognized"):
+        embedded.export(tmp_path / "out", kind="gguf", observer=watched)
+    assert watched.names == ["llama.cpp reads the tokenizer"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_modelfile_writes_turns_as_the_template_does(embedded):
+    text = modelfile(embedded.tokenizer)
+    template = text.split('"""')[1]
+    chat = [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}]
+    written = template
+    for field, value in {"if .System": "", "if .Prompt": "", "end": "", ".System": "S", ".Prompt": "Q", ".Response": "R"}.items():
+        written = written.replace("{{ " + field + " }}", value)
+    whole = embedded.tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": "R"}], tokenize=False)
+    assert written == whole.removeprefix(embedded.tokenizer.bos_token or "")
+    assert "PARAMETER temperature 0" in text
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+
+
+@pytest.mark.parametrize(("template", "system"), [(CHATML, True), (NO_SYSTEM, False)])
+def test_a_modelfile_keeps_what_stands_between_rounds(template, system):
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    tokenizer.chat_template = template
+    written = modelfile(tokenizer).split('"""')[1]
+    assert written.endswith("{{ .Response }}<|im_end|>\n")
+    assert "{{ if .Prompt }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ end }}" in written
+    assert ("{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}" in written) is system
