@@ -11,12 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nbtune.data.encoding import IGNORED, Example, encode, pieces
 from nbtune.data.examples import read_examples
 from nbtune.data.preview import Preview, look
-from nbtune.data.reading import Reading
+from nbtune.data.reading import TRAINING, Reading
 from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.active import ActiveAdapter
@@ -35,13 +33,19 @@ from nbtune.knowledge.tracking import tracked
 from nbtune.knowledge.tuning import Tuning
 from nbtune.model.exporting import check_folder
 from nbtune.model.generation import Chat, Reply, generate, user_words
-from nbtune.model.loading import EMBEDDED, LoadedModel, load_model
+from nbtune.model.loading import LoadedModel, load_model
+from nbtune.model.memory import within_memory
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.model.sampling import Sampling
+from nbtune.tiny import EMBEDDED
 
 __all__ = ["LanguageModel", "load"]
 
 DEFAULT_ADAPTER, EXAMPLES_ADAPTER = "facts", "examples"
+_FULL = (
+    "The memory of the device is full: nothing was changed. Try a smaller --batch-size, shorter texts (for examples "
+    "--max-source-length, --max-target-length), or load the model with --dtype bfloat16 or --quantize nf4."
+)
 
 
 class LanguageModel:
@@ -168,7 +172,7 @@ class LanguageModel:
         chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
         ((side, _),) = self._host.sides([user_words(chat)]).items()
         weights = (None if self._host.silent else side, self._host.stamp)
-        with self._host.answering(side):
+        with within_memory(_FULL), self._host.answering(side):
             return generate(
                 self._host.net,
                 self.tokenizer,
@@ -192,7 +196,8 @@ class LanguageModel:
             As for `chat`.
         """
         chosen, chats = Sampling(**sampling), [_chat(prompt, history, system) for prompt in prompts]
-        return answer(self._host, self._loaded, chats, chosen)
+        with within_memory(_FULL):
+            return answer(self._host, self._loaded, chats, chosen)
 
     def finetune(
         self,
@@ -287,9 +292,10 @@ class LanguageModel:
         if not facts:
             raise NbtuneError(f"The adapter {name!r} holds no fact to ask about.")
         started, proof, watched = time.perf_counter(), Proof(facts), observer or Unwatched()
-        with self.base():
-            proof.ask_before(self._host, self._loaded, watched)
-        report = replace(proof.ask_after(self._host, self._loaded, watched), seconds=time.perf_counter() - started)
+        with within_memory(_FULL):
+            with self.base():
+                proof.ask_before(self._host, self._loaded, watched)
+            report = replace(proof.ask_after(self._host, self._loaded, watched), seconds=time.perf_counter() - started)
         return Result(standings(facts, report), report, None, name, self.version, self._active.version.folder)
 
     def rebuild(self, source: Any = None, *, observer: Observer | None = None) -> Result:
@@ -375,7 +381,7 @@ class LanguageModel:
         observer
             Told of progress.
         **how
-            Fields of `nbtune.data.reading.Reading`.
+            Fields of `nbtune.data.reading.Reading` that say how a row is read.
 
         Returns
         -------
@@ -385,16 +391,21 @@ class LanguageModel:
         Raises
         ------
         NbtuneError
-            For examples that can't be used, a file of another kind, or a package that is missing. Raised before any work.
+            For examples that can't be used, an option of training, a file of another kind, or a package that is missing. Raised before
+            any work.
         """
         for option, value in (("--limit", limit), ("--max-new-tokens", max_new_tokens)):
             if value is not None and value < 1:
                 raise NbtuneError(f"{option} {value} is out of range: expected 1 or more.")
+        trained = min(TRAINING & how.keys(), default=None)
+        if trained is not None:
+            raise NbtuneError(f"{trained} says what is trained of examples: an evaluation asks their last turn, and takes no such option.")
         target = None if save is None else check_target(save)
-        conversations = read_examples(read_rows(source), Reading(**how)).conversations
-        if limit is not None and limit < len(conversations):
-            conversations = random.Random(0).sample(conversations, limit)
-        found = evaluate(self._host, self._loaded, conversations, self.adapter, max_new_tokens, observer or Unwatched())
+        examples = read_examples(read_rows(source), Reading(**how))
+        if limit is not None and limit < len(examples.conversations):
+            examples = examples.only(random.Random(0).sample(range(len(examples.conversations)), limit))
+        with within_memory(_FULL):
+            found = evaluate(self._host, self._loaded, examples, self.adapter, max_new_tokens, observer or Unwatched())
         if target is not None:
             save_predictions(found, target)
         return found
@@ -537,7 +548,7 @@ class LanguageModel:
         export, target = Export(kind, max_shard_size), check_folder(folder)
         name, version = self.adapter, self._active.version
         try:
-            with _memory_in_a_line():
+            with within_memory(_FULL):
                 return export.write(self._host, self._loaded, version, name or self.source, target, observer or Unwatched())
         finally:
             self._active.put(name, version)
@@ -593,7 +604,7 @@ class LanguageModel:
 
     def _give(self, teaching: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         active = self._active
-        with _memory_in_a_line():
+        with within_memory(_FULL):
             result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
         active.name, active.version = name, committed
         return result
@@ -605,18 +616,6 @@ class LanguageModel:
         with self._active.restored_on_failure():
             self._active.put(name, self._active.emptied())
             return self._give(Teaching(facts, settings, retain=version.retain), name, observer)
-
-
-@contextmanager
-def _memory_in_a_line() -> Iterator[None]:
-    """Say in one line that the device's memory is full."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise NbtuneError(
-            "The memory of the device is full: nothing was changed. Try a smaller --batch-size, shorter examples "
-            "(--max-source-length, --max-target-length), or load the model with --dtype bfloat16 or --quantize nf4."
-        ) from None
 
 
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:

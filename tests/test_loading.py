@@ -2,10 +2,11 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, Qwen3Config
+from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification, LlamaConfig, Qwen3Config
 
 import nbtune
 from nbtune.errors import NbtuneError
@@ -108,6 +109,38 @@ def test_a_long_prompt_beside_does_not_shorten_a_reply(random_model, tmp_path):
 def test_bad_options_are_named(option, message):
     with pytest.raises(NbtuneError, match=message):
         load_model(**option)
+
+
+def test_quantised_weights_without_their_package_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(NbtuneError, match="needs bitsandbytes: pip install bitsandbytes"):
+        load_model(quantize="nf4")
+
+
+@pytest.mark.parametrize("raised", [torch.OutOfMemoryError("full"), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")])
+def test_a_full_memory_is_one_line_wherever_a_question_is_asked(lm, monkeypatch, raised):
+    class Full(torch.nn.Module):
+        def forward(self, *_, **__):
+            raise raised
+
+    monkeypatch.setattr(lm.model.model.layers[0], "forward", Full().forward)
+    for ask in (
+        lambda: lm.chat("hello"),
+        lambda: lm.chat_batch(["hello"]),
+        lambda: lm.evaluate([{"question": "q", "answer": "a"}]),
+        lambda: lm.finetune({"velt hook": "A tool."}),
+    ):
+        with pytest.raises(NbtuneError, match="The memory of the device is full: nothing was changed"):
+            ask()
+
+
+def test_a_model_that_does_not_fit_is_one_line(monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
+    with pytest.raises(NbtuneError, match="tiny does not fit into the memory of cpu"):
+        load_model()
 
 
 def test_an_unknown_hub_id_is_one_line(monkeypatch):

@@ -12,7 +12,7 @@ import contextlib
 import io
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,34 +99,25 @@ def inject_reference(
     # Accelerate makes a step at the end of every epoch, too.
     steps_per_epoch = -(-len(examples) // _ACCUMULATION)
     torch.manual_seed(settings.seed)
-    config = AdaLoraConfig(
-        task_type="CAUSAL_LM",
-        target_modules=_query_value(loaded.model),
-        lora_alpha=32,
-        lora_dropout=0.1,
-        total_step=_EPOCHS * steps_per_epoch,
-        tinit=0,
-        tfinal=0,
-    )
-    device = loaded.model.device
-    host.begin(config)
-    net: Any = host.net
-    with warnings.catch_warnings():  # today's name of it is not known to the older versions we support
-        warnings.simplefilter("ignore", FutureWarning)
-        net.gradient_checkpointing_enable()
-    net.enable_input_require_grads()
+    host.begin(_config(loaded.model, _EPOCHS * steps_per_epoch))
     batches: DataLoader[Any] = DataLoader(
         examples,  # type: ignore[arg-type]
         batch_size=1,
         shuffle=True,
         collate_fn=lambda rows: _pad(rows[0], loaded.tokenizer.pad_token_id),
     )
-    trainable = [p for p in net.parameters() if p.requires_grad]
-    model = _Model(net, loss_fn=None, optimizer=torch.optim.AdamW(trainable, lr=_RATE))
     observer.stage("learning by the reference recipe", _EPOCHS)
+    history = _fitted(host.net, batches, observer)
+    return history, len(history) * steps_per_epoch
+
+
+def _fitted(net: Any, batches: DataLoader[Any], observer: Observer) -> pd.DataFrame:
+    """Run torchkeras' fit as the tutorial calls it, and leave the network as it was found."""
+    device, trainable = net.device, [p for p in net.parameters() if p.requires_grad]
+    model = _Model(net, loss_fn=None, optimizer=torch.optim.AdamW(trainable, lr=_RATE))
     try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            history = model.fit(
+        with _checkpointing(net), tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            history: pd.DataFrame = model.fit(
                 train_data=batches,
                 val_data=batches,
                 epochs=_EPOCHS,
@@ -136,16 +127,38 @@ def inject_reference(
                 ckpt_path=str(Path(folder) / "checkpoint"),
                 callbacks=[_Tell(observer)],
                 plot=False,
-                cpu=net.device.type == "cpu",
+                cpu=device.type == "cpu",
                 gradient_accumulation_steps=_ACCUMULATION,
             )
     finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            net.gradient_checkpointing_disable()
-        net.disable_input_require_grads()
         net.to(device).eval()
-    return history, len(history) * steps_per_epoch
+    return history
+
+
+@contextlib.contextmanager
+def _checkpointing(net: Any) -> Iterator[None]:
+    """Compute activations again in the backward pass inside the block, as the tutorial does."""
+    with warnings.catch_warnings():  # today's name of it is not known to the older versions we support
+        warnings.simplefilter("ignore", FutureWarning)
+        net.gradient_checkpointing_enable()
+        net.enable_input_require_grads()
+        try:
+            yield
+        finally:
+            net.gradient_checkpointing_disable()
+            net.disable_input_require_grads()
+
+
+def _config(model: Any, steps: int) -> AdaLoraConfig:
+    return AdaLoraConfig(
+        task_type="CAUSAL_LM",
+        target_modules=_query_value(model),
+        lora_alpha=32,
+        lora_dropout=0.1,
+        total_step=steps,
+        tinit=0,
+        tfinal=0,
+    )
 
 
 def _query_value(model: Any) -> list[str]:

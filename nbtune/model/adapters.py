@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nbtune.errors import NbtuneError
+from nbtune.model.places import AdapterPlace, kind, mending, strip
 from nbtune.model.prefixed import Prefixed
 
 if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the first adapter
@@ -65,8 +66,8 @@ class AdapterHost:
         self._peft: PeftModel | None = None
         self._prefixed: Prefixed | None = None  # around it, where its adapters are virtual tokens
         self._layers: list[Any] = []  # PEFT's, where adapters work
-        self._places: list[_Place] = []
-        self._active: _Place | None = None
+        self._places: list[AdapterPlace] = []
+        self._active: AdapterPlace | None = None
         self._on: bool | None = None  # whether the layers add what the adapter says; None where that is not known
         self._rest()
 
@@ -117,7 +118,7 @@ class AdapterHost:
             When PEFT refuses because of another package, such as an old torchao.
         """
         configs = [*(place.config for place in self._places), *(adapter.config for adapter in adapters)]
-        alike = len(set(map(_kind, configs))) == 1 and not any(getattr(config, "rank_pattern", None) for config in configs)
+        alike = len(set(map(kind, configs))) == 1 and not any(getattr(config, "rank_pattern", None) for config in configs)
         training = self._at_work and not self._adapters
         if training or not alike:  # finished ones leave their places on the model for others of their kind
             self.clear()
@@ -141,7 +142,7 @@ class AdapterHost:
         """Take the adapters off the model: it is the base and nothing else again."""
         if self._peft is not None:
             self.stamp += 1
-            _strip(self.base)
+            strip(self.base)
         self._take_off()
 
     def settled(self) -> Adapter:
@@ -245,7 +246,7 @@ class AdapterHost:
             place.holds = adapter
         self._answering = number
 
-    def _place(self, config: PeftConfig, *, trainable: bool) -> _Place:
+    def _place(self, config: PeftConfig, *, trainable: bool) -> AdapterPlace:
         """Make the place for adapters of a configuration the active one."""
         config = copy.copy(config)
         config.inference_mode = not trainable
@@ -260,13 +261,13 @@ class AdapterHost:
             self._active = place
         return place
 
-    def _new_place(self, config: PeftConfig) -> _Place:
+    def _new_place(self, config: PeftConfig) -> AdapterPlace:
         from peft import get_peft_model
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils import AuxiliaryTrainingWrapper
 
         # PEFT uses a name inside parameter names and paths, where some names do harm: the user's stay in the store.
-        place = _Place(f"nbtune{len(self._places)}", config)
+        place = AdapterPlace(f"nbtune{len(self._places)}", config)
         try:
             with warnings.catch_warnings():  # what PEFT calls in transformers is deprecated there: nothing a user can mend
                 warnings.simplefilter("ignore", FutureWarning)
@@ -277,26 +278,15 @@ class AdapterHost:
                     self._peft.add_adapter(place.label, copy.deepcopy(config))
         except BaseException as error:
             self.clear()
-            _strip(self.base)
+            strip(self.base)
             if not isinstance(error, ImportError):
                 raise
-            raise NbtuneError(f"PEFT can't put an adapter on this model: {str(error).rstrip('.')}. {_mending()}") from None
+            raise NbtuneError(f"PEFT can't put an adapter on this model: {str(error).rstrip('.')}. {mending()}") from None
         self._places.append(place)
         self._on = None
         self._prefixed = Prefixed(self._peft) if config.is_prompt_learning else None
         self._layers = [module for module in self._peft.modules() if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
         return place
-
-
-def _mending() -> str:
-    """Say what to do where PEFT refuses a package; Colab comes with an old torchao."""
-    from peft.import_utils import is_torchao_available
-
-    try:
-        is_torchao_available()
-    except ImportError:
-        return "Run `%pip uninstall -y torchao` and this cell again; or `%pip install -U torchao`, and restart the kernel."
-    return "Install or uninstall what it names."
 
 
 def _kept(tensor: torch.Tensor, *, exact: bool) -> torch.Tensor:
@@ -306,48 +296,3 @@ def _kept(tensor: torch.Tensor, *, exact: bool) -> torch.Tensor:
         return copied
     rounded = copied.half()
     return rounded if bool(rounded.isfinite().all()) else copied
-
-
-def _strip(base: PreTrainedModel) -> None:
-    """Put a model's own modules back where PEFT has put its own, all of them or some, when it was interrupted.
-
-    PEFT's ``unload`` needs all of them, and leaves copies of modules in the place of the base's own.
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils import AuxiliaryTrainingWrapper
-
-    for name, module in list(base.named_modules()):
-        if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
-            base.set_submodule(name, module.get_base_layer() if isinstance(module, BaseTunerLayer) else module.original_module)
-    base.requires_grad_(False)
-    for leftover in ("peft_config", "_hf_peft_config_loaded"):
-        base.__dict__.pop(leftover, None)
-
-
-def _kind(config: PeftConfig) -> tuple[Any, ...]:
-    """Say which adapters can be on the model together: PEFT does not find its way past copies of whole modules."""
-    return config.peft_type, *(getattr(config, "modules_to_save", None) or ())
-
-
-@dataclass
-class _Place:
-    """Where adapters of one configuration are put, one at a time: PEFT's name for it, and which of them is there."""
-
-    label: str
-    config: PeftConfig
-    holds: Adapter | None = None
-    _tensors: dict[str, torch.Tensor] | None = None
-
-    def fill(self, net: PeftModel, weights: dict[str, torch.Tensor]) -> None:
-        """Copy an adapter's tensors here."""
-        from peft import get_peft_model_state_dict, set_peft_model_state_dict
-
-        if getattr(self.config, "rank_pattern", None) or self.config.is_prompt_learning:  # what PEFT saves is not the model's own memory
-            set_peft_model_state_dict(net, weights, adapter_name=self.label)
-            return
-        if self._tensors is None:
-            # By default PEFT would ask the hub, each time, for how many tokens there were once.
-            self._tensors = get_peft_model_state_dict(net, adapter_name=self.label, save_embedding_layers=False)
-        with torch.no_grad():
-            for name, tensor in self._tensors.items():
-                tensor.copy_(weights[name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -13,8 +12,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -28,14 +25,15 @@ from transformers.utils import logging
 
 from nbtune.errors import NbtuneError, did_you_mean, first_line
 from nbtune.model.fingerprint import fingerprint
-from nbtune.tiny import WEIGHTS
+from nbtune.model.memory import within_memory
+from nbtune.model.sources import located, read_config
+from nbtune.tiny import EMBEDDED
 
-__all__ = ["EMBEDDED", "PLAIN_TEMPLATE", "LoadedModel", "load_model", "quiet"]
+__all__ = ["PLAIN_TEMPLATE", "LoadedModel", "load_model", "quiet"]
 
 # Where it is installed it logs a line about an optional package when PEFT imports it, and one for each product in 8 bits.
 logging.get_logger("bitsandbytes").setLevel(logging.ERROR)
 
-EMBEDDED = "tiny"
 # For a base model, which was never taught a form of chat: the turns as a person would write them down.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n{% elif m.role == 'user' %}User:\n{{ m.content }}\n\n"
@@ -43,7 +41,6 @@ PLAIN_TEMPLATE = (
 )
 # For a model with an encoder: its kind was never told turns apart.
 _PLAIN_ENCODED = "{% for m in messages %}{{ m.content }}{{ eos_token if loop.last else '\n' }}{% endfor %}"
-_ENCODED = ("t5", "mt5", "umt5")  # families with an encoder
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _QUANTIZE = ("int8", "nf4")
 
@@ -54,13 +51,16 @@ class LoadedModel:
 
     Its weights never change, so that what it replied to a question, greedily and within so many tokens, is kept in `replies`.
     `fingerprint` names its weights as the checkpoint holds them. `plain` says that the tokenizer came without a chat template
-    and was given `PLAIN_TEMPLATE`, or, for a model with an encoder, the turns alone, a line each.
+    and was given `PLAIN_TEMPLATE`, or, for a model with an encoder, the turns alone, a line each. `place` is the folder, as an
+    absolute path, or the hub id that it was read from, and `revision` which of the hub's.
     """
 
     source: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
+    place: str
+    revision: str | None = None
     plain: bool = False
     replies: dict[tuple[str, int], str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -114,38 +114,14 @@ def load_model(
     where = _device(device)
     number_type = _dtype(dtype, where)
     quantization = _quantization(quantize, where)
-    name, place = str(source), str(WEIGHTS if str(source) == EMBEDDED else Path(source).expanduser())
-    if Path(place).is_dir():
-        _check_folder(Path(place))
-    elif str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or name == EMBEDDED:
-        raise NbtuneError(f"No model folder {name!r}. Give an existing folder, a hub id such as Qwen/Qwen3-0.6B, or tiny.")
-    else:
-        place = name
+    name, place = str(source), located(source)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    config = _config(name, place, shared)
-    _check_kind(name, config)
-    encoded = bool(config.is_encoder_decoder)
-    tokenizer, plain = _tokenizer(name, place, shared, chat_template, _PLAIN_ENCODED if encoded else PLAIN_TEMPLATE)
-    halved = number_type == torch.float16 and not quantization  # only after its fingerprint is taken, for which that rounds too much
+    config = read_config(name, place, shared)
+    tokenizer, plain = _tokenizer(name, place, shared, chat_template, _PLAIN_ENCODED if config.is_encoder_decoder else PLAIN_TEMPLATE)
+    full = f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model."
     try:
-        with quiet() if name == EMBEDDED else nullcontext():
-            model = (AutoModelForSeq2SeqLM if encoded else AutoModelForCausalLM).from_pretrained(
-                place,
-                config=config,
-                dtype="auto" if halved else number_type,
-                use_safetensors=True,
-                quantization_config=quantization,
-                device_map={"": where} if quantization else None,
-                **shared,
-            )
-        mark = fingerprint(model)
-        if halved:
-            _halve(model)
-        model = _trainable(model) if quantization else model.to(where)
-    except torch.OutOfMemoryError:
-        raise NbtuneError(
-            f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model."
-        ) from None
+        with within_memory(full), quiet() if name == EMBEDDED else nullcontext():
+            model, mark = _weights(place, config, where, number_type, quantization, shared)
     except (OSError, ValueError, SafetensorError) as error:
         raise NbtuneError(f"Can't load the weights of {name}: {first_line(error)}") from None
     model.eval().requires_grad_(False)
@@ -158,7 +134,32 @@ def load_model(
         pad_token_id=tokenizer.pad_token_id,
         decoder_start_token_id=given.decoder_start_token_id,
     )
-    return LoadedModel(name, model, tokenizer, mark, plain)
+    return LoadedModel(name, model, tokenizer, mark, str(Path(place).absolute()) if Path(place).is_dir() else place, revision, plain)
+
+
+def _weights(
+    place: str,
+    config: PreTrainedConfig,
+    where: torch.device,
+    number_type: torch.dtype | str,
+    quantization: BitsAndBytesConfig | None,
+    shared: dict[str, Any],
+) -> tuple[PreTrainedModel, str]:
+    """Read the weights, and return them on the device, with their fingerprint."""
+    halved = number_type == torch.float16 and not quantization  # only after its fingerprint is taken, for which that rounds too much
+    model = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_pretrained(
+        place,
+        config=config,
+        dtype="auto" if halved else number_type,
+        use_safetensors=True,
+        quantization_config=quantization,
+        device_map={"": where} if quantization else None,
+        **shared,
+    )
+    mark = fingerprint(model)
+    if halved:
+        _halve(model)
+    return _trainable(model) if quantization else model.to(where), mark
 
 
 def _ends(given: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
@@ -227,55 +228,6 @@ def _trainable(model: PreTrainedModel) -> PreTrainedModel:
         if hasattr(module, "support_avx512bf16_for_cpu"):  # a packed form, which such a CPU reads faster, has no gradient
             module.support_avx512bf16_for_cpu = False
     return model
-
-
-def _check_folder(folder: Path) -> None:
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
-        raise NbtuneError(f"{folder} holds an adapter, not a model. Load its base model first, then `%nbtune use NAME`.")
-    if not (folder / "config.json").exists():
-        raise NbtuneError(f"{folder} is not a model folder: it has no config.json.")
-    if not list(folder.glob("*.safetensors")):
-        pickled = [path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
-        if pickled:
-            raise NbtuneError(
-                f"{folder} has only pickled weights ({pickled[0]}), which can run code when opened. "
-                "Convert them to safetensors: model.save_pretrained(FOLDER) with a recent transformers."
-            )
-        raise NbtuneError(f"{folder} has no weights: expected model.safetensors.")
-
-
-def _config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(place, **shared)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        reason = first_line(error)
-        if "trust_remote_code" in str(error):
-            reason = _own_code(place, shared["revision"])
-        raise NbtuneError(f"Can't load {name}: {reason.rstrip('.')}.") from None
-
-
-def _own_code(place: str, revision: str | None) -> str:
-    """Say what to do with a model that comes with its own code."""
-    if PreTrainedConfig.get_config_dict(place, revision=revision)[0].get("model_type") == "chatglm":
-        return (
-            "the code that comes with ChatGLM does not run with present transformers. Take its successor in transformers' own "
-            "layout, such as zai-org/glm-4-9b-chat-hf, or for ChatGLM2 and 3 an old environment (transformers 4.33)"
-        )
-    return "it needs code that comes with it. If you trust its authors: nbtune.load(NAME, trust_remote_code=True) in plain Python"
-
-
-def _check_kind(name: str, config: PreTrainedConfig) -> None:
-    """Refuse what does not reply, or can't be taught to."""
-    if config.model_type == "cpmant":
-        raise NbtuneError(f"{name} is a CPM-Ant, which reads each token with those behind it: it would copy an answer, not learn it.")
-    classes = config.architectures or []
-    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING  # its keys() would import every model there is
-    if remote or (causal and (not classes or any("CausalLM" in c or "LMHead" in c for c in classes))):
-        return
-    if config.model_type in _ENCODED and (not classes or any("ForConditionalGeneration" in c for c in classes)):
-        return
-    raise NbtuneError(f"{name} is not a causal language model but {', '.join(classes) or config.model_type}.")
 
 
 def _tokenizer(

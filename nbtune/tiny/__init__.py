@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["WEIGHTS"]
+__all__ = ["EMBEDDED", "WEIGHTS"]
 
+EMBEDDED = "tiny"  # what it is called where a folder or a hub id may stand
 WEIGHTS = Path(__file__).parent / "weights"

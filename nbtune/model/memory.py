@@ -1,0 +1,36 @@
+"""Says in one line that the memory of the device is full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from nbtune.errors import NbtuneError
+
+__all__ = ["within_memory"]
+
+_CPU_FULL = "can't allocate memory"  # of a CPU's memory torch raises no kind of its own
+
+
+@contextmanager
+def within_memory(otherwise: str) -> Iterator[None]:
+    """Raise an error of one line, instead of torch's, when the memory is full.
+
+    Parameters
+    ----------
+    otherwise
+        That line: what does not fit, and what to do.
+
+    Raises
+    ------
+    NbtuneError
+        When torch gets no more memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # a device's OutOfMemoryError is one
+        if not isinstance(error, torch.OutOfMemoryError) and _CPU_FULL not in str(error):
+            raise
+        raise NbtuneError(otherwise) from None

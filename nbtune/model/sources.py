@@ -1,0 +1,105 @@
+"""Finds the model that a source names, and refuses what is none, or can't be taught, before its weights are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
+
+from nbtune.errors import NbtuneError, first_line
+from nbtune.tiny import EMBEDDED, WEIGHTS
+
+__all__ = ["located", "read_config"]
+
+_ENCODED = ("t5", "mt5", "umt5")  # families with an encoder
+
+
+def located(source: str | Path) -> str:
+    """Return the folder or hub id to read a model from.
+
+    Parameters
+    ----------
+    source
+        ``"tiny"``, a folder, or a hub id.
+
+    Raises
+    ------
+    NbtuneError
+        When the folder is missing, or has no weights that can be read safely.
+    """
+    name, folder = str(source), WEIGHTS if str(source) == EMBEDDED else Path(source).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name == EMBEDDED:
+        raise NbtuneError(f"No model folder {name!r}. Give an existing folder, a hub id such as Qwen/Qwen3-0.6B, or tiny.")
+    return name
+
+
+def read_config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConfig:
+    """Read a model's configuration.
+
+    Parameters
+    ----------
+    name
+        What the user called it.
+    place
+        As `located` returns it.
+    shared
+        Revision, and whether code that comes with it may run.
+
+    Raises
+    ------
+    NbtuneError
+        When there is none, it needs code of its own, or the model does not reply or can't be taught to.
+    """
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(place, **shared)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        reason = first_line(error)
+        if "trust_remote_code" in str(error):
+            reason = _own_code(place, shared["revision"])
+        raise NbtuneError(f"Can't load {name}: {reason.rstrip('.')}.") from None
+    _check_kind(name, config)
+    return config
+
+
+def _check_folder(folder: Path) -> None:
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise NbtuneError(f"{folder} holds an adapter, not a model. Load its base model first, then `%nbtune use NAME`.")
+    if not (folder / "config.json").exists():
+        raise NbtuneError(f"{folder} is not a model folder: it has no config.json.")
+    if not list(folder.glob("*.safetensors")):
+        pickled = [path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
+        if pickled:
+            raise NbtuneError(
+                f"{folder} has only pickled weights ({pickled[0]}), which can run code when opened. "
+                "Convert them to safetensors: model.save_pretrained(FOLDER) with a recent transformers."
+            )
+        raise NbtuneError(f"{folder} has no weights: expected model.safetensors.")
+
+
+def _own_code(place: str, revision: str | None) -> str:
+    """Say what to do with a model that comes with its own code."""
+    if PreTrainedConfig.get_config_dict(place, revision=revision)[0].get("model_type") == "chatglm":
+        return (
+            "the code that comes with ChatGLM does not run with present transformers. Take its successor in transformers' own "
+            "layout, such as zai-org/glm-4-9b-chat-hf, or for ChatGLM2 and 3 an old environment (transformers 4.33)"
+        )
+    return "it needs code that comes with it. If you trust its authors: nbtune.load(NAME, trust_remote_code=True) in plain Python"
+
+
+def _check_kind(name: str, config: PreTrainedConfig) -> None:
+    """Refuse what does not reply, or can't be taught to."""
+    if config.model_type == "cpmant":
+        raise NbtuneError(f"{name} is a CPM-Ant, which reads each token with those behind it: it would copy an answer, not learn it.")
+    classes = config.architectures or []
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING  # its keys() would import every model there is
+    if remote or (causal and (not classes or any("CausalLM" in c or "LMHead" in c for c in classes))):
+        return
+    if config.model_type in _ENCODED and (not classes or any("ForConditionalGeneration" in c for c in classes)):
+        return
+    raise NbtuneError(f"{name} is not a causal language model but {', '.join(classes) or config.model_type}.")
