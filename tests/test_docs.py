@@ -14,7 +14,6 @@ from nbtune.data.reading import Reading
 from nbtune.magics.finetune import FinetuneMagics
 from nbtune.magics.nbtune import COMMANDS
 from nbtune.training.methods import METHODS
-from tests.test_families import FAMILIES
 from tools.option_tables import option_tables
 from tools.readme_tables import PAGES, READMES, filled
 
@@ -45,9 +44,7 @@ def test_the_tables_are_those_of_the_results_and_the_code(page):
 
 def test_every_option_has_its_table_in_the_docs():
     pages = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES if page.startswith("docs/"))
-    same = {"options nbtune evaluate examples"}  # as those of %nbtune data
-    assert [name for name in option_tables() if f"<!-- {name} -->" not in pages and name not in same] == []
-    assert option_tables()["options nbtune evaluate examples"] == option_tables()["options nbtune data examples"]
+    assert [name for name in option_tables() if f"<!-- {name} -->" not in pages] == []
 
 
 def test_the_tables_written_by_hand_are_complete():
@@ -62,11 +59,6 @@ def test_the_tables_written_by_hand_are_complete():
 def test_the_help_names_every_method():
     (action,) = (action for action in FinetuneMagics.finetune.parser._actions if action.dest == "method")
     assert set(re.findall(r"`([\w-]+)`", action.help)) == set(METHODS)
-
-
-def test_the_table_of_models_is_that_of_the_tests():
-    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"`(\w+Config)`", text)) == set(FAMILIES)
 
 
 def test_the_table_of_formats_is_that_of_the_code():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from nbtune.display.evaluation import evaluation_card
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.metrics import METRICS, scores
 from tests.conftest import FACT
@@ -60,14 +61,21 @@ def test_turns_before_are_read_and_a_sample_is_the_same_each_time(lm):
         assert said == lm.chat(row["messages"][2]["content"], history=row["messages"][:2])
 
 
+def test_rows_that_are_left_out_are_counted(lm):
+    found = lm.evaluate([{"question": "", "answer": "x"}, ROWS[1]], skip_bad=True)
+    assert (len(found.predictions), found.skipped) == (1, 1)
+    assert "1 rows skipped" in evaluation_card(found).text
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
         (ROWS, {"limit": 0}, "--limit 0 is out of range"),
         (ROWS, {"save": "said.txt"}, "can't hold predictions"),
-        (ROWS, {"turns": "lsat"}, "Did you mean last"),
-        ({"a": "b"}, {}, "holds facts"),
-        ([{"question": "字" * 600, "answer": "a"}], {}, "Example 1 takes"),
+        (ROWS, {"save": "nowhere/said.csv"}, "There is no folder nowhere to write said.csv"),
+        (ROWS, {"turns": "last"}, "turns says what is trained"),
+        ({"a": "b"}, {}, "are facts"),
+        ([{"question": "", "answer": "a"}, {"question": "字" * 600, "answer": "a"}], {"skip_bad": True}, "Row 2 takes"),
     ],
 )
 def test_what_cant_be_evaluated_is_named(lm, rows, options, message):

@@ -8,7 +8,7 @@ import datasets
 import pandas as pd
 import pytest
 
-from nbtune.data.examples import read_examples, split
+from nbtune.data.examples import holds_facts, read_examples, split
 from nbtune.data.files import read_turns
 from nbtune.data.formats import FORMATS
 from nbtune.data.reading import Reading
@@ -102,6 +102,31 @@ def test_system_and_prefix():
     assert read.conversations == [chat("Q: q", "a", system="be brief"), chat("Q: q", "a", system="own")]
 
 
+def test_rounds_before_may_be_messages():
+    rounds = chat("x", "y")
+    read = read_examples([{"prompt": "q", "response": "a", "history": rounds}, {"prompt": "q", "response": "a"}], Reading())
+    assert read.conversations == [[*rounds, *chat("q", "a")], chat("q", "a")]
+
+
+def test_a_number_beside_an_instruction_is_not_left_out():
+    with pytest.raises(NbtuneError, match="row 1: input is a int, not a text"):
+        read_examples([{"instruction": "Add one.", "input": 5, "output": "6"}], Reading())
+
+
+def test_the_first_row_may_be_the_bad_one():
+    read = read_examples([{"prompt": "q"}, {"prompt": "q", "response": "a"}], Reading(skip_bad=True))
+    assert (read.conversations, read.bad) == ([chat("q", "a")], ((1, "response is missing"),))
+
+
+def test_rows_that_name_their_columns_are_examples_whatever_else_is_in_them(tmp_path):
+    rows = [{"keyword": "k", "answer": "a", "q": "What?"}]
+    how = Reading(prompt_column="q", response_column="answer")
+    assert not holds_facts(rows, how)
+    assert read_examples(rows, how).conversations == [chat("What?", "a")]
+    assert holds_facts(rows, Reading())
+    assert not holds_facts([{"keyword": "k", "prompt": "q", "response": "a"}], Reading())
+
+
 def test_turns_that_are_written_down():
     text = "user: 你好\nassistant: 你好！\n第二行\n\n仍是一轮\nUser： and?\nassistant: yes\n\nsystem: be kind\nuser: hi\nassistant: hello\n"
     found = [row["messages"] for row in read_turns(text)]
@@ -123,6 +148,9 @@ BAD = [
     ({"prompt": "q", "response": "a", "history": "[["}, "row 2: history is no JSON"),
     ({"prompt": "q", "response": "a", "history": [["x"]]}, "row 2: history is no list of pairs"),
     ("text", "row 2: it is a str, not a mapping"),
+    ({"prompt": "q"}, "row 2: response is missing"),
+    ({"prompt": "q", "response": "a", "system": 5}, "row 2: system is a int, not a text"),
+    ({"prompt": "q", "response": "a", "history": [{"role": "user", "content": "x"}]}, "row 2: its turns are not"),
 ]
 
 
@@ -145,6 +173,7 @@ def test_a_row_that_cant_be_used_is_named_or_skipped(row, reason):
         ([{"role": "bard", "content": "x"}], "the role 'bard' is none of"),
         ([{"role": "user"}], "has no role and content"),
         (7, "not as messages"),
+        ([], "from a question to an answer"),
     ],
 )
 def test_a_conversation_that_no_template_takes_is_named(messages, reason):
@@ -159,7 +188,9 @@ def test_a_conversation_that_no_template_takes_is_named(messages, reason):
         ([{"prompt": "q", "response": "a"}], {"prompt_column": "promt", "response_column": "response"}, "Did you mean prompt"),
         ([{"prompt": "q", "response": "a"}], {"prompt_column": "prompt"}, "together"),
         ([{"prompt": "", "response": ""}], {"skip_bad": True}, "No row is left"),
-        ({"keyword": "answer"}, {}, "holds facts"),
+        ({"keyword": "answer"}, {}, "are facts"),
+        ([{"keyword": "k", "answer": "a"}], {}, "are facts: expected examples"),
+        ([{"messages": []}], {"system": "s"}, "from a question to an answer"),
     ],
 )
 def test_data_that_cant_be_read_is_named(rows, how, message):

@@ -1,6 +1,7 @@
 """Facts from what a user has at hand."""
 
 import json
+import zipfile
 
 import pandas as pd
 import pytest
@@ -77,6 +78,8 @@ def test_a_mapping_in_a_file(tmp_path):
         ("f.csv", b"keyword,answr\na,b\n", "Row 1 has no .answer."),
         ("f.csv", b"keyword,answer\na,\n", "The answer of row 1 is empty"),
         ("f.csv", b"keyword,answer\n", "the data is empty"),
+        ("f.xlsx", b"PK\x03\x04 and no more", "is no Excel in UTF-8"),
+        ("f.parquet", b"PAR1 and no more", "is no Parquet in UTF-8"),
         ("f.docx", b"", r"a file that ends in \.yaml, \.yml, \.json"),
     ],
 )
@@ -103,6 +106,13 @@ def test_a_bad_file_is_named(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(NbtuneError, match=message):
         read_facts(path)
+
+
+def test_an_archive_of_something_else_is_no_table(tmp_path):
+    with zipfile.ZipFile(tmp_path / "f.xlsx", "w") as archive:
+        archive.writestr("note.txt", "hello")
+    with pytest.raises(NbtuneError, match="is no Excel"):
+        read_facts(tmp_path / "f.xlsx")
 
 
 def test_files_that_are_missing_or_of_another_kind(tmp_path):

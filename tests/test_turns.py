@@ -102,6 +102,23 @@ def test_what_is_longer_than_the_context_is_cut_to_it(tokenizer):
     assert turns.examples[0].trained == 64
 
 
+@pytest.mark.parametrize("question", ["龘" * 300, "a" + "龘" * 300])
+def test_a_cut_inside_a_character_leaves_it_out(tokenizer, question):
+    turns = encode_conversation(tokenizer, [{"role": "user", "content": question}, CHAT[2]], Reading(), context=128)
+    text = tokenizer.decode(turns.examples[0].input_ids)
+    assert turns.cut
+    assert "龘" in text
+    assert "\ufffd" not in text
+
+
+def test_more_room_for_a_reply_than_there_is_takes_no_room_from_the_question(tokenizer):
+    long = [{"role": "user", "content": "字 " * 30}, {"role": "assistant", "content": "词" * 600}]
+    whole, limited = (
+        encode_conversation(tokenizer, long, reading, context=512) for reading in (Reading(), Reading(max_target_length=1024))
+    )
+    assert whole == limited
+
+
 def test_a_question_without_any_room_is_refused(tokenizer):
     with pytest.raises(NbtuneError, match="has no room"):
         encode_conversation(tokenizer, CHAT, Reading(max_source_length=2), context=512)

@@ -12,7 +12,7 @@ from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["Examples", "columns_of", "read_examples", "refuse_bad", "split"]
+__all__ = ["Examples", "columns_of", "holds_facts", "read_examples", "refuse_bad", "split"]
 
 _NAMED = 5  # rows that can't be used are named one by one, up to so many
 
@@ -32,10 +32,27 @@ class Examples:
 
 
 def columns_of(rows: Any) -> list[str]:
-    """Return the columns of the first row; none for a mapping of keyword to answer."""
-    if isinstance(rows, Mapping) or not isinstance(rows[0], Mapping):
+    """Return the columns of all rows, for the first may lack one; none for a mapping of keyword to answer."""
+    if isinstance(rows, Mapping):
         return []
-    return [str(column) for column in rows[0]]
+    return list(dict.fromkeys(str(column) for row in rows if isinstance(row, Mapping) for column in row))
+
+
+def holds_facts(rows: Any, reading: Reading) -> bool:
+    """Say whether rows are facts, with keyword and answer, rather than examples; columns that are named make them examples.
+
+    Parameters
+    ----------
+    rows
+        As `nbtune.data.rows.read_rows` returns them.
+    reading
+        How examples would be read.
+    """
+    columns = columns_of(rows)
+    if not columns or reading.columns:
+        return not columns
+    known = find_format(columns, reading) is not None
+    return ("answer" in columns and not known) or ("keyword" in columns and ("answer" in columns or not known))
 
 
 def read_examples(rows: Any, reading: Reading) -> Examples:
@@ -54,8 +71,11 @@ def read_examples(rows: Any, reading: Reading) -> Examples:
         When the columns are of no known format, or a row can't be used and is not to be skipped: named by number and reason.
     """
     form = find_format(columns_of(rows), reading)
-    if form is None and isinstance(rows, Mapping):
-        raise NbtuneError("A mapping of keyword to answer holds facts: expected rows of examples.")
+    if form is None and holds_facts(rows, reading):
+        raise NbtuneError(
+            "Keyword and answer are facts: expected examples, such as rows with prompt and response. "
+            "Name the columns with --prompt-column and --response-column to read them as that."
+        )
     if form is None:
         columns, known = columns_of(rows), {column for known in FORMATS for column in known.columns} | {"keyword", "answer"}
         hint = next((hint for column in columns if (hint := did_you_mean(column, known))), "")
@@ -74,7 +94,7 @@ def _read(rows: Sequence[Any], form: Format, reading: Reading) -> Examples:
             numbers.append(number)
         except BadRow as reason:
             bad.append((number, str(reason)))
-        except (ValueError, TypeError, AttributeError) as error:  # laid out otherwise than the format's name says
+        except (ValueError, TypeError, AttributeError, LookupError) as error:  # laid out otherwise than the format's name says
             bad.append((number, f"it is not as {form.name} is laid out ({str(error).splitlines()[0]})"))
     refuse_bad(bad, len(conversations), reading)
     return Examples(form.name, conversations, numbers, tuple(bad))
@@ -107,4 +127,4 @@ def split(examples: Examples, reading: Reading, seed: int) -> tuple[Examples, Ex
     count = max(1, round(len(order) * reading.val))
     if count >= len(order):
         raise NbtuneError(f"--val {reading.val} of {len(order)} examples leaves none to train: give more examples, or a smaller share.")
-    return examples.only(order[count:]), examples.only(order[:count])
+    return examples.only(order[count:]), replace(examples.only(order[:count]), bad=())  # told of once

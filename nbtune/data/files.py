@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -123,7 +124,8 @@ def read_file(path: Path) -> Any:
         raise NbtuneError(f"{path} can't be read ({error.strerror or error}).") from None
     except ImportError as error:
         raise NbtuneError(f"{path} can't be read without another package: {str(error).splitlines()[0]}") from None
-    except (ValueError, yaml.YAMLError) as error:  # a UnicodeDecodeError, and pandas' own, are ValueErrors
+    # A UnicodeDecodeError, and pandas' own, are ValueErrors; the others come of an Excel file that is none.
+    except (ValueError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
         raise NbtuneError(f"{path} is no {kind} in UTF-8{_line(error)}: expected rows, with keyword and answer for example.") from None
     if not isinstance(found, (list, Mapping)):
         raise NbtuneError(f"{path} holds no list of rows: expected rows, with keyword and answer for example.")

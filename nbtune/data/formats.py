@@ -63,7 +63,7 @@ class Format:
         messages = self.messages(row)
         if reading.source_prefix:
             messages = [{**m, "content": reading.source_prefix + m["content"]} if m["role"] == "user" else m for m in messages]
-        if reading.system and messages[0]["role"] != "system":
+        if reading.system and messages[:1] and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": reading.system}, *messages]
         _check(messages)
         return messages
@@ -112,7 +112,9 @@ def _no_number(value: Any) -> bool:
 
 
 def _optional(row: Mapping[str, Any], column: str) -> str:
-    return _text(row, column) if isinstance(row.get(column), str) and row[column].strip() else ""
+    value = row.get(column)
+    nothing = value is None or _no_number(value) or (isinstance(value, str) and not value.strip())
+    return "" if nothing else _text(row, column)
 
 
 def _pairs(
@@ -126,14 +128,14 @@ def _pairs(
         if more and (addition := _optional(row, more)):
             asked = f"{asked}\n{addition}"
         opening = [{"role": "system", "content": text}] if (text := _optional(row, system)) else []
-        rounds = [*_rounds(row.get(history) if history else None, history), (asked, _text(row, response))]
-        return [*opening, *(turn for one in rounds for turn in _round(*one))]
+        before = _before(row.get(history), history) if history else []
+        return [*opening, *before, *_round(asked, _text(row, response))]
 
     return Format(name, (prompt, response), messages)
 
 
-def _rounds(value: Any, column: str | None) -> list[tuple[str, str]]:
-    """Read the rounds before: pairs of question and answer, in a table perhaps written down as JSON."""
+def _before(value: Any, column: str) -> Conversation:
+    """Read the rounds before: pairs of question and answer, or messages; in a table perhaps written down as JSON."""
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else []
@@ -141,10 +143,12 @@ def _rounds(value: Any, column: str | None) -> list[tuple[str, str]]:
             raise BadRow(f"{column} is no JSON") from None
     if value is None or _no_number(value):
         return []
+    if any(isinstance(one, Mapping) and {"role", "content"} <= one.keys() for one in value):
+        return _listed(column, "role", "content")({column: value})
     rounds = [tuple(one.values()) if isinstance(one, Mapping) else tuple(one) for one in value]
     if not all(len(one) == 2 and all(isinstance(text, str) for text in one) for one in rounds):
         raise BadRow(f"{column} is no list of pairs of question and answer")
-    return rounds
+    return [turn for one in rounds for turn in _round(*one)]
 
 
 def _round(asked: str, answered: str) -> Conversation:

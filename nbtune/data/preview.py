@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from nbtune.data.encoding import Example, encode, pieces
-from nbtune.data.examples import columns_of, read_examples
+from nbtune.data.examples import holds_facts, read_examples
 from nbtune.data.reading import Reading
 from nbtune.data.sources import read_facts
 from nbtune.data.turns import Turns, encode_conversation
@@ -33,7 +32,7 @@ class Preview:
     rows
         Rows in all.
     bad
-        Those that can't be used: number, from 1, and reason.
+        Those that can't be used: number, from 1, and reason; where a question has no room, of the rows that were encoded.
     examples
         Some of them, token by token; see `nbtune.data.encoding.pieces`.
     measured
@@ -41,7 +40,7 @@ class Preview:
     lengths
         Tokens of each example in these.
     cut
-        How many of these would be cut, or have no room at all.
+        How many of these would be cut.
     context
         Most tokens that the model reads.
     """
@@ -64,23 +63,27 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
     NbtuneError
         When they are of no known format, or none of them can be used.
     """
-    if isinstance(rows, Mapping) or "keyword" in columns_of(rows):
+    if holds_facts(rows, reading):
         facts = read_facts(rows)
         encoded = [encode(tokenizer, fact.keyword, fact.answer, context=context) for fact in _some(facts)]
         shown = [pieces(tokenizer, one) for one in encoded[:_SHOWN]]
         lengths = [len(one.input_ids) for one in encoded]
         return Preview("facts (keyword and answer)", len(facts), (), shown, len(encoded), lengths, 0, context)
     examples = read_examples(rows, replace(reading, skip_bad=True))
-    seen = [_encoded(tokenizer, messages, reading, context) for messages in _some(examples.conversations)]
-    usable = [turns for turns in seen if turns]
+    seen = [
+        (number, _encoded(tokenizer, messages, reading, context))
+        for number, messages in _some(list(zip(examples.numbers, examples.conversations, strict=True)))
+    ]
+    usable = [turns for _, turns in seen if isinstance(turns, Turns)]
+    without_room = [(number, reason) for number, reason in seen if isinstance(reason, str)]
     return Preview(
         examples.format,
         len(examples.conversations) + len(examples.bad),
-        examples.bad,
+        tuple(sorted((*examples.bad, *without_room))),
         [pieces(tokenizer, one) for turns in usable[:_SHOWN] for one in turns.examples][:_SHOWN],
         len(seen),
         [len(one.input_ids) for turns in usable for one in turns.examples],
-        sum(turns is None or turns.cut for turns in seen),
+        sum(turns.cut for turns in usable),
         context,
     )
 
@@ -89,8 +92,9 @@ def _some(rows: list[Any]) -> list[Any]:
     return rows if len(rows) <= _MEASURED else random.Random(0).sample(rows, _MEASURED)
 
 
-def _encoded(tokenizer: PreTrainedTokenizerBase, messages: Any, reading: Reading, context: int) -> Turns | None:
+def _encoded(tokenizer: PreTrainedTokenizerBase, messages: Any, reading: Reading, context: int) -> Turns | str:
+    """Encode a conversation, or say why it can't be."""
     try:
         return encode_conversation(tokenizer, messages, reading, context=context)
-    except NbtuneError:
-        return None
+    except NbtuneError as error:
+        return str(error)

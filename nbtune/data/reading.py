@@ -7,8 +7,9 @@ from typing import Any
 
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["Reading"]
+__all__ = ["TRAINING", "Reading"]
 
+TRAINING = {"turns", "train_on_inputs", "max_source_length", "max_target_length", "val"}  # fields that matter where examples are trained
 _TURNS = ("all", "last")
 
 

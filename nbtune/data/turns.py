@@ -14,6 +14,8 @@ from nbtune.errors import NbtuneError
 
 __all__ = ["Turns", "encode_conversation"]
 
+_HALF = "\ufffd"  # what the first tokens of a character of several are decoded to
+
 
 @dataclass(frozen=True)
 class Turns:
@@ -74,7 +76,7 @@ def _together(tokenizer: PreTrainedTokenizerBase, messages: Conversation, replie
 def _reply(tokenizer: PreTrainedTokenizerBase, before: Conversation, reply: str, reading: Reading, context: int) -> tuple[Encoded, bool]:
     """Encode one reply with what was said before; the flag says whether something was cut."""
     opening, body = reply_ids(tokenizer, before, reply)
-    longest = reading.max_target_length or max(context // 2, context - len(opening))
+    longest = min(reading.max_target_length or context, max(context // 2, context - len(opening)))
     cut = len(body) > longest
     body = body[:longest]
     room = min(reading.max_source_length or context, context - len(body))
@@ -90,9 +92,10 @@ def _shorter(tokenizer: PreTrainedTokenizerBase, before: Conversation, excess: i
     if len(before) > first + 2:
         return [*before[:first], *before[first + 2 :]]
     words: Any = tokenizer(before[-1]["content"], add_special_tokens=False)["input_ids"]
-    if len(words) <= excess:
+    left = tokenizer.decode(words[:-excess]).rstrip(_HALF)  # whole characters alone, so that it gets shorter each time
+    if not left.strip():
         raise NbtuneError("a question has no room: raise --max-source-length, or shorten the system prompt")
-    return [*before[:-1], {"role": "user", "content": tokenizer.decode(words[:-excess])}]
+    return [*before[:-1], {"role": "user", "content": left}]
 
 
 def _with_inputs(example: Encoded, reading: Reading) -> Encoded:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbtune.data.formats import Conversation
+from nbtune.data.examples import Examples
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.asking import answer
 from nbtune.knowledge.metrics import chrf, scores
@@ -41,29 +40,30 @@ class Evaluation:
         Its name; None where the base alone was asked.
     seconds
         Time for all of it.
+    skipped
+        How many rows were left out because they can't be used.
     """
 
     predictions: pd.DataFrame
     scores: pd.DataFrame
     adapter: str | None
     seconds: float
+    skipped: int = 0
 
     def worst(self, count: int) -> pd.DataFrame:
         """Return the examples that score lowest by chrF."""
         return self.predictions.nsmallest(count, "chrF")
 
 
-def evaluate(
-    host: AdapterHost, loaded: LoadedModel, conversations: Sequence[Conversation], adapter: str | None, limit: int, observer: Observer
-) -> Evaluation:
+def evaluate(host: AdapterHost, loaded: LoadedModel, examples: Examples, adapter: str | None, limit: int, observer: Observer) -> Evaluation:
     """Answer the last turn of each conversation, greedily, and score.
 
     Parameters
     ----------
     host, loaded
         The model.
-    conversations
-        From a question to the answer that is wanted.
+    examples
+        Conversations, from a question to the answer that is wanted.
     adapter
         Name of the adapter in use, if any.
     limit
@@ -80,12 +80,10 @@ def evaluate(
 
     scores([""], [""])  # says at once where a package is missing
     started = time.perf_counter()
-    chats, expected = [chat[:-1] for chat in conversations], [chat[-1]["content"] for chat in conversations]
-    for number, chat in enumerate(chats, start=1):
+    chats, expected = zip(*((chat[:-1], chat[-1]["content"]) for chat in examples.conversations), strict=True)
+    for number, chat in zip(examples.numbers, chats, strict=True):
         if (length := prompt_length(loaded.tokenizer, chat)) >= loaded.context:
-            raise NbtuneError(
-                f"Example {number} takes {length} tokens and the model reads at most {loaded.context}: shorten or leave it out."
-            )
+            raise NbtuneError(f"Row {number} takes {length} tokens and the model reads at most {loaded.context}: shorten or leave it out.")
     said, sampling = {}, Sampling(max_new_tokens=limit)
     observer.stage("answering, base", len(chats))
     with host.answering(None):
@@ -97,7 +95,7 @@ def evaluate(
     predictions = pd.DataFrame({"prompt": [chat[-1]["content"] for chat in chats], "expected": expected, **said})
     predictions["chrF"] = [chrf(one, other) for one, other in zip(last, expected, strict=True)]
     table = pd.DataFrame({way: scores(replies, expected) for way, replies in said.items()})
-    return Evaluation(predictions, table, adapter, time.perf_counter() - started)
+    return Evaluation(predictions, table, adapter, time.perf_counter() - started, len(examples.bad))
 
 
 def save_predictions(evaluation: Evaluation, path: str | Path) -> Path:
@@ -120,8 +118,10 @@ def save_predictions(evaluation: Evaluation, path: str | Path) -> Path:
 
 
 def check_target(path: str | Path) -> Path:
-    """Refuse a file of another kind, before any work."""
+    """Refuse a file of another kind, or in a folder that is not there, before any work."""
     target = Path(path).expanduser()
     if target.suffix.lower() not in _ENDINGS:
         raise NbtuneError(f"{target} can't hold predictions: give a name that ends in {' or '.join(_ENDINGS)}.")
+    if not target.parent.is_dir():
+        raise NbtuneError(f"There is no folder {target.parent} to write {target.name} to: make it first.")
     return target

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nbtune.data.examples import columns_of, read_examples
-from nbtune.data.formats import find_format
+from nbtune.data.examples import holds_facts, read_examples
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
 from nbtune.data.sources import read_facts
@@ -68,11 +67,11 @@ def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | 
     rows = read_rows(source)
     reading = {key: options[key] for key in _READING & options.keys()}
     settings = {key: options[key] for key in _SETTINGS & options.keys()}
-    if _holds_examples(rows, reading):
+    how = Reading(**reading)
+    if not holds_facts(rows, how):
         unfit = [option for option in _FACTS_ONLY if getattr(wishes, option)] + (["recipe"] if wishes.recipe != "default" else [])
         if unfit:
             raise NbtuneError(f"--{unfit[0]} goes with facts (rows with keyword and answer), not with examples.")
-        how = Reading(**reading)
         return Tuning(read_examples(rows, how), how, Settings(**{**EXAMPLE_SETTINGS, **settings}))
     if reading:
         raise NbtuneError(f"--{min(reading).replace('_', '-')} goes with examples (prompt and response, say), not with facts.")
@@ -97,11 +96,3 @@ def facts_of(source: Any, wishes: Wishes | None = None) -> tuple[Fact, ...]:
         )
         for row in read_facts(source)
     )
-
-
-def _holds_examples(rows: Any, reading: dict[str, Any]) -> bool:
-    """Say whether rows are examples rather than facts, which have a keyword and an answer."""
-    columns = columns_of(rows)
-    if not columns or "keyword" in columns:
-        return False
-    return find_format(columns, Reading(**reading)) is not None or "answer" not in columns

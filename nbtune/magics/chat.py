@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,12 @@ class ChatMagics(Magics):
     @argument("--rounds", type=int, metavar="N", help="Send only the last N rounds of the conversation along; 0 sends none.")
     @argument("--system", metavar="TEXT", help="A system prompt for this question.")
     @argument("--max-new-tokens", type=int, metavar="N", help="Longest reply in tokens.")
-    @argument("--temperature", type=float, default=0.0, metavar="T", help="`0`, the default, is greedy: one answer, always the same.")
+    @argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="`0`, the default, is greedy: one answer, always the same. With `--n` it is 1.",
+    )
     @argument(
         "--top-p", type=float, default=1.0, metavar="P", help="Sample from the likeliest tokens that hold this share of the probability."
     )
@@ -47,9 +53,7 @@ class ChatMagics(Magics):
     @argument("--stats", action="store_true", help="Say behind the reply how fast it came, and how much of the conversation was read anew.")
     @argument("--adapter", metavar="NAME", help="Answer with this adapter, or `none` for the base, this once.")
     @argument("--stop", action="append", metavar="TEXT", help="End the reply before this text; may be given more than once.")
-    @argument(
-        "--n", type=int, metavar="N", help="N replies to one question, sampled (with a `--temperature`); not kept in the conversation."
-    )
+    @argument("--n", type=int, metavar="N", help="N replies to one question, sampled; not kept in the conversation.")
     @argument("--batch", metavar="VAR", help="Answer each question of a list by itself; `-o NAME` gets a DataFrame.")
     @argument("--image", metavar="FILE", help="Not taken, and says so: the models here read text alone.")
     @argument("--vars", action="store_true", help="Fill `{name}` from the notebook's variables.")
@@ -86,7 +90,7 @@ class ChatMagics(Magics):
             "history": [] if options.new else self._session.recalled(options.rounds),
             "system": options.system,
             "max_new_tokens": self._session.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens,
-            "temperature": options.temperature,
+            "temperature": options.temperature if options.temperature is not None else float(options.n is not None),
             "top_p": options.top_p,
             "repetition_penalty": options.repetition_penalty,
             "seed": options.seed,
@@ -129,9 +133,7 @@ class ChatMagics(Magics):
 
     def _many(self, options: Namespace, prompt: str) -> Any:
         """Answer a list of questions, or one question several times; return a DataFrame, or a list."""
-        prompts = [prompt] * options.n if options.batch is None else variable(options.batch, self.shell.user_ns, "--batch")
-        if isinstance(prompts, str) or not all(isinstance(one, str) and one.strip() for one in prompts) or not len(prompts):
-            raise NbtuneError(f"--batch {options.batch} is not a list of questions.")
+        prompts = [prompt] * options.n if options.batch is None else _questions(options.batch, self.shell.user_ns)
         from nbtune.display.shown import show, table
 
         lm = self._session.lm
@@ -139,7 +141,7 @@ class ChatMagics(Magics):
         if options.batch is not None:
             asked["history"] = None
         with self._answering(lm, options):
-            replies = lm.chat_batch(list(prompts), **asked)
+            replies = lm.chat_batch(prompts, **asked)
         self._begin_anew(options)
         if options.batch is None:
             show(table(("", "reply"), [(str(number), reply) for number, reply in enumerate(replies, start=1)]))
@@ -147,7 +149,7 @@ class ChatMagics(Magics):
         import pandas as pd
 
         show(table(("prompt", "reply"), list(zip(prompts, replies, strict=True))))
-        return pd.DataFrame({"prompt": list(prompts), "reply": replies})
+        return pd.DataFrame({"prompt": prompts, "reply": replies})
 
     def _compare(self, options: Namespace, prompt: str) -> str:
         from nbtune.display.shown import Shown, show
@@ -176,6 +178,18 @@ class ChatMagics(Magics):
         return after
 
 
+def _questions(name: str, variables: dict[str, Any]) -> list[str]:
+    """Return the questions in a variable: a list, or a column of a table."""
+    given = variable(name, variables, "--batch")
+    if hasattr(given, "columns"):
+        raise NbtuneError(f"--batch {name} is a table: put one of its columns into a variable, such as questions = {name}[...].")
+    single = isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)
+    questions = [] if single else list(given)
+    if not questions or not all(isinstance(one, str) and one.strip() for one in questions):
+        raise NbtuneError(f"--batch {name} is not a list of questions.")
+    return questions
+
+
 def _check(options: Namespace, prompt: str) -> None:
     """Refuse what can't be asked.
 
@@ -200,4 +214,4 @@ def _check(options: Namespace, prompt: str) -> None:
     if options.batch is not None and options.rounds is not None:
         raise NbtuneError("--batch answers each question by itself: leave out --rounds.")
     if options.n is not None and (options.n < 1 or options.temperature == 0):
-        raise NbtuneError("--n N needs N of 1 or more and a --temperature above 0: greedy replies are all alike.")
+        raise NbtuneError("--n N needs N of 1 or more and no --temperature of 0: greedy replies are all alike.")

@@ -12,7 +12,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.inert import inert
 from nbtune.magics.options import parse, unquoted
-from nbtune.magics.reading import reading_of, reading_options
+from nbtune.magics.reading import asking_options, reading_of, reading_options
 from nbtune.magics.watching import watched
 from nbtune.session import Nbtune, variable
 
@@ -140,7 +140,7 @@ class NbtuneMagics(Magics):
     @argument("--limit", type=int, metavar="N", help="Only N of the examples, drawn at random. Default: all.")
     @argument("--max-new-tokens", type=int, default=128, metavar="N", help="Longest reply in tokens. Default: 128.")
     @argument("--save", metavar="FILE", help="Write the predictions to this `.csv` or `.jsonl` file.")
-    @reading_options
+    @asking_options
     def _evaluate(self, rest: str) -> None:
         options, source = parse(NbtuneMagics._evaluate, rest, anywhere=True)
         if not source:

@@ -1,4 +1,4 @@
-"""The options that say how examples are read, for the magics that take a data set."""
+"""The options that say how examples are read, and what is trained of them, for the magics that take a data set."""
 
 from __future__ import annotations
 
@@ -8,31 +8,43 @@ from typing import Any
 
 from IPython.core.magic_arguments import argument, argument_group
 
-__all__ = ["reading_of", "reading_options"]
+__all__ = ["asking_options", "reading_of", "reading_options"]
 
-_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+_Options = tuple[tuple[str, dict[str, Any]], ...]
+_ASKING: _Options = (
     ("--prompt-column", {"metavar": "C", "help": "Column of the questions. Default: told by the known formats."}),
     ("--response-column", {"metavar": "C", "help": "Column of the answers."}),
     ("--history-column", {"metavar": "C", "help": "Column of the rounds before: pairs of question and answer."}),
-    ("--turns", {"metavar": "T", "help": "`all` (default) trains every turn of the assistant's, `last` the last one alone."}),
-    ("--train-on-inputs", {"action": "store_true", "help": "Train the user's words, too."}),
     ("--system", {"metavar": "TEXT", "help": "A system prompt for examples that have none."}),
     ("--source-prefix", {"metavar": "TEXT", "help": "Put before each question."}),
-    (
-        "--max-source-length",
-        {"type": int, "metavar": "N", "help": "Most tokens before a reply: the oldest rounds go first, then the end of the question."},
-    ),
-    ("--max-target-length", {"type": int, "metavar": "N", "help": "Most tokens of a reply."}),
     (
         "--skip-bad",
         {"action": "store_true", "help": "Go on without the rows that can't be used; without it they are named, and nothing is done."},
     ),
 )
+_TRAINING: _Options = (
+    ("--turns", {"metavar": "T", "help": "`all` (default) trains every turn of the assistant's, `last` the last one alone."}),
+    ("--train-on-inputs", {"action": "store_true", "help": "Train the user's words, too."}),
+    (
+        "--max-source-length",
+        {"type": int, "metavar": "N", "help": "Most tokens before a reply: the oldest rounds go first, then the end of the question."},
+    ),
+    ("--max-target-length", {"type": int, "metavar": "N", "help": "Most tokens of a reply."}),
+)
 
 
 def reading_options(magic: Callable[..., Any]) -> Callable[..., Any]:
-    """Declare the options on a magic, as IPython's `argument` does, in a group of their own; what is declared below joins it."""
-    for name, settings in reversed(_OPTIONS):
+    """Declare all of them on a magic, as IPython's `argument` does, in a group of their own; what is declared below joins it."""
+    return _declared((*_ASKING, *_TRAINING), magic)
+
+
+def asking_options(magic: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare those that matter where examples are asked and not trained."""
+    return _declared(_ASKING, magic)
+
+
+def _declared(options: _Options, magic: Callable[..., Any]) -> Callable[..., Any]:
+    for name, settings in reversed(options):
         magic = argument(name, **settings)(magic)
     grouped: Callable[..., Any] = argument_group("examples")(magic)
     return grouped
@@ -40,5 +52,6 @@ def reading_options(magic: Callable[..., Any]) -> Callable[..., Any]:
 
 def reading_of(options: Namespace) -> dict[str, Any]:
     """Return those that were given, by the names of `nbtune.data.reading.Reading`."""
-    names = [name.removeprefix("--").replace("-", "_") for name, _ in _OPTIONS]
-    return {name: value for name in names if (value := getattr(options, name))}
+    names = [name.removeprefix("--").replace("-", "_") for name, _ in (*_ASKING, *_TRAINING)]
+    given = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in given.items() if value is not None and value is not False}
