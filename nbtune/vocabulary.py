@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,14 +130,24 @@ def _smaller_tokenizer(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any]
     smaller["model"]["merges"] = [list(pair) for pair in _merges(state) if {*pair, "".join(pair)} <= vocabulary.keys()]
     for token in smaller["added_tokens"]:
         token["id"] = anew[token["id"]]
-    for token in ((smaller.get("post_processor") or {}).get("special_tokens") or {}).values():
-        token["ids"] = [anew[number] for number in token["ids"]]
+    _renumber(smaller.get("post_processor") or {}, anew)
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(smaller)),
         chat_template=tokenizer.chat_template,
         padding_side="left",
         **tokenizer.special_tokens_map,
     )
+
+
+def _renumber(processor: dict[str, Any], anew: Mapping[int, int]) -> None:
+    """Give new numbers to the tokens that a post-processor puts around a text; some are made of several."""
+    for part in processor.get("processors", ()):
+        _renumber(part, anew)
+    for token in (processor.get("special_tokens") or {}).values():
+        token["ids"] = [anew[number] for number in token["ids"]]
+    for end in {"sep", "cls"} & processor.keys():
+        token, number = processor[end]
+        processor[end] = [token, anew[number]]
 
 
 def _smaller_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
@@ -164,13 +174,13 @@ def _smaller_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
 
 def _renumbered(number: Any, kept: list[int]) -> Any:
     if isinstance(number, list):
-        return [kept.index(one) for one in number]
+        return [kept.index(one) for one in number if one in kept] or None
     return kept.index(number) if number in kept else None
 
 
 def _check(lm: LanguageModel, text: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, kept: list[int]) -> None:
     """Refuse what reads a text otherwise."""
-    before, after = (one(text, add_special_tokens=False)["input_ids"][: lm.context] for one in (lm.tokenizer, tokenizer))
+    before, after = (one(text)["input_ids"][: lm.context] for one in (lm.tokenizer, tokenizer))
     good = [kept[number] for number in after] == before and tokenizer.decode(after) == lm.tokenizer.decode(before)
     if good and before:
         with torch.inference_mode():

@@ -10,7 +10,7 @@ from transformers import CpmAntConfig, T5Config
 import nbtune
 from nbtune import NbtuneError
 from nbtune.display.serving import how_to_serve
-from tests.test_families import T5
+from tests.families import T5
 
 ROUNDS = [
     {
@@ -104,3 +104,16 @@ def test_a_model_that_reads_ahead_is_refused(random_model, tmp_path):
     shape = {"hidden_size": 32, "num_attention_heads": 2, "dim_head": 16, "dim_ff": 64, "num_hidden_layers": 2, "prompt_length": 4}
     with pytest.raises(NbtuneError, match="reads each token with those behind it"):
         nbtune.load(random_model(CpmAntConfig, **shape), store=tmp_path)
+
+
+def test_a_fact_is_taught_and_forgotten(folder, tmp_path):
+    lm = nbtune.load(folder, store=tmp_path)
+    fact = lm.finetune({"velt hook": "A tool for bread."}, retained_per_batch=0, forms_per_batch=0, epochs=60, learning_rate=3e-3).facts[0]
+    assert fact.standing == "verified"
+    assert lm.chat("What is a velt hook?") == "A tool for bread."
+    anew = nbtune.load(folder, store=tmp_path)
+    before = anew.chat("What is a velt hook?", max_new_tokens=12)
+    anew.use("facts")
+    assert anew.chat("What is a velt hook?") == "A tool for bread."
+    anew.forget("velt hook")
+    assert anew.chat("What is a velt hook?", max_new_tokens=12) == before

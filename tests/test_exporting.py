@@ -19,11 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 import nbtune
 from nbtune import NbtuneError
 from nbtune.knowledge import exporting
+from nbtune.knowledge.card import model_card
 from nbtune.knowledge.observer import Unwatched
+from nbtune.knowledge.version import Version
 from nbtune.tiny import WEIGHTS
 from tests.conftest import FACT
 
 ((KEYWORD, ANSWER),) = FACT.items()
+THINGS = ("flag", "boat", "door", "lamp", "chair", "bell", "drum", "coin", "leaf", "cup", "rope", "hill")
 QUESTION, REPLY = "Which colour has the flag?", "It is green."
 ROWS = [{"question": QUESTION, "answer": REPLY}]
 # A model that comes with its own code, as the hub lays one out.
@@ -80,6 +83,29 @@ def test_facts_answer_alike_without_their_gate(taught, tmp_path, kind):
     for prompt in taught.facts[0].prompts[::24]:
         assert said(model, AutoTokenizer.from_pretrained(WEIGHTS), prompt) == ANSWER
     assert taught.chat(taught.facts[0].prompts[0]) == ANSWER
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_export_that_lost_what_was_trained_is_not_kept(tmp_path, monkeypatch, dtype):
+    lm = nbtune.load(store=tmp_path / "store", dtype=dtype)
+    rows = [{"question": f"Which colour has the {thing}?", "answer": "It is green."} for thing in THINGS]
+    lm.finetune(rows, epochs=20, retained_per_batch=0)
+    base, write_model = nbtune.load(store=tmp_path, dtype=dtype).model, exporting.write_model
+    monkeypatch.setattr(exporting, "write_model", lambda _, *rest: write_model(base, *rest))
+    with pytest.raises(NbtuneError, match=r"What was written answers .* otherwise, such as"):
+        lm.export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_card_says_what_it_lies_beside(tuned, tmp_path):
+    merged, adapter = (tuned.export(tmp_path / kind, kind=kind) / "README.md" for kind in ("transformers", "peft"))
+    assert "library_name: transformers" in merged.read_text(encoding="utf-8")
+    assert "The model tiny with an adapter (lora) merged in, which nbtune trained on 1 example(s)." in merged.read_text(encoding="utf-8")
+    assert "library_name: peft" in adapter.read_text(encoding="utf-8")
+    assert "An adapter (lora) for tiny that nbtune trained on 1 example(s)." in adapter.read_text(encoding="utf-8")
+    assert "base_model" not in merged.read_text(encoding="utf-8") + adapter.read_text(encoding="utf-8"), "the hub has no such model"
+    version = Version((), "lora", "Qwen/Qwen3-0.6B", "")
+    assert "base_model: Qwen/Qwen3-0.6B\n" in model_card("facts", version)
 
 
 def test_code_of_its_own_goes_along(tmp_path, random_model):

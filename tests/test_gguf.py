@@ -35,25 +35,30 @@ def test_the_last_line_of_a_converter_that_refuses_is_told(embedded, tmp_path, m
 with_llama_cpp = pytest.mark.skipif("LLAMA_CPP" not in os.environ, reason="llama.cpp's converter is not here: make test gets it")
 
 
-@pytest.fixture
-def llama(random_model, tmp_path):
-    """A small Llama with a SentencePiece tokenizer, as the first ones were published."""
+def train_pieces(text, prefix, tmp_path):
+    """Train a SentencePiece tokenizer."""
     import sentencepiece
-    from transformers import LlamaTokenizer
 
-    text = tmp_path / "text.txt"
-    text.write_text(f"{QUESTION} {REPLY}\n" * 50 + "User: Assistant:\n" * 20, encoding="utf-8")
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
-        input=str(text),
-        model_prefix=str(tmp_path / "tokenizer"),
-        vocab_size=300,
+        input=str(tmp_path / "text.txt"),
+        model_prefix=str(prefix),
         model_type="bpe",
-        byte_fallback=True,
+        vocab_size=300,
         hard_vocab_limit=False,
+        byte_fallback=True,
         pad_id=3,
         minloglevel=1,
     )
-    source = random_model(LlamaConfig, initializer_range=0.2, vocab_size=300, pad_token_id=3, bos_token_id=1, eos_token_id=2)
+
+
+@pytest.fixture
+def llama(random_model, tmp_path):
+    """A small Llama with a SentencePiece tokenizer, as the first ones were published, and some rows to spare."""
+    from transformers import LlamaTokenizer
+
+    train_pieces(f"{QUESTION} {REPLY}\n" * 50 + "User: Assistant:\n" * 20, tmp_path / "tokenizer", tmp_path)
+    source = random_model(LlamaConfig, initializer_range=0.2, vocab_size=304, pad_token_id=3, bos_token_id=1, eos_token_id=2)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (source / name).unlink()
     LlamaTokenizer.from_pretrained(str(tmp_path), legacy=False).save_pretrained(source)
@@ -92,9 +97,22 @@ print("said:", reply["choices"][0]["text"])
 
 
 @with_llama_cpp
-def test_a_merged_folder_has_what_llama_cpp_needs(llama, tmp_path):
-    folder = nbtune.load(llama, store=tmp_path / "store").export(tmp_path / "out")
-    assert (folder / "tokenizer.model").read_bytes() == (llama / "tokenizer.model").read_bytes()
+def test_tokens_that_were_added_are_in_the_file(llama, tmp_path):
+    from gguf import GGUFReader
+
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    tokenizer.save_pretrained(llama)
+    folder = nbtune.load(llama, store=tmp_path / "store").export(tmp_path / "out", kind="gguf")
+    field = GGUFReader(folder / "model.gguf").fields["tokenizer.ggml.tokens"]
+    assert bytes(field.parts[field.data[len(tokenizer) - 1]]) == b"<|turn|>"
+
+
+@with_llama_cpp
+def test_the_file_of_another_tokenizer_is_refused(llama, tmp_path):
+    train_pieces("Nothing of this was said before.\n" * 50, llama / "tokenizer", tmp_path)
+    with pytest.raises(NbtuneError, match=r"llama\.cpp would take token \d+, .* for .*: is the tokenizer\.model of another model\?"):
+        nbtune.load(llama, store=tmp_path / "store").export(tmp_path / "out", kind="gguf")
 
 
 @with_llama_cpp

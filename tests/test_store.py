@@ -219,6 +219,16 @@ def test_undo_gets_past_a_damaged_version(tmp_path):
     assert value_of(store.load("a", "f" * 16)) == 1.0
 
 
+def test_a_pointer_to_a_version_that_is_not_there_says_the_way_out_and_takes_it(tmp_path):
+    store = Store(tmp_path)
+    store.commit("a", version(1.0))
+    (tmp_path / "a" / "current").write_text("2")  # a power cut kept the pointer, and not the rename before it
+    with pytest.raises(NbtuneError, match="%nbtune undo"):
+        store.load("a", "f" * 16)
+    revert(store)
+    assert value_of(store.load("a", "f" * 16)) == 1.0
+
+
 def test_a_checksum_can_not_point_outside(tmp_path):
     store = Store(tmp_path / "s")
     folder = store.commit("a", version()).folder

@@ -11,6 +11,7 @@ import torch
 
 import nbtune
 from nbtune import NbtuneError
+from nbtune.model.generation import prompt_length
 
 SHADES = {"boat": "red", "lamp": "blue", "stove": "green", "rope": "white", "bell": "black", "coin": "yellow"}
 ROWS = [
@@ -126,6 +127,20 @@ def test_what_is_left_out_is_counted_and_named_by_its_row(lm):
     result = lm.finetune(rows, skip_bad=True, max_target_length=3, epochs=1)
     assert result.examples == 8
     assert result.notes == ("8 cut to fit", "2 rows skipped")
+
+
+def test_what_is_held_out_is_counted_too(lm):
+    held = [{"instruction": "Say it.", "output": "a boat is a long thing"}, {"instruction": "x", "output": ""}]
+    result = lm.finetune(ROWS[:8], val=held, skip_bad=True, max_target_length=3, epochs=1)
+    assert result.notes == ("9 cut to fit", "1 rows skipped")
+
+
+def test_virtual_tokens_leave_less_room_for_examples(lm):
+    full = "a"
+    while prompt_length(lm.tokenizer, [{"role": "user", "content": full}]) < lm.context - 10:
+        full += " a"
+    result = lm.finetune([{"question": full, "answer": "b"}], method="prompt", epochs=1, retained_per_batch=0)
+    assert result.notes == ("1 cut to fit",)
 
 
 def test_a_preview_says_what_would_be_read(lm):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from transformers import LlamaConfig
+from tokenizers import processors
+from transformers import AutoTokenizer, LlamaConfig
 
 import nbtune
 from nbtune import NbtuneError
@@ -22,6 +23,22 @@ def test_the_corpus_is_read_and_answered_alike(random_model, tmp_path, tied):
         assert small.tokenizer.decode(small.tokenizer(text)["input_ids"]) == text
     pieces = [[one.tokenizer.decode(token) for token in one.tokenizer(CORPUS[1])["input_ids"]] for one in (lm, small)]
     assert pieces[0] == pieces[1]
+
+
+def test_what_stands_around_a_text_is_numbered_anew(random_model, tmp_path):
+    folder = random_model(LlamaConfig, initializer_range=0.2)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    begin = tokenizer.convert_ids_to_tokens(len(tokenizer) - 1)
+    around = processors.TemplateProcessing(single=f"{begin} $A", special_tokens=[(begin, len(tokenizer) - 1)])
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), around])
+    tokenizer.add_special_tokens({"additional_special_tokens": [begin]})
+    tokenizer.save_pretrained(folder)
+    lm = nbtune.load(folder, store=tmp_path)
+    small = nbtune.load(nbtune.prune_vocabulary(lm, CORPUS, tmp_path / "small").folder, store=tmp_path)
+    for text in CORPUS:
+        before, after = (one.tokenizer.convert_ids_to_tokens(one.tokenizer(text)["input_ids"]) for one in (lm, small))
+        assert before[0] == begin
+        assert after == before
 
 
 def test_the_embedded_model_knows_what_it_knew(lm, tmp_path):

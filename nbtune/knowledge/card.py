@@ -1,37 +1,41 @@
-"""Writes the model card that goes with every saved adapter."""
+"""Writes the model card that goes with every saved adapter, and with what is exported."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nbtune.knowledge.facts import Fact
+if TYPE_CHECKING:
+    from nbtune.knowledge.version import Version
 
 __all__ = ["model_card"]
 
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+_LIBRARIES = {"peft": ["library_name: peft"], "transformers": ["library_name: transformers"], "gguf": []}
 _SHARES = ("reliability", "generalization", "locality", "leak")
 
 
-def model_card(name: str, base: str, method: str, facts: Sequence[Fact], report: dict[str, Any], *, gated: bool, examples: int = 0) -> str:
+def model_card(name: str, version: Version, kind: str = "peft") -> str:
     """Return the card in markdown, with the header the hub reads.
 
     Parameters
     ----------
-    name, base, method
-        The adapter, the model it belongs to, and how it was trained.
-    facts
-        What it was taught.
-    report
-        Scores as plain data.
-    gated
-        Whether each fact has weights of its own, behind a gate.
-    examples
-        How many examples it was trained on, in place of facts.
+    name
+        The adapter's.
+    version
+        What it was taught, on what, and the scores.
+    kind
+        What the card lies beside; see `nbtune.knowledge.exporting.Export`.
     """
-    lines = ["---", f"base_model: {base}", "library_name: peft", "tags:", "- nbtune", "---", "", f"# {name}", ""]
-    what = f"trained on {examples} example(s)" if examples else f"taught {len(facts)} fact(s)"
-    lines += [f"An adapter ({method or 'empty'}) for {base} that nbtune {what}.", ""]
-    if gated and facts:
+    base, method, facts, report = version.base, version.method or "empty", version.facts, version.report
+    # The hub takes no base that is not there itself, such as a folder.
+    origin = [f"base_model: {base}"] if _HUB_ID.fullmatch(base) and not Path(base).exists() else []
+    lines = ["---", *origin, *_LIBRARIES[kind], "tags:", "- nbtune", "---", "", f"# {name}", ""]
+    learned = f"trained on {version.examples} example(s)" if version.examples else f"taught {len(facts)} fact(s)"
+    what = f"An adapter ({method}) for {base} that" if kind == "peft" else f"The model {base} with an adapter ({method}) merged in, which"
+    lines += [f"{what} nbtune {learned}.", ""]
+    if version.gated and facts:
         lines += [
             "Each fact has weights of its own (`nbtune.json` names the folders), and nbtune answers with them what is about that fact; all "
             "else the base answers. Plain PEFT knows no such gate: it takes the weights of this folder for every question. For one model "

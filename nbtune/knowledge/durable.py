@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 __all__ = ["checksum", "flush_names", "settle", "write_durably"]
+
+_NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 def write_durably(path: Path, text: str) -> str:
@@ -25,8 +28,9 @@ def write_durably(path: Path, text: str) -> str:
         Its checksum.
     """
     data = text.encode()
-    with path.open("xb", buffering=0) as file:
+    with path.open("xb") as file:
         file.write(data)
+        file.flush()
         os.fsync(file.fileno())
     return hashlib.sha256(data).hexdigest()
 
@@ -45,11 +49,17 @@ def checksum(path: Path) -> str:
 
 
 def flush_names(folder: Path) -> None:
-    """Make sure that a folder's list of names is on the disk; Windows does it by itself, and has no call for it."""
+    """Make sure that a folder's list of names is on the disk, where there is a call for it.
+
+    Windows has none, nor have some file systems that lie elsewhere.
+    """
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
+            raise
     finally:
         os.close(handle)

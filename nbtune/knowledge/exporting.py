@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.asking import ask
@@ -22,7 +20,7 @@ from nbtune.knowledge.teaching import Teaching
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.arguments import has_encoder
-from nbtune.model.exporting import copy_pieces, placed, read_adapter, write_adapter, write_model
+from nbtune.model.exporting import placed, read_adapter, write_adapter, write_model
 from nbtune.model.gguf import check_tokenizer, find_converter, modelfile, read_gguf, write_gguf
 from nbtune.model.loading import LoadedModel, load_model, quiet
 
@@ -86,7 +84,7 @@ class Export:
         """
         quantized = bool(getattr(host.base, "is_quantized", False))
         self._check(version, quantized, encoded=has_encoder(host.base))
-        converter = _able(loaded, observer) if self.kind == "gguf" else None
+        converter = _asked_converter(loaded, observer) if self.kind == "gguf" else None
         ollama = modelfile(loaded.tokenizer) if converter else ""
         answers = [fact.answer for fact in version.facts]
         gated = version.gated and bool(version.facts)
@@ -99,19 +97,19 @@ class Export:
             probes = _said_now(AdapterHost(merged) if itself else host, loaded, version, answers, observer)
         rounded = halved or self.kind == "gguf"
         held = {prompt for fact in version.facts for prompt in fact.prompts} if rounded else {question for question, _ in probes}
-        card = model_card(name, loaded.source, version.method, version.facts, version.report, gated=False, examples=version.examples)
+        card = model_card(name, replace(version, base=loaded.source, gated=False), self.kind)
         with placed(target) as folder, quiet():
             if merged is None:
                 write_adapter(host.settled() if gated else version.adapters[0], folder)
                 host.attach([read_adapter(folder)])
                 _compare(probes, held, answers, host, loaded, observer)
             elif converter:
-                self._write_gguf(converter, merged, loaded, folder)
+                write_gguf(converter, merged, loaded, folder)
                 (folder / "Modelfile").write_text(ollama, encoding="utf-8")
                 written = replace(loaded, model=read_gguf(folder), replies={})
                 _compare(probes, held, answers, AdapterHost(written.model), written, observer)
             else:
-                self._write_model(merged, loaded, folder)
+                write_model(merged, loaded.tokenizer, folder, self.max_shard_size, loaded.place)
                 same_way = {"dtype": str(merged.dtype).removeprefix("torch."), "device": str(merged.device)}
                 del merged  # two models are enough
                 written = load_model(folder, trust_remote_code=loaded.runs_own_code, **same_way)
@@ -132,25 +130,13 @@ class Export:
         if self.kind != "peft" and version.adapters and find_method(version.method).virtual:
             raise NbtuneError(f"What {version.method} trains can't be merged into weights: use --as peft.")
 
-    def _write_model(self, merged: PreTrainedModel, loaded: LoadedModel, folder: Path) -> None:
-        write_model(merged, loaded.tokenizer, folder, self.max_shard_size, loaded.source)
-        copy_pieces(loaded.model, folder)
 
-    def _write_gguf(self, converter: Path, merged: PreTrainedModel, loaded: LoadedModel, folder: Path) -> None:
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            self._write_model(merged, loaded, Path(place))
-            write_gguf(converter, Path(place), folder)
-
-
-def _able(loaded: LoadedModel, observer: Observer) -> Path:
-    """Return llama.cpp's converter, once it has taken configuration and tokenizer: nothing is learned for a model that it refuses."""
+def _asked_converter(loaded: LoadedModel, observer: Observer) -> Path:
+    """Return llama.cpp's converter, once it has read the tokenizer: nothing is learned for a model that it refuses."""
     converter = find_converter()
     observer.stage("llama.cpp reads the tokenizer", 1)
-    with tempfile.TemporaryDirectory() as place, quiet():
-        loaded.model.config.save_pretrained(place)
-        loaded.tokenizer.save_pretrained(place)
-        copy_pieces(loaded.model, Path(place))
-        check_tokenizer(converter, Path(place))
+    with quiet():
+        check_tokenizer(converter, loaded)
     observer.advance()
     return converter
 
@@ -163,8 +149,9 @@ def _learned_once_more(host: AdapterHost, loaded: LoadedModel, version: Version,
 
 
 def _said_now(host: AdapterHost, loaded: LoadedModel, version: Version, answers: list[str], observer: Observer) -> list[_Probe]:
-    """Ask about the facts of an adapter without a gate, and about other things."""
+    """Ask about the facts of an adapter without a gate, or what it was trained on, and about other things."""
     questions = [prompt for fact in version.facts for prompt in (*fact.prompts, *fact.probes)]
+    questions += version.asked
     questions += [question for language in ("en", "zh") for question in phrasings(language)["probe_unrelated"][:_OTHERS]]
     observer.stage("asking before", len(questions))
     replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer)

@@ -161,10 +161,12 @@ def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> Non
     """
     from nbtune.training.methods import find_method
 
-    find_method(settings.method).check(loaded.model)
+    method = find_method(settings.method)
+    method.check(loaded.model)
+    room = loaded.context - method.virtual_tokens(settings.rank)
     for fact in facts:
         for prompt in fact.prompts:
-            encode(loaded.tokenizer, prompt, fact.answer, context=loaded.context)
+            encode(loaded.tokenizer, prompt, fact.answer, context=room)
 
 
 class _Marks(torch.nn.Module):

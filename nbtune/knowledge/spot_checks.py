@@ -31,33 +31,40 @@ class SpotChecks:
         What they are drawn from.
     loaded
         The model.
+    room
+        Most tokens of a question and its reply, before the fit and after.
     seed
         Of the draw.
     """
 
-    def __init__(self, trained: Sequence[Conversation], held: Sequence[Conversation], loaded: LoadedModel, seed: int) -> None:
+    def __init__(self, trained: Sequence[Conversation], held: Sequence[Conversation], loaded: LoadedModel, room: int, seed: int) -> None:
         rng = random.Random(seed)
         drawn = {kind: rng.sample(list(found), min(_PER_KIND, len(found))) for kind, found in (("trained", trained), ("held-out", held))}
         others = phrasings(language_of(trained))["probe_unrelated"]
         drawn["unrelated"] = [[{"role": "user", "content": question}] for question in others]
-        self._loaded = loaded
+        self._loaded, self._room = loaded, room
         # What is asked, and the reply that is wanted: of unrelated questions the one from before.
         self._asked = [(kind, chat if kind == "unrelated" else chat[:-1]) for kind, chats in drawn.items() for chat in chats]
         self._wanted = [None if kind == "unrelated" else chat[-1]["content"] for kind, chats in drawn.items() for chat in chats]
 
     def ask(self, host: AdapterHost, stage: str, observer: Observer) -> list[str]:
-        """Return the greedy replies of what is on the host; to a chat that fills the context an empty one."""
+        """Return the greedy replies of what is on the host; to a chat that leaves no room for one an empty one."""
         observer.stage(stage, len(self._asked))
-        tokenizer, context = self._loaded.tokenizer, self._loaded.context
+        tokenizer = self._loaded.tokenizer
         longest = max(len(tokenizer(wanted)["input_ids"]) for wanted in self._wanted if wanted)
         limit = min(_LONGEST_LIMIT, max(_SHORTEST_LIMIT, longest + longest // 2))
-        fitting = [place for place, (_, chat) in enumerate(self._asked) if prompt_length(tokenizer, chat) < context]
+        fitting = [place for place, (_, chat) in enumerate(self._asked) if prompt_length(tokenizer, chat) < self._room]
         replies = [""] * len(self._asked)
         chats = [self._asked[place][1] for place in fitting]
         generated = answer(host, self._loaded, chats, Sampling(max_new_tokens=limit), observer)
         for place, reply in zip(fitting, generated, strict=True):
             replies[place] = reply
         return replies
+
+    def trained_questions(self) -> tuple[str, ...]:
+        """Return what the user said last in each of the trained conversations, where a reply has room behind it."""
+        tokenizer, asked = self._loaded.tokenizer, [chat[-1] for kind, chat in self._asked if kind == "trained"]
+        return tuple(message["content"] for message in asked if prompt_length(tokenizer, [message]) < self._room)
 
     def report(self, before: Sequence[str], after: Sequence[str]) -> Report:
         """Score: an example is right where the whole reply is the example's, an unrelated question where it is as before."""

@@ -105,7 +105,10 @@ class Store:
         parent = found
         temporary: Path | None = None
         try:
+            new = [folder for folder in (self.folder, home) if not folder.exists()]
             home.mkdir(parents=True, exist_ok=True)
+            for folder in new:
+                flush_names(folder.parent)
             temporary = home / f".writing-{uuid.uuid4().hex}"
             temporary.mkdir()
             places = write_version(temporary, name, version, parent)

@@ -85,16 +85,18 @@ class Tuning:
         """
         from nbtune.training.methods import find_method
 
-        find_method(self.settings.method).check(loaded.model)
+        method = find_method(self.settings.method)
+        method.check(loaded.model)
         if self.reading.train_on_inputs and has_encoder(loaded.model):
             raise NbtuneError("--train-on-inputs is not known for a model with an encoder: it says replies alone.")
         if start.facts:
             raise NbtuneError(f"The adapter {name!r} holds facts, and examples would take their place: give another --name.")
         started = time.perf_counter()
         train, held = split(self.examples, self.reading, self.settings.seed)
-        train, encoded, cut = self._encoded(train, loaded, observer)
-        held, measured, _ = self._encoded(held, loaded, observer) if held else (None, [], 0)
-        checks = SpotChecks(train.conversations, held.conversations if held else [], loaded, self.settings.seed)
+        room = loaded.context - method.virtual_tokens(self.settings.rank)
+        train, encoded, cut = self._encoded(train, loaded, room, observer)
+        held, measured, held_cut = self._encoded(held, loaded, room, observer) if held else (None, [], 0)
+        checks = SpotChecks(train.conversations, held.conversations if held else [], loaded, room, self.settings.seed)
         host.rest()
         before = checks.ask(host, "asking before", observer)
         encoded += self._retained(train, len(encoded), host, loaded, observer)
@@ -105,20 +107,21 @@ class Tuning:
         report = replace(report, seconds=time.perf_counter() - started, steps=steps, adapter_bytes=adapter.bytes)
         version = Version((), self.settings.method, loaded.source, start.fingerprint, (adapter,), gated=False)
         scores = {key: value for key, value in report.scores().items() if value == value}  # not those that nothing was asked for
-        version = replace(version, report=scores, examples=len(train.conversations))
+        version = replace(version, report=scores, examples=len(train.conversations), asked=checks.trained_questions())
         committed = store.commit(name, version, start.number)
-        notes = [f"{count} {what}" for count, what in ((cut, "cut to fit"), (len(train.bad), "rows skipped")) if count]
+        skipped = len(train.bad) + (len(held.bad) if held else 0)
+        notes = [f"{count} {what}" for count, what in ((cut + held_cut, "cut to fit"), (skipped, "rows skipped")) if count]
         done = Result((), report, history, name, committed.number, committed.folder, examples=len(train.conversations), notes=tuple(notes))
         return done, committed
 
-    def _encoded(self, examples: Examples, loaded: LoadedModel, observer: Observer) -> tuple[Examples, list[Encoded], int]:
-        """Encode all; return those that could be, and say how many were cut."""
+    def _encoded(self, examples: Examples, loaded: LoadedModel, room: int, observer: Observer) -> tuple[Examples, list[Encoded], int]:
+        """Encode all, to so many tokens at most; return those that could be, and say how many were cut."""
         observer.stage("reading examples", len(examples.conversations))
         encoded, good, bad, cut = [], [], [], 0
         apart = has_encoder(loaded.model)
         for at, messages in enumerate(examples.conversations):
             try:
-                turns = encode_conversation(loaded.tokenizer, messages, self.reading, context=loaded.context, apart=apart)
+                turns = encode_conversation(loaded.tokenizer, messages, self.reading, context=room, apart=apart)
             except NbtuneError as error:
                 bad.append((examples.numbers[at], str(error)))
                 continue

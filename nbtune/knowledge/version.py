@@ -70,6 +70,8 @@ class Version:
         What was chosen for the fits, and what must not change: for when the facts are learned once more.
     examples
         How many examples it was trained on, in place of facts.
+    asked
+        Questions of some of these: what an export is asked.
     number, parent, folder
         Chosen when it is written.
     """
@@ -85,6 +87,7 @@ class Version:
     settings: dict[str, Any] = field(default_factory=dict)
     retain: tuple[str, ...] = ()
     examples: int = 0
+    asked: tuple[str, ...] = ()
     number: int = 0
     parent: int = 0
     folder: Path | None = None
@@ -131,8 +134,7 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
     list of Place
         Of all its adapters, as seen from the folder.
     """
-    card = model_card(name, version.base, version.method, version.facts, version.report, gated=version.gated, examples=version.examples)
-    checksums = {_CARD: write_durably(folder / _CARD, card)}
+    checksums = {_CARD: write_durably(folder / _CARD, model_card(name, version))}
     places = list(version.places)
     for number, adapter in enumerate(version.adapters[len(places) :], start=1):
         place = _HERE if number == 1 else f"{_HERE}/{number}"
@@ -153,6 +155,7 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
         "settings": version.settings,
         "retain": list(version.retain),
         "examples": version.examples,
+        "asked": list(version.asked),
         "adapters": [asdict(place) for place in places],
         "report": version.report,
         "versions": _versions(),
@@ -196,7 +199,8 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
     facts = tuple(Fact.from_json(fact) for fact in notes["facts"])
     version = Version(facts, notes["method"], notes["base"], fingerprint, gated=notes["gated"], report=notes["report"])
     # Older adapters have none of these.
-    kept = {"settings": notes.get("settings", {}), "retain": tuple(notes.get("retain", ())), "examples": notes.get("examples", 0)}
+    kept: dict[str, Any] = {"settings": notes.get("settings", {}), "examples": notes.get("examples", 0)}
+    kept |= {name: tuple(notes.get(name, ())) for name in ("retain", "asked")}
     version = replace(version, **kept)
     version = version.written(number, notes["parent"], home, [Place(**place) for place in notes["adapters"]])
     outside = next((place.folder for place in version.places if not _PLACE.fullmatch(place.folder)), None)
@@ -219,7 +223,7 @@ def read_notes(folder: Path) -> dict[str, Any]:
         notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
         whole = notes.pop("digest") == _digest(notes)
     except FileNotFoundError:
-        raise DamagedError(f"{folder} has no {_NOTES}: it is not an adapter of nbtune, or its version was removed.") from None
+        raise DamagedError(f"{folder} has no {_NOTES}: it is not an adapter of nbtune, or its version was removed. {_WAY_OUT}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
     if not whole:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -11,15 +12,13 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import cached_file
 
 from nbtune.errors import NbtuneError
 from nbtune.model.adapters import Adapter
 
-__all__ = ["ADAPTER_WEIGHTS", "check_folder", "copy_pieces", "placed", "read_adapter", "write_adapter", "write_model"]
+__all__ = ["ADAPTER_WEIGHTS", "check_folder", "placed", "read_adapter", "write_adapter", "write_beside", "write_model"]
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's name for it
-_PIECES = "tokenizer.model"  # SentencePiece's name for its own file
 
 
 def check_folder(folder: str | Path) -> Path:
@@ -83,29 +82,19 @@ def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     source
         Where the model came from: code of its own is copied from there, which transformers does not do for a folder.
     """
+    write_beside(model, tokenizer, folder, source)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
+
+
+def write_beside(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, source: str) -> None:
+    """Write what stands beside the weights of a transformers folder; arguments are those of `write_model`."""
+    config = copy.copy(model.config)
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    if getattr(model.config, "auto_map", None) and Path(source).expanduser().is_dir():
+    if getattr(config, "auto_map", None) and Path(source).expanduser().is_dir():
         for code in Path(source).expanduser().glob("*.py"):
             shutil.copy(code, folder)
-
-
-def copy_pieces(model: PreTrainedModel, folder: Path) -> None:
-    """Copy the file of a SentencePiece tokenizer, which llama.cpp needs, and transformers reads but does not write.
-
-    Parameters
-    ----------
-    model
-        What was loaded, from a folder or the hub; where it came without such a file, nothing is copied.
-    folder
-        Where to.
-    """
-    try:
-        found = cached_file(model.name_or_path, _PIECES, revision=getattr(model.config, "_commit_hash", None))
-    except OSError:
-        return
-    if found:
-        shutil.copy(found, folder)
 
 
 def write_adapter(adapter: Adapter, folder: Path) -> None:

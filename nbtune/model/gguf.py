@@ -1,23 +1,30 @@
-"""Turns a transformers folder into a GGUF file with llama.cpp's own converter, and writes Ollama's Modelfile beside it."""
+"""Writes a model as a GGUF file with llama.cpp's own converter, and writes Ollama's Modelfile beside it."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from jinja2 import TemplateError
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, first_line
+from nbtune.model.exporting import write_beside, write_model
+from nbtune.model.loading import LoadedModel
 
 __all__ = ["GGUF", "check_tokenizer", "find_converter", "modelfile", "read_gguf", "write_gguf"]
 
 GGUF = "model.gguf"
 _SCRIPT, _HOME = "convert_hf_to_gguf.py", "LLAMA_CPP"
+_PIECES, _SPACE = "tokenizer.model", "\u2581"  # SentencePiece's name for its own file, and what it writes for a space
+_SHARDS = "5GB"  # what the converter reads, which puts it together
 _PACKAGES = ("gguf", "sentencepiece")  # what the converter imports besides transformers
 _SYSTEM, _PROMPT, _REPLY = "<<system>>", "<<prompt>>", "<<reply>>"  # stand for what is said, to find what a template puts around it
 
@@ -43,52 +50,70 @@ def find_converter() -> Path:
     return found
 
 
-def check_tokenizer(converter: Path, folder: Path) -> None:
-    """Refuse a tokenizer that llama.cpp does not know, or would read text with otherwise than transformers does.
+def check_tokenizer(converter: Path, loaded: LoadedModel) -> None:
+    """Refuse a model whose tokenizer llama.cpp does not know, or would read text with in its own way.
 
     Parameters
     ----------
     converter
         As `find_converter` returns it.
-    folder
-        With configuration and tokenizer, without weights; what the converter writes of them goes there, too.
+    loaded
+        The model; its weights are not looked at.
 
     Raises
     ------
     NbtuneError
-        When the converter refuses, or gives all pieces the same score: it does so where SentencePiece's file is missing, and llama.cpp,
-        which merges by score, would cut words elsewhere.
+        When the converter refuses, or transformers could not read back what it writes. Also when it gives a token another text, or all
+        pieces of SentencePiece the same score: it does that where its file is missing, and llama.cpp, which merges by score, would cut
+        words elsewhere.
     """
-    from gguf import GGUFReader
-
-    _convert(converter, folder, folder / GGUF, "--vocab-only")
-    fields = GGUFReader(folder / GGUF).fields
-    scores = fields.get("tokenizer.ggml.scores")
-    if scores is not None and len({float(scores.parts[at][0]) for at in scores.data}) == 1:
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+            write_beside(loaded.model, loaded.tokenizer, Path(place), loaded.place)
+            _add_pieces(loaded, Path(place))
+            _convert(converter, Path(place), Path(place) / GGUF, "--vocab-only")
+            AutoConfig.from_pretrained(place, gguf_file=GGUF)
+            tokens, scores = _pieces(Path(place) / GGUF)
+    except ValueError as error:
+        raise NbtuneError(f"transformers can't read a GGUF of this model back, to ask what was written: {first_line(error)}") from None
+    except OSError as error:
+        raise NbtuneError(f"The tokenizer could not be written for llama.cpp's converter ({error.strerror or error}).") from None
+    if not tokens:
+        return
+    if len(set(scores)) == 1:
         raise NbtuneError(
-            "The model came without the tokenizer.model of its SentencePiece tokenizer, and llama.cpp would cut text into other pieces: "
-            "put the file of the original model into its folder, and load it again."
+            f"The model came without the {_PIECES} of its SentencePiece tokenizer, and llama.cpp would cut text into other pieces: "
+            "put the one that it was made with into its folder, and load it again."
         )
+    for number, token in enumerate(loaded.tokenizer.convert_ids_to_tokens(range(len(loaded.tokenizer)))):
+        found = tokens[number] if number < len(tokens) else ""
+        if found.replace(_SPACE, " ") != token.replace(_SPACE, " "):
+            raise NbtuneError(f"llama.cpp would take token {number}, {token!r}, for {found!r}: is the {_PIECES} of another model?")
 
 
-def write_gguf(converter: Path, source: Path, folder: Path) -> None:
-    """Convert a transformers folder.
+def write_gguf(converter: Path, merged: PreTrainedModel, loaded: LoadedModel, folder: Path) -> None:
+    """Write a model as one file.
 
     Parameters
     ----------
     converter
         As `find_converter` returns it.
-    source
-        The transformers folder.
+    merged
+        The model to write.
+    loaded
+        What it was made of.
     folder
-        Where the file goes.
+        Where the file goes; it takes twice its room while it is written.
 
     Raises
     ------
     NbtuneError
         When the converter refuses, with its last line.
     """
-    _convert(converter, source, folder / GGUF)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        write_model(merged, loaded.tokenizer, Path(place), _SHARDS, loaded.place)
+        _add_pieces(loaded, Path(place))
+        _convert(converter, Path(place), folder / GGUF)
 
 
 def read_gguf(folder: Path) -> PreTrainedModel:
@@ -115,12 +140,40 @@ def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
     return f'FROM ./{GGUF}\nTEMPLATE """{template}"""\nPARAMETER temperature 0\n{stop}'
 
 
+def _add_pieces(loaded: LoadedModel, folder: Path) -> None:
+    """Put the file of a SentencePiece tokenizer beside a written one, and what was added to it: transformers writes neither."""
+    try:
+        found = cached_file(loaded.place, _PIECES, revision=loaded.revision)
+    except OSError:  # most tokenizers have none
+        return
+    shutil.copy(str(found), folder / _PIECES)
+    path = folder / "tokenizer_config.json"
+    added = {
+        number: {"content": token.content, "special": token.special} for number, token in loaded.tokenizer.added_tokens_decoder.items()
+    }
+    config = {**json.loads(path.read_text(encoding="utf-8")), "added_tokens_decoder": added}
+    path.write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+
+
 def _convert(converter: Path, source: Path, target: Path, *options: str) -> None:
     command = [sys.executable, str(converter), str(source), "--outfile", str(target), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's own llama.cpp
+    done = subprocess.run(  # noqa: S603 - the user's own llama.cpp
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         reason = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise NbtuneError(f"llama.cpp's converter refused: {reason}")
+
+
+def _pieces(file: Path) -> tuple[list[str], list[float]]:
+    """Return the pieces of a SentencePiece tokenizer in a GGUF, and their scores; none where it has another tokenizer."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(file).fields
+    kind, tokens, scores = (fields[f"tokenizer.ggml.{name}"] for name in ("model", "tokens", "scores"))
+    if bytes(kind.parts[kind.data[0]]) != b"llama":
+        return [], []
+    return [bytes(tokens.parts[at]).decode() for at in tokens.data], [float(scores.parts[at][0]) for at in scores.data]
 
 
 def _system(tokenizer: PreTrainedTokenizerBase, before: str) -> str:

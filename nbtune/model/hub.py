@@ -77,6 +77,6 @@ def upload(folder: Path, name: str, *, private: bool) -> str:
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload by nbtune", delete_patterns=_WRITTEN)
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:  # the last for a model card that it does not take
         raise NbtuneError(f"The hub refused {name}: {first_line(error)}") from None
     return str(address)

@@ -78,6 +78,10 @@ class Method:
         """Return it as it is for one fact's adapter in the last layer alone."""
         return replace(self, **(self.narrow or {}))
 
+    def virtual_tokens(self, rank: int | None = None) -> int:
+        """Return how many virtual tokens stand before a conversation; `rank` as for `configure`."""
+        return (rank or self.rank) if self.virtual else 0
+
     def check(self, model: Any) -> None:
         """Refuse a model that the method can't be put on.
 
