@@ -1,6 +1,6 @@
-"""Writes the tables of measurements and of options into the READMEs and the docs: ``python -m tools.readme_tables``.
+"""Writes the tables of measurements, of options and of families into the READMEs and the docs: ``python -m tools.readme_tables``.
 
-After a benchmark, an evaluation, or a change of a magic's options.
+After a benchmark, an evaluation, or a change of a magic's options or of the families that are tested.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests import families
 from tools.option_tables import option_tables
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh-CN.md")
-PAGES = (*READMES, "docs/chat.md", "docs/finetune.md", "docs/nbtune.md")
+PAGES = (*READMES, "docs/chat.md", "docs/finetune.md", "docs/models.md", "docs/nbtune.md")
 
 
 def tables() -> dict[str, str]:
@@ -23,6 +24,7 @@ def tables() -> dict[str, str]:
         "methods": (ROOT / "benchmarks" / "results" / "methods.md").read_text(encoding="utf-8").strip(),
         "speed": (ROOT / "benchmarks" / "results" / "speed_summary.md").read_text(encoding="utf-8").strip(),
         "tiny": "\n".join(line for line in card.split("## How well it does")[1].splitlines() if line.startswith("|")),
+        "families": families.table(),
         **option_tables(),
     }
 
