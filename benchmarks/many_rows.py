@@ -28,13 +28,13 @@ class _Watch:
         self._bar: tqdm | None = None
 
     def stage(self, name: str, total: int) -> None:
-        self._learning = name == "learning"
+        self._training = name == "training"
         self._bar = tqdm(desc=name, total=total)
 
     def advance(self, log: dict[str, float] | None = None) -> None:  # noqa: ARG002 - the losses are not asked for
         if self._bar is not None:
             self._bar.update()
-        if self._learning:
+        if self._training:
             self.memory.append(psutil.Process().memory_info().rss / 2**20)
 
 
