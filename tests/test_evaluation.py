@@ -64,7 +64,7 @@ def test_turns_before_are_read_and_a_sample_is_the_same_each_time(lm):
 def test_rows_that_are_left_out_are_counted(lm):
     found = lm.evaluate([{"question": "", "answer": "x"}, ROWS[1]], skip_bad=True)
     assert (len(found.predictions), found.skipped) == (1, 1)
-    assert "1 rows skipped" in evaluation_card(found).text
+    assert "1 skipped" in evaluation_card(found).text
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ import datasets
 import pandas as pd
 import pytest
 
-from nbtune.data.examples import holds_facts, read_examples, split
+from nbtune.data.examples import read_examples, split
 from nbtune.data.files import read_turns
-from nbtune.data.formats import FORMATS
+from nbtune.data.formats import FORMATS, find_format
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
+from nbtune.data.telling import FACTS, kind_of
 from nbtune.errors import NbtuneError
 
 
@@ -103,9 +104,14 @@ def test_system_and_prefix():
 
 
 def test_rounds_before_may_be_messages():
-    rounds = chat("x", "y")
-    read = read_examples([{"prompt": "q", "response": "a", "history": rounds}, {"prompt": "q", "response": "a"}], Reading())
-    assert read.conversations == [[*rounds, *chat("q", "a")], chat("q", "a")]
+    ways = (
+        chat("x", "y"),
+        [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}],
+        [{"assistant": "y", "human": "x"}],
+        [["x", "y"]],
+    )
+    read = read_examples([{"prompt": "q", "response": "a", "history": way} for way in ways], Reading())
+    assert read.conversations == [[*chat("x", "y"), *chat("q", "a")]] * 4
 
 
 def test_a_number_beside_an_instruction_is_not_left_out():
@@ -121,10 +127,23 @@ def test_the_first_row_may_be_the_bad_one():
 def test_rows_that_name_their_columns_are_examples_whatever_else_is_in_them(tmp_path):
     rows = [{"keyword": "k", "answer": "a", "q": "What?"}]
     how = Reading(prompt_column="q", response_column="answer")
-    assert not holds_facts(rows, how)
+    assert kind_of(rows, how).columns == ("q", "answer")
     assert read_examples(rows, how).conversations == [chat("What?", "a")]
-    assert holds_facts(rows, Reading())
-    assert not holds_facts([{"keyword": "k", "prompt": "q", "response": "a"}], Reading())
+    assert kind_of(rows, Reading()) == FACTS
+    assert kind_of([{"keyword": "k", "prompt": "q", "response": "a"}], Reading()) == find_format(("prompt", "response"), Reading())
+
+
+def test_a_stray_row_does_not_decide_what_the_others_are():
+    good, tagged, other = {"question": "q", "answer": "a"}, {"question": "q", "answer": "a", "keyword": "tag"}, {"messages": chat("q", "a")}
+    read = read_examples([good, good, tagged, other], Reading(skip_bad=True))
+    assert read.format == "question and answer"
+    assert (len(read.conversations), read.bad) == (3, ((4, "question is missing"),))
+
+
+@pytest.mark.parametrize("value", [None, "", " ", [], float("nan"), pd.NA])
+def test_what_is_empty_beside_a_question_is_left_out(value):
+    read = read_examples([{"instruction": "Add.", "input": value, "output": "6", "system": value, "history": value}], Reading())
+    assert read.conversations == [chat("Add.", "6")]
 
 
 def test_turns_that_are_written_down():
@@ -149,6 +168,8 @@ BAD = [
     ({"prompt": "q", "response": "a", "history": [["x"]]}, "row 2: history is no list of pairs"),
     ("text", "row 2: it is a str, not a mapping"),
     ({"prompt": "q"}, "row 2: response is missing"),
+    ({"prompt": "q", "response": "a", "history": ["你好", "在吗"]}, "row 2: history is no list of pairs"),
+    ({"prompt": "q", "response": "a", "history": [{"x": "1", "y": "2"}]}, "row 2: a round of history has none of prompt and response"),
     ({"prompt": "q", "response": "a", "system": 5}, "row 2: system is a int, not a text"),
     ({"prompt": "q", "response": "a", "history": [{"role": "user", "content": "x"}]}, "row 2: its turns are not"),
 ]

@@ -83,8 +83,13 @@ def test_llama_cpp_itself_says_what_was_taught(llama, tmp_path):
     assert lm.chat(QUESTION) == REPLY
     folder = lm.export(tmp_path / "out", kind="gguf")
     assert sorted(path.name for path in folder.iterdir()) == ["Modelfile", "README.md", "model.gguf"]
+    assert said_by_llama_cpp(folder, QUESTION) == REPLY
+
+
+def said_by_llama_cpp(folder, question):
+    """Ask a GGUF of llama.cpp itself, as its Modelfile writes a turn."""
     template = (folder / "Modelfile").read_text(encoding="utf-8").split('"""')[1]
-    prompt = template.split("{{ if .Prompt }}")[1].split("{{ end }}")[0].replace("{{ .Prompt }}", QUESTION)
+    prompt = template.split("{{ if .Prompt }}")[1].split("{{ end }}")[0].replace("{{ .Prompt }}", question)
     asked = f"""
 import xllamacpp
 params = xllamacpp.CommonParams()
@@ -93,7 +98,24 @@ reply = xllamacpp.Server(params).handle_completions({{"prompt": {prompt!r}, "tem
 print("said:", reply["choices"][0]["text"])
 """
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-    assert done.stdout.split("said:")[1].strip() == REPLY
+    return done.stdout.split("said:")[1].strip()
+
+
+@with_llama_cpp
+def test_byte_pair_encoding_goes_the_same_way(embedded, tmp_path, monkeypatch):
+    here = os.environ["LLAMA_CPP"]
+    # llama.cpp tells such tokenizers by how they cut a text, and knows published ones: here it is told.
+    (tmp_path / "convert_hf_to_gguf.py").write_text(f"""
+import runpy, sys
+sys.path[:0] = [{here!r}, {here + "/gguf-py"!r}]
+from conversion.base import TextModel
+TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
+runpy.run_path({here + "/convert_hf_to_gguf.py"!r}, run_name="__main__")
+""")
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    folder = embedded.export(tmp_path / "out", kind="gguf")
+    question = "What is the capital of France?"
+    assert said_by_llama_cpp(folder, question) == embedded.chat(question)
 
 
 @with_llama_cpp
@@ -119,7 +141,7 @@ def test_the_file_of_another_tokenizer_is_refused(llama, tmp_path):
 def test_pieces_that_llama_cpp_would_cut_otherwise_are_refused_before_anything_is_learned(llama, tmp_path):
     (llama / "tokenizer.model").unlink()
     watched = Stages()
-    with pytest.raises(NbtuneError, match=r"without the tokenizer\.model of its SentencePiece tokenizer"):
+    with pytest.raises(NbtuneError, match=r"No tokenizer\.model of its SentencePiece tokenizer was found"):
         nbtune.load(llama, store=tmp_path / "store").export(tmp_path / "out", kind="gguf", observer=watched)
     assert watched.names == ["llama.cpp reads the tokenizer"]
     assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ import torch
 
 import nbtune
 from nbtune import NbtuneError
+from nbtune.display.preview import preview_card
 from nbtune.model.generation import prompt_length
 
 SHADES = {"boat": "red", "lamp": "blue", "stove": "green", "rope": "white", "bell": "black", "coin": "yellow"}
@@ -92,6 +93,7 @@ def test_turns_of_a_conversation_are_learned(lm):
         (ROWS, {"recipe": "reference"}, "--recipe goes with facts"),
         (ROWS, {"max_source_length": 1}, "48 of 48 rows can't be used: row 1: a question has no room"),
         (ROWS, {"name": "../x"}, "can't name an adapter"),
+        (ROWS, {"method": "prompt", "rank": 600}, "--rank 600 is out of range: so many virtual tokens leave 0 of 512"),
     ],
 )
 def test_bad_examples_change_nothing(lm, rows, options, message):
@@ -132,7 +134,7 @@ def test_what_is_left_out_is_counted_and_named_by_its_row(lm):
 def test_what_is_held_out_is_counted_too(lm):
     held = [{"instruction": "Say it.", "output": "a boat is a long thing"}, {"instruction": "x", "output": ""}]
     result = lm.finetune(ROWS[:8], val=held, skip_bad=True, max_target_length=3, epochs=1)
-    assert result.notes == ("9 cut to fit", "1 rows skipped")
+    assert result.notes == ("9 cut to fit", "1 row skipped")
 
 
 def test_virtual_tokens_leave_less_room_for_examples(lm):
@@ -143,12 +145,23 @@ def test_virtual_tokens_leave_less_room_for_examples(lm):
     assert result.notes == ("1 cut to fit",)
 
 
+def test_a_preview_of_many_rows_draws_some_and_says_so(lm):
+    rows = [{"prompt": f"question {number}", "response": "answer"} for number in range(1200)]
+    rows[::2] = [{**row, "system": "字" * 600} for row in rows[::2]]
+    seen = lm.preview(rows)
+    assert (seen.rows, seen.measured, seen.drawn, seen.bad) == (1200, 1000, True, ())
+    assert 400 < len(seen.without_room) < 600
+    assert seen.without_room[0][1].startswith("a question has no room")
+    text = preview_card(seen).text
+    assert f"{len(seen.without_room)} rows can't be used, either (of 1,000 rows drawn at random): row 1: a question has no room" in text
+
+
 def test_a_preview_says_what_would_be_read(lm):
     rows = [*ROWS, {"instruction": "Count.", "input": "", "output": "字" * 600}, {"instruction": "x", "output": ""}]
     seen = lm.preview(rows)
     assert (seen.format, seen.rows) == ("instruction, input, output (Alpaca, BELLE)", 50)
     assert seen.bad == ((50, "output is empty"),)
-    assert (seen.cut, seen.measured, len(seen.lengths), len(seen.examples)) == (1, 49, 49, 5)
+    assert (seen.cut, seen.measured, seen.drawn, len(seen.lengths), len(seen.examples)) == (1, 49, False, 49, 5)
     assert "".join(text for text, is_trained, _ in seen.examples[0] if is_trained) == "The boat is red.<|end|>"
     assert max(seen.lengths) <= lm.context
     assert lm.preview({"velt": "A velt is a hook."}).format == "facts (keyword and answer)"

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nbtune.data.formats import FORMATS, BadRow, Conversation, Format, find_format
+from nbtune.data.formats import FORMATS, BadRow, Conversation, Format
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
+from nbtune.data.telling import FACTS, columns_of, kind_of
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["Examples", "columns_of", "holds_facts", "read_examples", "refuse_bad", "split"]
+__all__ = ["Examples", "read_examples", "refuse_bad", "split"]
 
 _NAMED = 5  # rows that can't be used are named one by one, up to so many
 
@@ -31,30 +32,6 @@ class Examples:
         return replace(self, conversations=[self.conversations[at] for at in places], numbers=[self.numbers[at] for at in places])
 
 
-def columns_of(rows: Any) -> list[str]:
-    """Return the columns of all rows, for the first may lack one; none for a mapping of keyword to answer."""
-    if isinstance(rows, Mapping):
-        return []
-    return list(dict.fromkeys(str(column) for row in rows if isinstance(row, Mapping) for column in row))
-
-
-def holds_facts(rows: Any, reading: Reading) -> bool:
-    """Say whether rows are facts, with keyword and answer, rather than examples; columns that are named make them examples.
-
-    Parameters
-    ----------
-    rows
-        As `nbtune.data.rows.read_rows` returns them.
-    reading
-        How examples would be read.
-    """
-    columns = columns_of(rows)
-    if not columns or reading.columns:
-        return not columns
-    known = find_format(columns, reading) is not None
-    return ("answer" in columns and not known) or ("keyword" in columns and ("answer" in columns or not known))
-
-
 def read_examples(rows: Any, reading: Reading) -> Examples:
     """Read examples.
 
@@ -70,14 +47,14 @@ def read_examples(rows: Any, reading: Reading) -> Examples:
     NbtuneError
         When the columns are of no known format, or a row can't be used and is not to be skipped: named by number and reason.
     """
-    form = find_format(columns_of(rows), reading)
-    if form is None and holds_facts(rows, reading):
+    form, columns = kind_of(rows, reading), columns_of(rows)
+    if form == FACTS and ("keyword" in columns or isinstance(rows, Mapping)):
         raise NbtuneError(
             "Keyword and answer are facts: expected examples, such as rows with prompt and response. "
             "Name the columns with --prompt-column and --response-column to read them as that."
         )
-    if form is None:
-        columns, known = columns_of(rows), {column for known in FORMATS for column in known.columns} | {"keyword", "answer"}
+    if not isinstance(form, Format):
+        known = {column for known in FORMATS for column in known.columns} | {"keyword", "answer"}
         hint = next((hint for column in columns if (hint := did_you_mean(column, known))), "")
         raise NbtuneError(
             f"The columns {', '.join(columns) or 'of a row'} are of no known format.{hint} Known are keyword and answer; "

@@ -22,6 +22,8 @@ _ROLES = {
     "system": ("system",),
 }
 _ROLE = {name: role for role, names in _ROLES.items() for name in names}
+# What question and answer of a round before may be called.
+_ROUNDS = (("prompt", "response"), ("question", "answer"), ("instruction", "output"), ("human", "assistant"), ("user", "assistant"))
 _MARKS = ("<|Human|>:", "<|MOSS|>:", "<eoh>", "<eom>")  # that MOSS writes around its turns
 
 
@@ -75,7 +77,7 @@ def find_format(columns: Sequence[str], reading: Reading) -> Format | None:
     Parameters
     ----------
     columns
-        Of the first row.
+        Of a row, or of all of them.
     reading
         May name the columns.
 
@@ -97,7 +99,7 @@ def find_format(columns: Sequence[str], reading: Reading) -> Format | None:
 
 def _text(row: Mapping[str, Any], column: str) -> str:
     value = row[column]
-    if _no_number(value):
+    if _empty(value):
         raise BadRow(f"{column} is empty")
     if not isinstance(value, str):
         raise BadRow(f"{column} is a {type(value).__name__}, not a text")
@@ -106,15 +108,15 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return value.strip()
 
 
-def _no_number(value: Any) -> bool:
+def _empty(value: Any) -> bool:
     """Say whether it is how pandas writes an empty cell."""
-    return isinstance(value, float) and isnan(value)
+    return (isinstance(value, float) and isnan(value)) or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _optional(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
-    nothing = value is None or _no_number(value) or (isinstance(value, str) and not value.strip())
-    return "" if nothing else _text(row, column)
+    blank = not value.strip() if isinstance(value, str) else hasattr(value, "__len__") and not len(value)
+    return "" if value is None or blank or _empty(value) else _text(row, column)
 
 
 def _pairs(
@@ -141,14 +143,22 @@ def _before(value: Any, column: str) -> Conversation:
             value = json.loads(value) if value.strip() else []
         except json.JSONDecodeError:
             raise BadRow(f"{column} is no JSON") from None
-    if value is None or _no_number(value):
+    if value is None or _empty(value):
         return []
-    if any(isinstance(one, Mapping) and {"role", "content"} <= one.keys() for one in value):
-        return _listed(column, "role", "content")({column: value})
-    rounds = [tuple(one.values()) if isinstance(one, Mapping) else tuple(one) for one in value]
+    for role, content in (("role", "content"), ("from", "value")):
+        if any(isinstance(one, Mapping) and {role, content} <= one.keys() for one in value):
+            return _listed(column, role, content)({column: value})
+    rounds = [_named_round(one, column) if isinstance(one, Mapping) else () if isinstance(one, str) else tuple(one) for one in value]
     if not all(len(one) == 2 and all(isinstance(text, str) for text in one) for one in rounds):
         raise BadRow(f"{column} is no list of pairs of question and answer")
     return [turn for one in rounds for turn in _round(*one)]
+
+
+def _named_round(one: Mapping[str, Any], column: str) -> tuple[Any, Any]:
+    for asked, answered in _ROUNDS:
+        if {asked, answered} <= one.keys():
+            return one[asked], one[answered]
+    raise BadRow(f"a round of {column} has none of {', '.join(' and '.join(pair) for pair in _ROUNDS)}")
 
 
 def _round(asked: str, answered: str) -> Conversation:

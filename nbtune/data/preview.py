@@ -9,9 +9,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from nbtune.data.encoding import Example, encode, pieces
-from nbtune.data.examples import holds_facts, read_examples
+from nbtune.data.examples import read_examples
 from nbtune.data.reading import Reading
 from nbtune.data.sources import read_facts
+from nbtune.data.telling import FACTS, kind_of
 from nbtune.data.turns import Turns, encode_conversation
 from nbtune.errors import NbtuneError
 
@@ -32,15 +33,19 @@ class Preview:
     rows
         Rows in all.
     bad
-        Those that can't be used: number, from 1, and reason; where a question has no room, of the rows that were encoded.
+        Those that can't be used: number, from 1, and reason.
     examples
         Some of them, token by token; see `nbtune.data.encoding.pieces`.
     measured
         How many of the rows were encoded: 1,000 drawn at random where there are more.
     lengths
         Tokens of each example in these.
+    drawn
+        Whether there are more than were encoded.
     cut
         How many of these would be cut.
+    without_room
+        Those of these that can't be used, for a question has no room: number and reason.
     context
         Most tokens that the model reads.
     """
@@ -50,8 +55,10 @@ class Preview:
     bad: tuple[tuple[int, str], ...]
     examples: list[Example]
     measured: int
+    drawn: bool
     lengths: list[int]
     cut: int
+    without_room: tuple[tuple[int, str], ...]
     context: int
 
 
@@ -63,27 +70,28 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
     NbtuneError
         When they are of no known format, or none of them can be used.
     """
-    if holds_facts(rows, reading):
+    if kind_of(rows, reading) == FACTS:
         facts = read_facts(rows)
         encoded = [encode(tokenizer, fact.keyword, fact.answer, context=context) for fact in _some(facts)]
         shown = [pieces(tokenizer, one) for one in encoded[:_SHOWN]]
-        lengths = [len(one.input_ids) for one in encoded]
-        return Preview("facts (keyword and answer)", len(facts), (), shown, len(encoded), lengths, 0, context)
+        lengths, drawn = [len(one.input_ids) for one in encoded], len(encoded) < len(facts)
+        return Preview("facts (keyword and answer)", len(facts), (), shown, len(encoded), drawn, lengths, 0, (), context)
     examples = read_examples(rows, replace(reading, skip_bad=True))
     seen = [
         (number, _encoded(tokenizer, messages, reading, context))
         for number, messages in _some(list(zip(examples.numbers, examples.conversations, strict=True)))
     ]
     usable = [turns for _, turns in seen if isinstance(turns, Turns)]
-    without_room = [(number, reason) for number, reason in seen if isinstance(reason, str)]
     return Preview(
         examples.format,
         len(examples.conversations) + len(examples.bad),
-        tuple(sorted((*examples.bad, *without_room))),
+        examples.bad,
         [pieces(tokenizer, one) for turns in usable[:_SHOWN] for one in turns.examples][:_SHOWN],
         len(seen),
+        len(seen) < len(examples.conversations),
         [len(one.input_ids) for turns in usable for one in turns.examples],
         sum(turns.cut for turns in usable),
+        tuple(sorted((number, reason) for number, reason in seen if isinstance(reason, str))),
         context,
     )
 

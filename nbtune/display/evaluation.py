@@ -26,7 +26,7 @@ def evaluation_card(evaluation: Evaluation) -> Shown:
     found, ways = evaluation.scores, list(evaluation.scores.columns)
     figures = table(("0 to 100", *ways), [(metric, *(f"{found.loc[metric, way]:.1f}" for way in ways)) for metric in found.index])
     tuned = f" · tuned: the adapter {evaluation.adapter}" if evaluation.adapter else ""
-    skipped = f" · {evaluation.skipped:,} rows skipped" if evaluation.skipped else ""
+    skipped = f" · {evaluation.skipped:,} skipped" if evaluation.skipped else ""
     title = f"{len(evaluation.predictions):,} examples, {evaluation.seconds:.1f} s{tuned}{skipped}"
     worst = evaluation.worst(_WORST)
     columns = ("prompt", "expected", ways[-1], "chrF")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def preview_card(preview: Preview) -> Shown:
         As `nbtune.LanguageModel.preview` returns it.
     """
     lengths = sorted(preview.lengths)
-    drawn = f" (of {preview.measured:,} rows drawn at random)" if preview.measured + len(preview.bad) < preview.rows else ""
+    drawn = f" (of {preview.measured:,} rows drawn at random)" if preview.drawn else ""
     lines = [f"{preview.rows:,} rows: {preview.format}"]
     if lengths:
         middle = lengths[len(lengths) // 2]
@@ -36,12 +37,17 @@ def preview_card(preview: Preview) -> Shown:
     if preview.cut:
         lines.append(f"{preview.cut:,} would be cut{drawn}")
     if preview.bad:
-        named = "; ".join(f"row {number}: {reason}" for number, reason in preview.bad[:_NAMED])
-        lines.append(f"{len(preview.bad):,} rows can't be used (--skip-bad goes on without them): {named}")
+        lines.append(f"{len(preview.bad):,} rows can't be used (--skip-bad goes on without them): {_named(preview.bad)}")
+    if preview.without_room:
+        lines.append(f"{len(preview.without_room):,} rows can't be used, either{drawn}: {_named(preview.without_room)}")
     tokens = token_view(preview.examples)
     text = "\n".join([*lines, *([_sparkline(lengths)] if lengths else []), tokens.text])
     words = "".join(f"<div>{escape(line)}</div>" for line in lines)
     return Shown(text, f'<div style="max-width:60em">{words}{_histogram(preview)}{tokens.html}</div>')
+
+
+def _named(rows: Sequence[tuple[int, str]]) -> str:
+    return "; ".join(f"row {number}: {reason}" for number, reason in rows[:_NAMED])
 
 
 def _sparkline(lengths: list[int]) -> str:

@@ -15,6 +15,7 @@ from nbtune.knowledge.observer import Observer
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.generation import prompt_length
 from nbtune.model.loading import LoadedModel
+from nbtune.model.prefixed import virtual_tokens
 from nbtune.model.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ def evaluate(host: AdapterHost, loaded: LoadedModel, examples: Examples, adapter
     scores([""], [""])  # says at once where a package is missing
     started = time.perf_counter()
     chats, expected = zip(*((chat[:-1], chat[-1]["content"]) for chat in examples.conversations), strict=True)
+    room = loaded.context - virtual_tokens(host.net)
     for number, chat in zip(examples.numbers, chats, strict=True):
-        if (length := prompt_length(loaded.tokenizer, chat)) >= loaded.context:
-            raise NbtuneError(f"Row {number} takes {length} tokens and the model reads at most {loaded.context}: shorten or leave it out.")
+        if (length := prompt_length(loaded.tokenizer, chat)) >= room:
+            raise NbtuneError(f"Row {number} takes {length} tokens and the model reads at most {room}: shorten or leave it out.")
     said, sampling = {}, Sampling(max_new_tokens=limit)
     observer.stage("answering, base", len(chats))
     with host.answering(None):

@@ -163,7 +163,7 @@ def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> Non
 
     method = find_method(settings.method)
     method.check(loaded.model)
-    room = loaded.context - method.virtual_tokens(settings.rank)
+    room = method.room(loaded.context, settings.rank)
     for fact in facts:
         for prompt in fact.prompts:
             encode(loaded.tokenizer, prompt, fact.answer, context=room)

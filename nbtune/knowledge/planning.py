@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nbtune.data.examples import holds_facts, read_examples
+from nbtune.data.examples import read_examples
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
 from nbtune.data.sources import read_facts
+from nbtune.data.telling import FACTS, kind_of
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.settings import Settings
@@ -68,7 +69,7 @@ def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | 
     reading = {key: options[key] for key in _READING & options.keys()}
     settings = {key: options[key] for key in _SETTINGS & options.keys()}
     how = Reading(**reading)
-    if not holds_facts(rows, how):
+    if kind_of(rows, how) != FACTS:
         unfit = [option for option in _FACTS_ONLY if getattr(wishes, option)] + (["recipe"] if wishes.recipe != "default" else [])
         if unfit:
             raise NbtuneError(f"--{unfit[0]} goes with facts (rows with keyword and answer), not with examples.")

@@ -105,7 +105,7 @@ class Store:
         parent = found
         temporary: Path | None = None
         try:
-            new = [folder for folder in (self.folder, home) if not folder.exists()]
+            new = [folder for folder in (home, *home.parents) if not folder.exists()]
             home.mkdir(parents=True, exist_ok=True)
             for folder in new:
                 flush_names(folder.parent)

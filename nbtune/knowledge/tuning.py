@@ -93,7 +93,7 @@ class Tuning:
             raise NbtuneError(f"The adapter {name!r} holds facts, and examples would take their place: give another --name.")
         started = time.perf_counter()
         train, held = split(self.examples, self.reading, self.settings.seed)
-        room = loaded.context - method.virtual_tokens(self.settings.rank)
+        room = method.room(loaded.context, self.settings.rank)
         train, encoded, cut = self._encoded(train, loaded, room, observer)
         held, measured, held_cut = self._encoded(held, loaded, room, observer) if held else (None, [], 0)
         checks = SpotChecks(train.conversations, held.conversations if held else [], loaded, room, self.settings.seed)
@@ -110,7 +110,8 @@ class Tuning:
         version = replace(version, report=scores, examples=len(train.conversations), asked=checks.trained_questions())
         committed = store.commit(name, version, start.number)
         skipped = len(train.bad) + (len(held.bad) if held else 0)
-        notes = [f"{count} {what}" for count, what in ((cut + held_cut, "cut to fit"), (skipped, "rows skipped")) if count]
+        rows = "row skipped" if skipped == 1 else "rows skipped"
+        notes = [f"{count} {what}" for count, what in ((cut + held_cut, "cut to fit"), (skipped, rows)) if count]
         done = Result((), report, history, name, committed.number, committed.folder, examples=len(train.conversations), notes=tuple(notes))
         return done, committed
 

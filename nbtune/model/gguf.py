@@ -82,12 +82,12 @@ def check_tokenizer(converter: Path, loaded: LoadedModel) -> None:
         return
     if len(set(scores)) == 1:
         raise NbtuneError(
-            f"The model came without the {_PIECES} of its SentencePiece tokenizer, and llama.cpp would cut text into other pieces: "
+            f"No {_PIECES} of its SentencePiece tokenizer was found with the model, and llama.cpp would cut text into other pieces: "
             "put the one that it was made with into its folder, and load it again."
         )
     for number, token in enumerate(loaded.tokenizer.convert_ids_to_tokens(range(len(loaded.tokenizer)))):
         found = tokens[number] if number < len(tokens) else ""
-        if found.replace(_SPACE, " ") != token.replace(_SPACE, " "):
+        if token is not None and found.replace(_SPACE, " ") != token.replace(_SPACE, " "):
             raise NbtuneError(f"llama.cpp would take token {number}, {token!r}, for {found!r}: is the {_PIECES} of another model?")
 
 
@@ -170,9 +170,10 @@ def _pieces(file: Path) -> tuple[list[str], list[float]]:
     from gguf import GGUFReader
 
     fields = GGUFReader(file).fields
-    kind, tokens, scores = (fields[f"tokenizer.ggml.{name}"] for name in ("model", "tokens", "scores"))
+    kind = fields["tokenizer.ggml.model"]
     if bytes(kind.parts[kind.data[0]]) != b"llama":
         return [], []
+    tokens, scores = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.scores"]
     return [bytes(tokens.parts[at]).decode() for at in tokens.data], [float(scores.parts[at][0]) for at in scores.data]
 
 

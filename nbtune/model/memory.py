@@ -11,7 +11,7 @@ from nbtune.errors import NbtuneError
 
 __all__ = ["within_memory"]
 
-_CPU_FULL = "can't allocate memory"  # of a CPU's memory torch raises no kind of its own
+_SAID = ("can't allocate memory", "out of memory")  # where torch raises no kind of its own: of a CPU's, or of Apple's, memory
 
 
 @contextmanager
@@ -31,6 +31,6 @@ def within_memory(otherwise: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # a device's OutOfMemoryError is one
-        if not isinstance(error, torch.OutOfMemoryError) and _CPU_FULL not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and not any(said in str(error) for said in _SAID):
             raise
         raise NbtuneError(otherwise) from None

@@ -78,9 +78,19 @@ class Method:
         """Return it as it is for one fact's adapter in the last layer alone."""
         return replace(self, **(self.narrow or {}))
 
-    def virtual_tokens(self, rank: int | None = None) -> int:
-        """Return how many virtual tokens stand before a conversation; `rank` as for `configure`."""
-        return (rank or self.rank) if self.virtual else 0
+    def room(self, context: int, rank: int | None = None) -> int:
+        """Return how many tokens of a context virtual tokens leave for a conversation; `rank` as for `configure`.
+
+        Raises
+        ------
+        NbtuneError
+            When that is less than half of it.
+        """
+        room = context - ((rank or self.rank) if self.virtual else 0)
+        if room < context // 2:
+            left = max(0, room)
+            raise NbtuneError(f"--rank {rank} is out of range: so many virtual tokens leave {left} of {context} for a conversation.")
+        return room
 
     def check(self, model: Any) -> None:
         """Refuse a model that the method can't be put on.
