@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from transformers import AutoTokenizer, LlamaConfig
+from transformers import AutoTokenizer, LlamaConfig, Qwen3Config
 
 import nbtune
 from nbtune import NbtuneError
@@ -101,21 +101,34 @@ print("said:", reply["choices"][0]["text"])
     return done.stdout.split("said:")[1].strip()
 
 
-@with_llama_cpp
-def test_byte_pair_encoding_goes_the_same_way(embedded, tmp_path, monkeypatch):
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """llama.cpp tells tokenizers of byte-pair encoding by how they cut a text, and knows published ones: here it is told."""
     here = os.environ["LLAMA_CPP"]
-    # llama.cpp tells such tokenizers by how they cut a text, and knows published ones: here it is told.
-    (tmp_path / "convert_hf_to_gguf.py").write_text(f"""
+    (tmp_path / "told").mkdir()
+    (tmp_path / "told" / "convert_hf_to_gguf.py").write_text(f"""
 import runpy, sys
 sys.path[:0] = [{here!r}, {here + "/gguf-py"!r}]
 from conversion.base import TextModel
 TextModel.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
 runpy.run_path({here + "/convert_hf_to_gguf.py"!r}, run_name="__main__")
 """)
-    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
-    folder = embedded.export(tmp_path / "out", kind="gguf")
-    question = "What is the capital of France?"
-    assert said_by_llama_cpp(folder, question) == embedded.chat(question)
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path / "told"))
+
+
+@with_llama_cpp
+def test_byte_pair_encoding_goes_the_same_way(told, random_model, tmp_path):
+    lm = nbtune.load(random_model(Qwen3Config, initializer_range=0.2, head_dim=128), store=tmp_path / "store")
+    lm.finetune([{"question": QUESTION, "answer": REPLY}], epochs=100, learning_rate=3e-3, retained_per_batch=0)
+    assert said_by_llama_cpp(lm.export(tmp_path / "out", kind="gguf"), QUESTION) == REPLY
+
+
+@with_llama_cpp
+def test_a_file_that_transformers_takes_for_another_model_is_not_kept(told, embedded, tmp_path):
+    with pytest.raises(NbtuneError, match="transformers can't read the GGUF back") as caught:
+        embedded.export(tmp_path / "out", kind="gguf")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 @with_llama_cpp

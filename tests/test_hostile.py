@@ -68,7 +68,7 @@ def evaluation(text):
 
 
 def preview(text):
-    return preview_card(Preview(text, 1, ((1, text),), [[(text, True, False)]], 0, [], 0, 256))
+    return preview_card(Preview(text, 1, ((1, text),), [[(text, True, False)]], 0, False, [], 0, ((1, text),), 256))
 
 
 SHOWN = {

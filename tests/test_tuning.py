@@ -93,7 +93,7 @@ def test_turns_of_a_conversation_are_learned(lm):
         (ROWS, {"recipe": "reference"}, "--recipe goes with facts"),
         (ROWS, {"max_source_length": 1}, "48 of 48 rows can't be used: row 1: a question has no room"),
         (ROWS, {"name": "../x"}, "can't name an adapter"),
-        (ROWS, {"method": "prompt", "rank": 600}, "--rank 600 is out of range: so many virtual tokens leave 0 of 512"),
+        (ROWS, {"method": "prompt", "rank": 600}, "--rank 600 is out of range: the model reads 512 tokens"),
     ],
 )
 def test_bad_examples_change_nothing(lm, rows, options, message):

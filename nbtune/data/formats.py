@@ -115,8 +115,10 @@ def _empty(value: Any) -> bool:
 
 def _optional(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
+    if value is None or _empty(value):
+        return ""
     blank = not value.strip() if isinstance(value, str) else hasattr(value, "__len__") and not len(value)
-    return "" if value is None or blank or _empty(value) else _text(row, column)
+    return "" if blank else _text(row, column)
 
 
 def _pairs(

@@ -117,8 +117,17 @@ def write_gguf(converter: Path, merged: PreTrainedModel, loaded: LoadedModel, fo
 
 
 def read_gguf(folder: Path) -> PreTrainedModel:
-    """Read the file back, in single precision."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype="float32")
+    """Read the file back, in single precision.
+
+    Raises
+    ------
+    NbtuneError
+        When transformers takes it for a model of another shape, as it does where heads are not of the family's usual size.
+    """
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype="float32")
+    except (ValueError, RuntimeError) as error:
+        raise NbtuneError(f"transformers can't read the GGUF back, to ask what was written: {first_line(error)}") from None
     return model.eval().requires_grad_(False)
 
 

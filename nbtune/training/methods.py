@@ -84,12 +84,11 @@ class Method:
         Raises
         ------
         NbtuneError
-            When that is less than half of it.
+            When they leave none.
         """
         room = context - ((rank or self.rank) if self.virtual else 0)
-        if room < context // 2:
-            left = max(0, room)
-            raise NbtuneError(f"--rank {rank} is out of range: so many virtual tokens leave {left} of {context} for a conversation.")
+        if room <= 0:
+            raise NbtuneError(f"--rank {rank} is out of range: the model reads {context} tokens, and so many virtual ones leave none.")
         return room
 
     def check(self, model: Any) -> None:
