@@ -177,3 +177,18 @@ def test_what_was_taught_over_quantised_weights_is_merged_in_full_precision(tmp_
     assert whole.model.dtype == torch.float32
     assert not getattr(whole.model, "is_quantized", False)
     assert whole.chat(rows[0]["question"]) == lm.chat(rows[0]["question"]) == rows[0]["answer"]
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.quantized is None])
+def test_other_methods_train_over_quantised_weights_and_are_read_back(random_model, tmp_path, method):
+    folder, question = random_model(transformers.LlamaConfig), "Which colour has the flag?"
+    lm = nbtune.load(folder, quantize="nf4", store=tmp_path)
+    rate = 0.2 if method in ("ia3", "prompt") else 1e-2
+    fit = lm.finetune(
+        [{"question": question, "answer": "It is green."}], method=method, epochs=40, learning_rate=rate, retained_per_batch=0
+    )
+    losses = fit.history["train_loss"].tolist()
+    assert losses[-1] < losses[0] - 0.1
+    anew = nbtune.load(folder, quantize="nf4", store=tmp_path)
+    anew.use("examples")
+    assert anew.chat(question, max_new_tokens=12) == lm.chat(question, max_new_tokens=12)
