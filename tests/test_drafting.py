@@ -48,12 +48,13 @@ def test_a_draft_that_is_right_takes_one_pass(base):
 
 
 def test_a_draft_that_is_wrong_changes_nothing(base):
-    plain, _ = reply(base, [])
+    plain, many = reply(base, [])
     for draft in ("The capital of France is Rome.", "Oh dear.", plain.text + " And more."):
         pieces = []
-        drafted, _ = reply(base, tokens(base, draft), on_text=pieces.append)
+        drafted, passes = reply(base, tokens(base, draft), on_text=pieces.append)
         assert drafted.text == plain.text == "".join(pieces)
         assert drafted.tokens == plain.tokens
+        assert passes <= many, "the token in place of the wrong one is taken from the same pass"
 
 
 def test_a_draft_is_cut_where_the_reply_must_end(base):

@@ -24,3 +24,12 @@ def test_a_model_of_the_family_is_taught_saved_and_undone(family, random_model, 
     assert anew.chat(ROWS[0]["question"]) == ROWS[0]["answer"]
     assert anew.undo() == 0
     assert anew.chat(ROWS[0]["question"], max_new_tokens=16) == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_later_turn_says_what_the_whole_conversation_read_again_says(family, random_model, tmp_path):
+    folder = random_model(getattr(transformers, family), initializer_range=0.2, **FAMILIES[family])
+    lm, anew = (nbtune.load(folder, store=tmp_path) for _ in range(2))
+    question, few = ROWS[0]["question"], {"max_new_tokens": 8}
+    history = [{"role": "user", "content": question}, {"role": "assistant", "content": lm.reply(question, **few).text}]
+    assert lm.reply("And its border?", history=history, **few).text == anew.reply("And its border?", history=history, **few).text

@@ -190,7 +190,7 @@ def test_flipped_bits_and_cut_files_are_refused(tmp_path):
     folder = store.commit("a", version()).folder
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     for _ in range(150):
-        name = rng.choice(["adapter_config.json", "adapter_model.safetensors", "README.md"])
+        name = rng.choice(["adapter_config.json", "adapter_model.safetensors"])
         data = bytearray(whole[name])
         if rng.random() < 0.3:
             data = data[: rng.randrange(len(data))]
@@ -208,6 +208,15 @@ def test_flipped_bits_and_cut_files_are_refused(tmp_path):
     (folder / "adapter_model.safetensors").unlink()
     with pytest.raises(NbtuneError, match="is missing"):
         store.load("a", "f" * 16)
+
+
+def test_a_model_card_may_be_edited(tmp_path):
+    store = Store(tmp_path)
+    card = store.commit("a", version(1.0)).folder / "README.md"
+    card.write_text("# Mine now")
+    assert value_of(store.load("a", "f" * 16)) == 1.0
+    card.unlink()
+    assert value_of(store.load("a", "f" * 16)) == 1.0
 
 
 def test_undo_gets_past_a_damaged_version(tmp_path):
@@ -234,7 +243,7 @@ def test_a_checksum_can_not_point_outside(tmp_path):
     folder = store.commit("a", version()).folder
     ours = json.loads((folder / "nbtune.json").read_text())
     del ours["digest"]
-    ours["checksums"]["../../../secret"] = "0" * 64
+    ours["adapters"][0]["checksums"]["../../../secret"] = "0" * 64
     ours["digest"] = _digest(ours)
     (folder / "nbtune.json").write_text(json.dumps(ours))
     (tmp_path / "secret").write_text("x")

@@ -12,7 +12,7 @@ __all__ = ["checksum", "flush_names", "settle", "write_durably"]
 _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
-def write_durably(path: Path, text: str) -> str:
+def write_durably(path: Path, text: str) -> None:
     """Write a new file down to the disk.
 
     Parameters
@@ -21,18 +21,11 @@ def write_durably(path: Path, text: str) -> str:
         The file, which is not there yet.
     text
         What it holds, as UTF-8.
-
-    Returns
-    -------
-    str
-        Its checksum.
     """
-    data = text.encode()
     with path.open("xb") as file:
-        file.write(data)
+        file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
-    return hashlib.sha256(data).hexdigest()
 
 
 def settle(path: Path) -> str:

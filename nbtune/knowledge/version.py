@@ -1,7 +1,8 @@
 """Writes and reads the folder of one version: a plain PEFT folder for each adapter that is new in it, and ``nbtune.json``.
 
 The first new adapter lies at the top of the folder and the others in ``2/``, ``3/``, ..., as PEFT lays out several. Those
-of versions before stay where they are: ``nbtune.json`` names all of them, with their checksums.
+of versions before stay where they are: ``nbtune.json`` names all of them, with their checksums. The model card beside them is
+for people: nothing is read from it, so it may be edited.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
     list of Place
         Of all its adapters, as seen from the folder.
     """
-    checksums = {_CARD: write_durably(folder / _CARD, model_card(name, version))}
+    (folder / _CARD).write_text(model_card(name, version), encoding="utf-8")
     places = list(version.places)
     for number, adapter in enumerate(version.adapters[len(places) :], start=1):
         place = _HERE if number == 1 else f"{_HERE}/{number}"
@@ -159,7 +160,6 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
         "adapters": [asdict(place) for place in places],
         "report": version.report,
         "versions": _versions(),
-        "checksums": checksums,
     }
     notes["digest"] = _digest(notes)
     write_durably(folder / _NOTES, json.dumps(notes, ensure_ascii=False, indent=2) + "\n")
@@ -195,7 +195,6 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
             f"The adapter {name!r} was made for {notes['base']} ({notes['fingerprint']}), not for the loaded model ({fingerprint}): "
             f"load that one first with `%nbtune model`."
         )
-    _verify(folder, notes["checksums"])
     facts = tuple(Fact.from_json(fact) for fact in notes["facts"])
     version = Version(facts, notes["method"], notes["base"], fingerprint, gated=notes["gated"], report=notes["report"])
     # Older adapters have none of these.

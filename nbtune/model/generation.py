@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -164,8 +165,8 @@ def generate(
     finished = True
     try:
         said: list[int] = []
-        if draft and sampling.greedy and not sampling.stop:
-            said, known = _drafted(net, prompt, list(draft[:limit]), known, stream)
+        if (draft or known) and sampling.greedy and not sampling.stop:
+            said, known = _drafted(net, prompt, draft[: limit - 1], known, stream)
         if len(said) < limit and not (said and said[-1] in _ends(net)):
             said, known = _continued(net, [*prompt, *said], known, sampling.arguments(limit - len(said), tokenizer), stream)
         else:
@@ -180,14 +181,15 @@ def generate(
     return Reply(stream.text, finished, len(stream.times), len(prompt), read, times[0], times[-1])
 
 
-def _drafted(net: PreTrainedModel, prompt: list[int], draft: list[int], known: Any, stream: _Stream) -> tuple[list[int], Any]:
-    """Return as much of a draft as the model says, and what is known then."""
-    right, known = read_draft(net, prompt, draft, known)
+def _drafted(net: PreTrainedModel, prompt: list[int], draft: Sequence[int], known: Any, stream: _Stream) -> tuple[list[int], Any]:
+    """Return the first tokens of the reply, most of them of a draft where the model says that, and what is known then."""
+    ends = _ends(net)  # the token after the draft may be one
+    said, known = read_draft(net, prompt, list(takewhile(lambda token: token not in ends, draft)), known)
     stream.put(torch.tensor(prompt))
-    for token in draft[:right]:
+    for token in said:
         stream.put(torch.tensor([token]))
     stream.next_tokens_are_prompt = True  # generate hands on what it was given first, these tokens among it
-    return draft[:right], known
+    return said, known
 
 
 def _continued(net: PreTrainedModel, tokens: list[int], known: Any, arguments: dict[str, Any], stream: _Stream) -> tuple[list[int], Any]:
