@@ -56,6 +56,24 @@ def test_the_last_layer_alone_is_the_model_to_the_gradient(base, examples):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_loss_is_the_divergence_and_so_is_its_gradient(dtype):
+    torch.manual_seed(0)
+    logits = (torch.randn(5, 40) * 4).to(dtype)
+    logits[0, 3] = -3e4  # a token without any probability
+    tokens, shares = torch.stack([torch.randperm(40)[:3] for _ in range(5)]), torch.rand(5, 3)
+    tokens[0, 0] = 3
+    shares[1] = torch.tensor([1.0, 0.0, 0.0])
+    batch = {"target_tokens": tokens, "target_shares": shares, "weights": torch.rand(5)}
+    log_q = torch.log_softmax((expected := logits.clone().requires_grad_()).float(), -1).gather(-1, tokens)
+    whole = ((torch.xlogy(shares, shares) - shares * log_q).sum(-1) * batch["weights"]).sum()
+    loss = target_loss(found := logits.clone().requires_grad_(), batch)
+    assert loss.item() == pytest.approx(whole.item(), rel=1e-6)
+    for one in (whole, loss):
+        one.backward()
+    torch.testing.assert_close(found.grad, expected.grad)
+
+
 def test_a_beginning_is_a_prefix_also_of_what_lies_below(base, examples):
     whole = read_below(base, examples, 0)[1]
     cut = whole.beginning(3)
@@ -86,6 +104,14 @@ def test_a_model_that_does_more_than_its_layers_is_not_trained_this_way(random_m
     folder = random_model(Gemma2Config, head_dim=16, query_pre_attn_scalar=16)
     model = load_model(folder).model
     assert last_layer_of(adapted(model, last_layer_targets(model)), examples, 0) is None
+
+
+def test_what_reaches_the_last_layer_is_read_without_running_it(base, examples):
+    ran = []
+    base.get_decoder().layers[-1].mlp.register_forward_hook(lambda *_: ran.append(1))
+    read = read_below(base, examples, 0)
+    assert all(row.below for row in read)
+    assert not ran
 
 
 def test_another_architecture_is(random_model, examples):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class Encoded:
     weight: float = 1.0
     below: Below | None = None
 
-    @property
+    @cached_property
     def trained(self) -> int:
         """Number of trained tokens; those of a fact's example stand at the end."""
         return sum(label != IGNORED for label in self.labels)

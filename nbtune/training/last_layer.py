@@ -165,19 +165,56 @@ def read_below(model: PreTrainedModel, examples: Sequence[Encoded], pad: int) ->
     for at in range(0, len(order), _ROWS):
         part = order[at : at + _ROWS]
         batch = _on(model.device, collate([replace(done[place], below=None) for place in part], pad))
-        inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
-        with torch.no_grad():
-            output = model.get_decoder()(**inputs, use_cache=True, output_hidden_states=True)
-        hidden, kept = output.hidden_states[len(output.hidden_states) - 2], output.past_key_values.layers[-1]
+        hidden, keys, values = _reaching(model, batch)
         for row, place in enumerate(part):
             begin = -done[place].trained - 1
             first = int(batch["attention_mask"].shape[1] - len(done[place].input_ids))
-            below = Below(hidden[row, begin:-1].clone(), kept.keys[row, :, first:begin].clone(), kept.values[row, :, first:begin].clone())
+            below = Below(hidden[row, begin:-1].clone(), keys[row, :, first:begin].clone(), values[row, :, first:begin].clone())
             done[place] = replace(done[place], below=below)
             size += sum(tensor.numel() * tensor.element_size() for tensor in (below.hidden, below.keys, below.values))
         if size * len(order) > _MOST_BYTES * (at + len(part)):
             return list(examples)
     return done
+
+
+def _reaching(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the input of the last layer, and the keys and values that it makes of it; what it makes of these is not computed."""
+    decoder: Any = model.get_decoder()
+    reached: list[torch.Tensor] = []
+    hook = decoder.layers[-1].register_forward_pre_hook(
+        lambda _, args, named: reached.append(args[0] if args else named["hidden_states"]), with_kwargs=True
+    )
+    try:
+        with torch.no_grad():
+            inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
+            decoder(**inputs, past_key_values=_UpTo(len(decoder.layers) - 1), use_cache=True)
+    except _Reached as last:
+        return reached[0], last.keys, last.values
+    finally:
+        hook.remove()
+    raise ValueError("The last layer keeps no keys and values.")
+
+
+class _Reached(Exception):
+    """Ends a pass through the model, with the keys and values of its last layer."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+
+
+class _UpTo(DynamicCache):
+    """Keeps nothing, and ends the pass at a layer, before it attends to anything."""
+
+    def __init__(self, layer: int) -> None:
+        super().__init__()
+        self._layer = layer
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        """Return keys and values as they are; transformers' hook."""
+        if layer_idx == self._layer:
+            raise _Reached(key_states, value_states)
+        return key_states, value_states
 
 
 def _on(device: torch.device, batch: Batch) -> Batch:

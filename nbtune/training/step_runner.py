@@ -34,9 +34,32 @@ def target_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.T
         (trained tokens,), as `nbtune.data.encoding.collate` makes them.
     """
     shares = batch["target_shares"]
-    log_q = torch.log_softmax(logits.float(), dim=-1).gather(-1, batch["target_tokens"])
+    log_q: torch.Tensor = _LogShares.apply(logits.float(), batch["target_tokens"])  # type: ignore[no-untyped-call]
     divergence = torch.xlogy(shares, shares) - shares * log_q
     return (divergence.sum(-1) * batch["weights"]).sum()
+
+
+class _LogShares(torch.autograd.Function):
+    """The log-softmax of logits at a few tokens of each row; one backward pass.
+
+    PyTorch's own holds all of the log-softmax, and then a gradient of that size that is zero but for these tokens. Here the
+    softmax is held alone, and becomes the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return a tensor of the shape of `tokens`."""
+        softmax = logits.softmax(-1)
+        ctx.save_for_backward(softmax, tokens)
+        # From the likeliest token, for a share may be too small to have a logarithm.
+        normalizer = logits.amax(-1, keepdim=True) - softmax.amax(-1, keepdim=True).log()
+        return logits.gather(-1, tokens) - normalizer
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Return the gradient of the logits: that of the tokens, less their sum spread by the softmax."""
+        (gradient,), (softmax, tokens) = outputs, ctx.saved_tensors
+        return softmax.mul_(-gradient.sum(-1, keepdim=True)).scatter_add_(-1, tokens, gradient), None
 
 
 class StepRunner(TorchkerasStepRunner):
