@@ -15,7 +15,7 @@ from nbtune.imports import Imports
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
 
-__all__ = ["Nbtune", "current", "variable"]
+__all__ = ["Nbtune", "current", "source_of", "variable"]
 
 
 class Nbtune(Configurable):
@@ -35,6 +35,7 @@ class Nbtune(Configurable):
         self._lm: LanguageModel | None = None
         self.history: list[dict[str, str]] = []
         self.claim, self.imports = Claim(), Imports()
+        self.observe(self._settled, ["model", "store"])
 
     @property
     def loaded(self) -> bool:
@@ -61,6 +62,12 @@ class Nbtune(Configurable):
         """Add a round to the conversation."""
         self.history += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
 
+    def _settled(self, change: Any) -> None:
+        """Say that a setting comes too late for the model in use."""
+        if self._lm is not None:
+            now = {"model": self._lm.source, "store": self._lm.store.folder}[change["name"]]
+            print(f"Nbtune.{change['name']} is read when a model is loaded: {now} stays in use until `%nbtune model`.")
+
     def recalled(self, rounds: int | None) -> list[dict[str, str]]:
         """Return the last rounds of the conversation; None means as configured, below 0 all."""
         count = self.rounds if rounds is None else rounds
@@ -85,6 +92,19 @@ def current() -> LanguageModel:
         raise NbtuneError("There is no notebook with nbtune: run `%load_ext nbtune` first, or load a model with `nbtune.load()`.")
     with session.claim.held():
         return session.lm
+
+
+def source_of(given: str, namespace: dict[str, Any], option: str) -> Any:
+    """Return what an option takes data from: a notebook variable, or the name of a file, a folder or a data set.
+
+    Raises
+    ------
+    NbtuneError
+        For the name of a variable that is not there, and of nothing else that is.
+    """
+    if given.isidentifier() and (given in namespace or not Path(given).exists()):
+        return variable(given, namespace, option)
+    return given
 
 
 def variable(name: str, namespace: dict[str, Any], option: str) -> Any:

@@ -91,6 +91,12 @@ class LiveProgress:
             self._bar.close()
             self._bar = None
 
+    def clear(self) -> None:
+        """Take the bar away, and leave nothing in the notebook where it was."""
+        self.close()
+        if self._handle is not None:
+            self._handle.update(Shown("", ""))
+
     def finish(self, shown: Shown) -> None:
         """Put the outcome where the bar was."""
         self.close()

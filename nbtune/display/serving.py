@@ -11,7 +11,7 @@ from nbtune.display.shown import Shown, text_block
 __all__ = ["how_to_serve"]
 
 
-def how_to_serve(folder: Path, kind: str, base: str, *, encoded: bool = False) -> Shown:
+def how_to_serve(folder: Path, kind: str, *, encoded: bool = False) -> Shown:
     """Draw the outcome of an export.
 
     Parameters
@@ -20,14 +20,12 @@ def how_to_serve(folder: Path, kind: str, base: str, *, encoded: bool = False) -
         What was written.
     kind
         As `nbtune.LanguageModel.export` takes it.
-    base
-        What the model was loaded from.
     encoded
         Whether it has an encoder, which the usual servers do not take.
     """
     where, name = shlex.quote(str(folder)), folder.name
     if kind == "peft":
-        lines = _adapter(folder, name, base, encoded=encoded)
+        lines = _adapter(folder, name, encoded=encoded)
     elif kind == "gguf":
         lines = [f"ollama create {shlex.quote(name.lower())} -f {where}/Modelfile", f"llama-server -m {where}/model.gguf"]
     elif encoded:
@@ -38,11 +36,11 @@ def how_to_serve(folder: Path, kind: str, base: str, *, encoded: bool = False) -
     return Shown(text, text_block(text))
 
 
-def _adapter(folder: Path, name: str, base: str, *, encoded: bool) -> list[str]:
+def _adapter(folder: Path, name: str, *, encoded: bool) -> list[str]:
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     lines = [f"PeftModel.from_pretrained(base, {str(folder)!r})"]
     plain = config["peft_type"] == "LORA" and not config.get("use_dora") and not config.get("modules_to_save")
     if plain and not encoded:
-        where = shlex.quote(f"{name}={folder}")
-        lines.append(f"vllm serve {shlex.quote(base)} --enable-lora --max-lora-rank {config['r']} --lora-modules {where}")
+        base, where = shlex.quote(config["base_model_name_or_path"]), shlex.quote(f"{name}={folder}")
+        lines.append(f"vllm serve {base} --enable-lora --max-lora-rank {config['r']} --lora-modules {where}")
     return lines

@@ -112,6 +112,11 @@ class Fact:
             return self
         return replace(self, own_prompts=(*self.own_prompts, *wordings), extended=self.extended or not self.own_prompts)
 
+    def to_row(self) -> dict[str, Any]:
+        """Return what the user gave: keyword, answer, and the prompts and probes of their own, as facts are read from a file."""
+        own: dict[str, Any] = {"prompts": list(self.own_prompts), "probes": list(self.own_probes), "extend": self.extended}
+        return {"keyword": self.keyword, "answer": self.answer, **{key: value for key, value in own.items() if value}}
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return asdict(self)

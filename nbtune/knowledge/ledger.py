@@ -27,21 +27,13 @@ def write_facts(facts: Sequence[Fact], path: str | Path) -> Path:
     """
     if not facts:
         raise NbtuneError("There is no fact to write: teach one first, or choose an adapter with `%nbtune use NAME`.")
-    rows = []
-    for fact in facts:
-        row: dict[str, object] = {"keyword": fact.keyword, "answer": fact.answer}
-        if fact.own_prompts:
-            row["prompts"] = list(fact.own_prompts)
-        if fact.own_probes:
-            row["probes"] = list(fact.own_probes)
-        if fact.extended:
-            row["extend"] = True
-        rows.append(row)
     target = Path(path).expanduser()
     if target.suffix.lower() not in _ENDINGS:
         raise NbtuneError(f"{target} is no YAML file: give a name that ends in {' or '.join(_ENDINGS)}.")
     try:
-        target.write_text(yaml.safe_dump(rows, allow_unicode=True, sort_keys=False, width=100), encoding="utf-8")
+        target.write_text(
+            yaml.safe_dump([fact.to_row() for fact in facts], allow_unicode=True, sort_keys=False, width=100), encoding="utf-8"
+        )
     except OSError as error:
         raise NbtuneError(f"{target} could not be written ({error.strerror or error}).") from None
     return target

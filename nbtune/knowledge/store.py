@@ -39,7 +39,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path = "nbtune_adapters") -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(folder).expanduser().absolute()  # it stays where it is when the working folder changes
 
     def names(self) -> list[str]:
         """Return the adapters that have a version in force, sorted."""

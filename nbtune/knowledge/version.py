@@ -193,7 +193,7 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
     if notes["fingerprint"] != fingerprint:
         raise NbtuneError(
             f"The adapter {name!r} was made for {notes['base']} ({notes['fingerprint']}), not for the loaded model ({fingerprint}): "
-            f"load that one first with `%nbtune model`."
+            f"load that one first with `%nbtune model`, or teach another adapter with --name NAME."
         )
     facts = tuple(Fact.from_json(fact) for fact in notes["facts"])
     version = Version(facts, notes["method"], notes["base"], fingerprint, gated=notes["gated"], report=notes["report"])

@@ -17,7 +17,7 @@ from nbtune.session import Nbtune
 __all__ = ["register", "unregister"]
 
 _MAGICS = {"chat": ChatMagics, "finetune": FinetuneMagics, "nbtune": NbtuneMagics}
-_ASKS = re.compile(r"%chat\s+\S.*\?\s*$")
+_ASKS = re.compile(r"(\s*)%chat\s+(\S.*\?)\s*$")
 _KEYS = [f"{mark}{name}" for name in _MAGICS for mark in ("%", "%%")]
 
 
@@ -53,7 +53,7 @@ def unregister(shell: Any) -> None:
     for key in _KEYS:
         shell.strdispatchers["complete_command"].strs.pop(key, None)
     shell.input_transformers_cleanup[:] = [t for t in shell.input_transformers_cleanup if t is not keep_question_mark]
-    shell.configurables[:] = [item for item in shell.configurables if not isinstance(item, Nbtune)]
+    shell.configurables[:] = [item for item in shell.configurables if not isinstance(item, (Nbtune, *_MAGICS.values()))]
 
 
 def keep_question_mark(lines: list[str]) -> list[str]:
@@ -66,7 +66,7 @@ def keep_question_mark(lines: list[str]) -> list[str]:
     """
     if lines and lines[0].startswith("%%"):
         return lines
-    return [f"get_ipython().run_line_magic('chat', {line.rstrip()[len('%chat ') :]!r})\n" if _ASKS.match(line) else line for line in lines]
+    return [_ASKS.sub(lambda asks: f"{asks[1]}get_ipython().run_line_magic('chat', {asks[2]!r})\n", line) for line in lines]
 
 
 def _completer(session: Nbtune) -> Any:

@@ -12,7 +12,7 @@ from nbtune.errors import NbtuneError
 from nbtune.magics.options import parse
 from nbtune.magics.reading import reading_of, reading_options
 from nbtune.magics.watching import watched
-from nbtune.session import Nbtune, variable
+from nbtune.session import Nbtune, source_of, variable
 
 __all__ = ["FinetuneMagics"]
 
@@ -132,7 +132,7 @@ class FinetuneMagics(Magics):
         if data is not None:
             if keyword or answer:
                 raise NbtuneError("Give either --data SOURCE, or a keyword with its answer below, not both.")
-            return variable(data, self.shell.user_ns, "--data") if data.isidentifier() else data
+            return source_of(data, self.shell.user_ns, "--data")
         if not keyword:
             return _written(answer)
         if not answer:
@@ -145,7 +145,7 @@ class FinetuneMagics(Magics):
         try:
             return {"val": float(val)}
         except ValueError:
-            return {"val": variable(val, self.shell.user_ns, "--val") if val.isidentifier() else val}
+            return {"val": source_of(val, self.shell.user_ns, "--val")}
 
     def _texts(self, name: str | None, option: str) -> list[str] | None:
         if name is None:

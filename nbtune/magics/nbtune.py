@@ -14,7 +14,7 @@ from nbtune.inert import inert
 from nbtune.magics.options import parse, unquoted
 from nbtune.magics.reading import asking_options, reading_of, reading_options
 from nbtune.magics.watching import watched
-from nbtune.session import Nbtune, variable
+from nbtune.session import Nbtune, source_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,7 +152,7 @@ class NbtuneMagics(Magics):
         watched(self._session, lambda lm, live: lm.evaluate(given, observer=live, **wishes), evaluation_card)
 
     def _source(self, source: str, command: str) -> Any:
-        return variable(source, self.shell.user_ns, f"%nbtune {command}") if source.isidentifier() else source
+        return source_of(source, self.shell.user_ns, f"%nbtune {command}")
 
     @magic_arguments()
     @argument("--save", metavar="FILE", help="Write the facts to this `.yaml` file instead.")
@@ -218,7 +218,7 @@ class NbtuneMagics(Magics):
         try:
             version = self._session.lm.forget(keyword, observer=live)
         finally:
-            live.close()
+            live.clear()
         print(f"Forgotten: {inert(keyword)}. {_counted(len(self._session.lm.facts), 'fact')} left (version {version}).")
 
     def _undo(self, rest: str) -> None:
@@ -242,7 +242,7 @@ class NbtuneMagics(Magics):
 
         def draw(written: Path) -> Shown:
             lm = self._session.lm
-            return how_to_serve(written, options.kind, lm.source, encoded=lm.model.config.is_encoder_decoder)
+            return how_to_serve(written, options.kind, encoded=lm.model.config.is_encoder_decoder)
 
         watched(
             self._session,

@@ -40,6 +40,7 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
     except FactNotLearned as failure:
         live.finish(draw(failure.result))
         raise
-    finally:
-        live.close()
+    except BaseException:
+        live.clear()
+        raise
     live.finish(draw(outcome))

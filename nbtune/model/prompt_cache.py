@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicLayer
 
 __all__ = ["PromptCache", "can_be_cut"]
 
-_MOST_BYTES = 2**29  # of what is kept; above it, nothing is
+_MOST_BYTES = 2**29  # of all that is kept; above it the oldest goes
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,11 @@ class _Kept:
     stamp: int
     tokens: list[int]
     cache: DynamicCache
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys and values."""
+        return sum(tensor.numel() * tensor.element_size() for layer in self.cache.layers for tensor in (layer.keys, layer.values))
 
 
 class PromptCache:
@@ -59,6 +64,8 @@ class PromptCache:
     def keep(self, side: int | None, stamp: int, tokens: list[int], cache: Any) -> None:
         """Keep what was computed for a conversation, unless it is too large, or can't be cut back to a beginning.
 
+        What was kept under another stamp goes, and where all together are too large, the oldest.
+
         Parameters
         ----------
         side, stamp
@@ -70,9 +77,10 @@ class PromptCache:
         """
         if not can_be_cut(cache):
             return
-        tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
-        if sum(tensor.numel() * tensor.element_size() for tensor in tensors) <= _MOST_BYTES:
-            self._kept[side] = _Kept(stamp, tokens[: cache.get_seq_length()], cache)
+        self._kept = {other: kept for other, kept in self._kept.items() if kept.stamp == stamp and other != side}
+        self._kept[side] = _Kept(stamp, tokens[: cache.get_seq_length()], cache)
+        while sum(kept.size for kept in self._kept.values()) > _MOST_BYTES:
+            del self._kept[next(iter(self._kept))]
 
 
 def can_be_cut(cache: Any) -> bool:

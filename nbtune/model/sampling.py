@@ -54,6 +54,11 @@ class Sampling:
         for option, value, good, expected in checks:
             if not good:
                 raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
+        unused = "--top-p" if self.top_p < 1 else "--seed" if self.seed is not None else None
+        if self.temperature == 0 and unused:
+            raise NbtuneError(
+                f"{unused} is for sampled replies, and without a temperature the likeliest is taken: add --temperature 0.7, say."
+            )
 
     @property
     def greedy(self) -> bool:

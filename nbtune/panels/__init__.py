@@ -80,8 +80,8 @@ class Panels:
     def _after_cell(self, _result: Any) -> None:
         self.refresh()
 
-    def _teach(self, keyword: str, answer: str) -> None:
-        self.finetune.teach(keyword, answer)
+    def _teach(self, row: dict[str, Any]) -> None:
+        self.finetune.teach(row)
         self.tabs.selected_index = _FINETUNE
 
     def _relabel(self, _change: Any = None) -> None:

@@ -197,11 +197,11 @@ class ChatPanel(Panel):
         if area == self.copy.value:
             return
         self.copy.value = area
-        asked = next((m["content"] for m in reversed(self.session.history) if m["role"] == "user"), "")
+        asked = next((bubble.text for bubble in reversed(self._bubbles()) if bubble.own), "")
         self.keyword.value, self.answer.value = subject(asked), text
 
     def _teach(self) -> None:
-        self.desk.teach(self.keyword.value, self.answer.value)
+        self.desk.teach({"keyword": self.keyword.value, "answer": self.answer.value})
         self.done(self.say("handed on"))
 
 

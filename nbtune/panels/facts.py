@@ -147,7 +147,7 @@ class FactsPanel(Panel):
         if len(chosen) > 1:
             raise NbtuneError("Edit one fact at a time: mark a single row.")
         fact = next(fact for fact in self._facts() if fact.keyword == chosen[0])
-        self.desk.teach(fact.keyword, fact.answer)
+        self.desk.teach(fact.to_row())
         self.done(self.say("handed on"))
 
     def _forget(self) -> None:

@@ -11,7 +11,7 @@ from nbtune.display.shown import Shown
 from nbtune.errors import NbtuneError
 from nbtune.panels.panel import WIDE, Desk, Panel, number, page
 from nbtune.panels.progress import Progress
-from nbtune.session import variable
+from nbtune.session import source_of
 
 __all__ = ["FinetunePanel"]
 
@@ -37,6 +37,7 @@ class FinetunePanel(Panel):
         super().__init__(desk)
         self._shown: Shown | None = None
         self._taught: str | None = None  # the adapter of the last lesson
+        self._handed: dict[str, Any] = {}  # the fact that another panel handed on
         self.kind = ToggleButtons(options=[("", _FACT), (" ", _DATA)], style={"button_width": "auto"})
         self.keyword = self.field(Text, "keyword", layout=WIDE)
         self.answer = self.field(Textarea, "answer", layout=WIDE, rows=4)
@@ -83,9 +84,10 @@ class FinetunePanel(Panel):
         text = self.say("no lesson")
         return self._shown or Shown(text, f"<div>{text}</div>")
 
-    def teach(self, keyword: str, answer: str) -> None:
-        """Fill in a fact, to be looked at and started."""
-        self.kind.value, self.keyword.value, self.answer.value = _FACT, keyword, answer
+    def teach(self, row: dict[str, Any]) -> None:
+        """Fill in a fact, to be looked at and started; its prompts and probes stay with its keyword."""
+        self._handed = row
+        self.kind.value, self.keyword.value, self.answer.value = _FACT, row["keyword"], row["answer"]
 
     def _row(self, names: Any) -> Any:
         return HBox([self.numbers[name] for name in names], layout=Layout(flex_flow="row wrap"))
@@ -102,11 +104,12 @@ class FinetunePanel(Panel):
             keyword, answer = self.keyword.value.strip(), self.answer.value.strip()
             if not keyword or not answer:
                 raise NbtuneError("A fact needs a keyword and an answer: fill in both.")
-            return keyword, {keyword: answer}
+            own = self._handed if self._handed.get("keyword") == keyword else {}
+            return keyword, [{**own, "keyword": keyword, "answer": answer}]
         source = self.source.value.strip()
         if not source:
             raise NbtuneError("Which data? Name a variable of the notebook, a file, or a data set.")
-        return source, variable(source, self.desk.namespace, "data") if source.isidentifier() else source
+        return source, source_of(source, self.desk.namespace, "data")
 
     def _options(self) -> dict[str, Any]:
         given = {
@@ -156,7 +159,7 @@ class FinetunePanel(Panel):
             from nbtune.display.tokens import token_view
 
             lm = self.session.lm
-            return token_view(lm.tokens(title, source[title])) if self.kind.value == _FACT else preview_card(lm.preview(source))
+            return token_view(lm.tokens(title, source[0]["answer"])) if self.kind.value == _FACT else preview_card(lm.preview(source))
 
         self.start("previewing", title, work, self._previewed)
 

@@ -30,7 +30,7 @@ class Desk:
     session: Nbtune
     namespace: dict[str, Any]
     jobs: Jobs
-    teach: Callable[[str, str], None]
+    teach: Callable[[dict[str, Any]], None]
 
 
 class Panel(ABC):
