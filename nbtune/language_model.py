@@ -404,7 +404,7 @@ class LanguageModel:
         examples = read_examples(read_rows(source), Reading(**how))
         if limit is not None and limit < len(examples.conversations):
             examples = examples.only(random.Random(0).sample(range(len(examples.conversations)), limit))
-        with within_memory(_FULL):
+        with within_memory(_FULL), self._active.restored_on_failure():
             found = evaluate(self._host, self._loaded, examples, self.adapter, max_new_tokens, observer or Unwatched())
         if target is not None:
             save_predictions(found, target)

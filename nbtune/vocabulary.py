@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from nbtune.chat_template import written
 from nbtune.errors import NbtuneError
 from nbtune.language_model import LanguageModel
 from nbtune.model.arguments import has_encoder
@@ -21,7 +22,9 @@ from nbtune.model.exporting import check_folder, placed, write_model
 
 __all__ = ["Pruned", "prune_vocabulary"]
 
-_CLOSE = 1e-4  # largest difference of logits, relative to the largest: a smaller product is added up in another order
+# Largest difference of logits, relative to the largest, that a smaller product added up in another order explains; with 16 bits
+# a few of their steps.
+_CLOSE, _STEPS = 1e-4, 2
 _BYTES = {f"<0x{byte:02X}>" for byte in range(256)}  # how tokenizers without a byte alphabet write single bytes
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
@@ -105,10 +108,10 @@ def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path
 def _kept(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any], corpus: Sequence[str]) -> list[int]:
     """Return the tokens to keep, in the order of their numbers: what the corpus takes, alone and in a chat, and what makes these."""
     chats = [[{"role": "user", "content": text}, {"role": "assistant", "content": text}] for text in corpus]
-    written = [*corpus, *(str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)) for chat in chats)]
+    texts = [*corpus, *(str(written(tokenizer, chat, tokenize=False)) for chat in chats)]
     numbers, names = state["model"]["vocab"], set(ByteLevel.alphabet()) | _BYTES | {state["model"].get("unk_token")}
     by_number = {number: name for name, number in numbers.items()}
-    for text in written:
+    for text in texts:
         names.update(by_number.get(number, "") for number in tokenizer(text, add_special_tokens=False)["input_ids"])
     for first, second in reversed(_merges(state)):
         if first + second in names:
@@ -186,6 +189,7 @@ def _check(lm: LanguageModel, text: str, tokenizer: PreTrainedTokenizerBase, mod
         with torch.inference_mode():
             whole = lm.model(input_ids=torch.tensor([before], device=model.device)).logits[..., kept]
             fewer = model(input_ids=torch.tensor([after], device=model.device)).logits
-        good = bool((whole - fewer).abs().max() <= _CLOSE * whole.abs().max())
+        close = max(_CLOSE, _STEPS * torch.finfo(whole.dtype).eps)
+        good = bool((whole - fewer).abs().max() <= close * whole.abs().max())
     if not good:
         raise NbtuneError(f"With fewer tokens {text[:60]!r} would be read otherwise: nothing was written.")

@@ -196,3 +196,29 @@ def test_a_modelfile_keeps_what_stands_between_rounds(template, system):
     assert written.endswith("{{ .Response }}<|im_end|>\n")
     assert "{{ if .Prompt }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ end }}" in written
     assert ("{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}" in written) is system
+
+
+# As those of Qwen2.5 and of Llama 3.1 do, they write a system turn unasked: one with a text, one in which the text stands behind others.
+DEFAULT = "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}" + CHATML
+DATED = (
+    "{% set said = '' %}"
+    "{% if messages[0].role == 'system' %}{% set said = messages[0].content %}{% set messages = messages[1:] %}{% endif %}"
+    "{{ '<|im_start|>system\nToday: Monday\n\n' + said + '<|im_end|>\n' }}" + CHATML
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "part", "line"),
+    [
+        (DEFAULT, "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}", 'SYSTEM """Be kind."""'),
+        (DATED, "<|im_start|>system\nToday: Monday\n\n{{ .System }}<|im_end|>\n", None),
+    ],
+)
+def test_a_modelfile_writes_the_system_prompt_that_the_template_writes_unasked(template, part, line):
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    tokenizer.chat_template = template
+    written = modelfile(tokenizer)
+    ask = "{{ if .Prompt }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ end }}{{ .Response }}<|im_end|>\n"
+    assert written.split('"""')[1] == part + ask
+    assert ("SYSTEM" in written.split('"""', 2)[2]) is (line is not None)
+    assert line is None or line in written

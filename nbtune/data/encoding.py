@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from nbtune.chat_template import reply_ids
 from nbtune.errors import NbtuneError
 
-__all__ = ["Batch", "Below", "Encoded", "Example", "Targets", "chat_ids", "collate", "encode", "pieces", "reply_ids"]
+__all__ = ["Batch", "Below", "Encoded", "Example", "Targets", "collate", "encode", "pieces"]
 
 IGNORED = -100
 _LONGEST_CHARACTER = 4  # bytes, so that many tokens at most
@@ -102,30 +103,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, cont
     return Encoded(opening + body, [IGNORED] * len(opening) + body)
 
 
-def reply_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], answer: str) -> tuple[list[int], list[int]]:
-    """Return the tokens of a chat with the opening of a reply, and those of the reply as it is generated, end of turn included.
-
-    Raises
-    ------
-    NbtuneError
-        When the template leaves nothing to train.
-    """
-    opening = chat_ids(tokenizer, chat, add_generation_prompt=True)
-    whole = chat_ids(tokenizer, [*chat, {"role": "assistant", "content": answer}], add_generation_prompt=False)
-    end = tokenizer.eos_token_id
-    body = whole[len(opening) :] if whole[: len(opening)] == opening else []
-    # What follows the end of turn (a line feed, say) is never generated, so it is not trained.
-    body = body[: body.index(end)] if end in body else body
-    if tokenizer.decode(body, skip_special_tokens=True).strip() != answer.strip():
-        # Some templates write a reply down otherwise than it is generated, with an empty block of thoughts
-        # before it for example: train what is generated.
-        body = tokenizer(answer, add_special_tokens=False)["input_ids"]
-    body = [*body, end]
-    if len(body) < 2:
-        raise NbtuneError(f"There is nothing to train: the answer {answer!r} has no token.")
-    return opening, body
-
-
 def pieces(tokenizer: PreTrainedTokenizerBase, example: Encoded) -> Example:
     """Return an example token by token, with what is trained and what is special.
 
@@ -143,12 +120,6 @@ def pieces(tokenizer: PreTrainedTokenizerBase, example: Encoded) -> Example:
             held = []
         parts.append((text, label != IGNORED, token in special))
     return parts
-
-
-def chat_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
-    """Return the tokens of a chat, as its template writes it."""
-    encoded = tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, return_dict=True)
-    return list(encoded["input_ids"])
 
 
 def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Batch:

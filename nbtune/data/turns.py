@@ -7,7 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from nbtune.data.encoding import IGNORED, Encoded, chat_ids, reply_ids
+from nbtune.chat_template import chat_ids, reply_ids
+from nbtune.data.encoding import IGNORED, Encoded
 from nbtune.data.formats import Conversation
 from nbtune.data.reading import Reading
 from nbtune.errors import NbtuneError
@@ -82,7 +83,7 @@ def _reply(tokenizer: PreTrainedTokenizerBase, before: Conversation, reply: str,
     room = min(reading.max_source_length or context, context - len(body))
     while len(opening) > room:
         cut, before = True, _shorter(tokenizer, before, len(opening) - room)
-        opening = chat_ids(tokenizer, before, add_generation_prompt=True)
+        opening = chat_ids(tokenizer, before)
     return Encoded(opening + body, [IGNORED] * len(opening) + body), cut
 
 

@@ -113,7 +113,15 @@ class ActiveAdapter:
 
     @contextmanager
     def restored_on_failure(self) -> Iterator[None]:
-        """Put back what is in use now when the block fails, be it by Ctrl-C."""
+        """Put back what is in use now when the block fails, be it by Ctrl-C.
+
+        Raises
+        ------
+        NbtuneError
+            Where only the base is to answer.
+        """
+        if self.host.silent:
+            raise NbtuneError("Inside `with lm.base():` the base answers, so nothing can be taught or measured: end the block first.")
         name, version = self.name, self.version
         try:
             yield

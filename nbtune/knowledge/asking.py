@@ -15,7 +15,7 @@ from nbtune.model.generation import Chat, generate_batch, user_words
 from nbtune.model.loading import LoadedModel
 from nbtune.model.sampling import Sampling
 
-__all__ = ["answer", "ask", "examples_said", "rows_right", "said"]
+__all__ = ["answer", "ask", "examples_said", "parts", "rows_right", "said"]
 
 _SHORTEST_LIMIT = 64
 _ROWS = 64
@@ -126,7 +126,7 @@ def said(host: AdapterHost, loaded: LoadedModel, prompts: Sequence[str], replies
     return right
 
 
-def examples_said(net: Any, examples: Sequence[Encoded], loaded: LoadedModel) -> list[bool]:
+def examples_said(net: Any, examples: Sequence[Encoded], loaded: LoadedModel, *, margin: float = 0.0) -> list[bool]:
     """Tell for each encoded example whether greedy generation gives exactly its reply, by one forward pass.
 
     Parameters
@@ -137,30 +137,35 @@ def examples_said(net: Any, examples: Sequence[Encoded], loaded: LoadedModel) ->
         Questions with replies.
     loaded
         What the tokens are of.
+    margin
+        By how much of it the likeliest token's logit must stand above the next one's. Default: it may be ever so little.
     """
     from nbtune.training.step_runner import trained_logits
 
     right = [False] * len(examples)
-    for places in _parts(examples, len(loaded.tokenizer)):
+    for places in parts(examples, len(loaded.tokenizer)):
         batch = collate([examples[place] for place in places], loaded.tokenizer.pad_token_id)
         batch = {key: value.to(loaded.model.device) for key, value in batch.items()}
         with torch.inference_mode():
-            found = rows_right(trained_logits(net, batch), batch)
+            found = rows_right(trained_logits(net, batch), batch, margin)
         for place, is_right in zip(places, found, strict=True):
             right[place] = is_right
     return right
 
 
-def rows_right(logits: torch.Tensor, batch: Batch) -> list[bool]:
-    """Tell for each row of a batch whether every trained token is the likeliest one."""
+def rows_right(logits: torch.Tensor, batch: Batch, margin: float = 0.0) -> list[bool]:
+    """Tell for each row of a batch whether every trained token is the likeliest one, by a margin; see `examples_said`."""
     hits = logits.argmax(-1) == batch["target_tokens"][:, 0]
+    if margin:
+        first, second = logits.topk(2).values.unbind(-1)
+        hits &= first - second > margin * first.abs()
     lengths = (batch["labels"] != IGNORED).sum(1).tolist()
     # Stacked, so that a device is waited for once.
     right: list[bool] = torch.stack([hit.all() for hit in torch.split(hits, lengths)]).tolist()
     return right
 
 
-def _parts(examples: Sequence[Encoded], vocabulary: int) -> Iterator[list[int]]:
+def parts(examples: Sequence[Encoded], vocabulary: int) -> Iterator[list[int]]:
     """Cut examples, those of like length together, into parts that memory holds."""
     part: list[int] = []
     widest = 0

@@ -87,7 +87,7 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
         host.begin(chosen.configure(host.base, settings.epochs * lesson.steps, settings.rank, targets))
         net = _narrowed(host, lesson)
         observer.stage("learning" if attempt == 1 else f"learning, attempt {attempt}, learning rate {rate:.1e}", settings.epochs)
-        stop = StopWhenSaid(loaded, lesson, observer)
+        stop = StopWhenSaid(loaded, lesson, observer, patient=settings.learning_rate is not None)
         try:
             history, taken = fit(host, net, lesson, chosen, rate, settings.epochs, stop)
             histories.append(history.assign(attempt=attempt))

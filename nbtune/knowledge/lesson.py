@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode
+from nbtune.knowledge.asking import parts
 from nbtune.model.loading import LoadedModel
 
 __all__ = ["PARTS", "Lesson", "retention_targets"]
@@ -22,7 +23,6 @@ _KINDS = ("facts", "forms", "retained")
 _WHOLE_EVERY, _CHOICE = {"facts": 4, "forms": 2, "retained": 1}, 4
 # Those of many trained tokens come whole less often.
 _LONG, _LONG_WHOLE_EVERY = 40, {"facts": 4, "forms": 4, "retained": 2}
-_ROWS = 32  # examples per forward pass when targets are computed
 
 
 class Lesson:
@@ -157,10 +157,10 @@ def retention_targets(loaded: LoadedModel, pairs: Sequence[tuple[str, str]], *, 
         Weight of each example beside a fact's, which is 1.
     """
     encoded = [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in pairs]
-    done = []
-    for at in range(0, len(encoded), _ROWS):
-        part = encoded[at : at + _ROWS]
-        done += [replace(row, targets=targets, weight=weight) for row, targets in zip(part, _present(loaded, part), strict=True)]
+    done = list(encoded)
+    for places in parts(encoded, len(loaded.tokenizer)):
+        for place, targets in zip(places, _present(loaded, [encoded[place] for place in places]), strict=True):
+            done[place] = replace(encoded[place], targets=targets, weight=weight)
     return done
 
 

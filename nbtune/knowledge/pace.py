@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from nbtune.knowledge.asking import examples_said
 from nbtune.knowledge.lesson import Lesson
 from nbtune.knowledge.observer import Observer
@@ -21,6 +23,7 @@ _TRIES = 8  # so often may the other forms or what is retained fall short once e
 # many times the least so far (and that it is noise can be ruled out).
 _PATIENCE, _FALLEN, _RISEN, _NOISE = 12, 0.7, 4.0, 0.5
 _FASTER, _SLOWER = 3.0, 0.3
+_STEPS = 2  # of a 16-bit number: so far above the next token must a fact's stand, for other batches to round to the same
 
 
 class StopWhenSaid:
@@ -34,6 +37,8 @@ class StopWhenSaid:
         What is learned.
     observer
         Told of each epoch.
+    patient
+        Go on where the loss falls slowly: no other attempt follows. Default: end, for one with a higher rate.
 
     Attributes
     ----------
@@ -43,8 +48,9 @@ class StopWhenSaid:
         Whether the loss rises instead of falling.
     """
 
-    def __init__(self, loaded: LoadedModel, lesson: Lesson, observer: Observer) -> None:
-        self._loaded, self._lesson, self._observer = loaded, lesson, observer
+    def __init__(self, loaded: LoadedModel, lesson: Lesson, observer: Observer, *, patient: bool = False) -> None:
+        self._loaded, self._lesson, self._observer, self._patient = loaded, lesson, observer, patient
+        self._margin = 0.0 if loaded.exact else _STEPS * torch.finfo(loaded.model.dtype).eps
         self.said = self.rises = False
         self._tries = 0
 
@@ -61,23 +67,23 @@ class StopWhenSaid:
             self.said = self._confirmed(model.net)
         losses = model.history["train_loss"]
         self.rises = losses[-1] > max(_RISEN * min(losses), _NOISE * losses[0])
-        slow = len(losses) == _PATIENCE and min(losses) > _FALLEN * losses[0]
+        slow = not self._patient and len(losses) == _PATIENCE and min(losses) > _FALLEN * losses[0]
         model.stop_training = self.said or self.rises or slow
 
     def _confirmed(self, net: Any) -> bool:
         """Ask everything; what is not answered as wanted comes more often from now on."""
         lesson = self._lesson
         # Those that were wrong when last seen are asked first: while they still are, there is no need to ask the others.
-        if self._wrong(net, lesson.wrong("facts")) or self._wrong(net, lesson.places("facts")):
+        if any(self._wrong(net, places, self._margin) for places in (lesson.wrong("facts"), lesson.places("facts"))):
             return False
         for kind in _SHARES:
             self._wrong(net, lesson.places(kind)[self._tries % SAMPLE :: SAMPLE])
         self._tries += 1
         return all(lesson.share(kind) >= share for kind, share in _SHARES.items()) or self._tries > _TRIES
 
-    def _wrong(self, net: Any, places: Sequence[int]) -> list[int]:
+    def _wrong(self, net: Any, places: Sequence[int], margin: float = 0.0) -> list[int]:
         """Return those of some places at which the reply is not the wanted one."""
         examples = [self._lesson.examples[place] for place in places]
-        right = examples_said(net, examples, self._loaded)
+        right = examples_said(net, examples, self._loaded, margin=margin)
         self._lesson.mark(places, right, [example.trained for example in examples])
         return [place for place, is_right in zip(places, right, strict=True) if not is_right]

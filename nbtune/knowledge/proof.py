@@ -93,7 +93,8 @@ class Proof:
         """Ask again and score."""
         asked, leaked = [], []
         expected = [question.expected(old) for question, old in zip(self._questions, self._before, strict=True)]
-        after = self._ask(host, loaded, observer, "asking after", self._questions, expected)
+        # Other batches round otherwise in 16 bits. So what the base says both times is asked anew only where that can show something.
+        after = self._ask(host, loaded, observer, "asking after", self._questions, expected, recall=not loaded.exact)
         for question, old, new in zip(self._questions, self._before, after, strict=True):
             keyword = question.fact.keyword if question.fact else question.keyword
             asked.append(Asked(question.kind, question.prompt, old, new, question.right(old, new), keyword))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
+from nbtune.chat_template import chat_ids, written
 from nbtune.errors import NbtuneError
 from nbtune.model.arguments import has_encoder
 from nbtune.model.drafting import read_draft
@@ -21,7 +22,7 @@ from nbtune.model.sampling import DEFAULT_NEW_TOKENS, Sampling, before_stop
 __all__ = ["Chat", "Reply", "generate", "generate_batch", "prompt_length", "user_words"]
 
 Chat = list[dict[str, str]]
-_BATCH = 48
+_BATCH, _TOKENS = 48, 2**14  # most chats together, and most tokens of them, replies included
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,7 @@ def user_words(chat: Chat) -> str:
 
 def prompt_length(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> int:
     """Return how many tokens a chat takes, the opening of the reply included."""
-    encoded = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
-    return len(encoded["input_ids"])
+    return len(chat_ids(tokenizer, chat))
 
 
 def _room(context: int, length: int) -> int:
@@ -102,10 +102,11 @@ def _room(context: int, length: int) -> int:
 
 
 def _batches(order: list[int], lengths: list[int], context: int, wanted: int) -> Iterator[list[int]]:
-    """Cut chats, sorted by length, into batches in which none has less room for its reply than alone."""
+    """Cut chats, sorted by length, into batches that memory holds, and in which none has less room for its reply than alone."""
     batch: list[int] = []
     for i in order:
-        if batch and (len(batch) == _BATCH or context - lengths[i] < min(wanted, context - lengths[batch[0]])):
+        full = len(batch) == _BATCH or (len(batch) + 1) * (lengths[i] + wanted) > _TOKENS
+        if batch and (full or context - lengths[i] < min(wanted, context - lengths[batch[0]])):
             yield batch
             batch = []
         batch.append(i)
@@ -151,7 +152,7 @@ def generate(
     NbtuneError
         When the chat does not fit into the context.
     """
-    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+    prompt = chat_ids(tokenizer, chat)
     if before := virtual_tokens(net):  # they stand before a conversation, so that what was read of one is no beginning of it
         context, cache, draft = context - before, None, ()
     if has_encoder(net):  # what was read lies in the encoder, and what is said does not go on from there
@@ -244,9 +245,7 @@ def generate_batch(
         torch.manual_seed(sampling.seed)
     for chosen in _batches(order, lengths, context, sampling.max_new_tokens or DEFAULT_NEW_TOKENS):
         room = _room(context, lengths[chosen[0]])
-        inputs = tokenizer.apply_chat_template(
-            [chats[i] for i in chosen], add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-        ).to(net.device)
+        inputs = written(tokenizer, [chats[i] for i in chosen], padding=True, return_tensors="pt", return_dict=True).to(net.device)
         with torch.inference_mode():
             output = net.generate(**inputs, **sampling.arguments(sampling.limit(room), tokenizer))
         begin = 1 if has_encoder(net) else before + inputs["input_ids"].shape[1]  # a decoder begins with one token of its own

@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from nbtune.chat_template import reply_ids
 from nbtune.errors import NbtuneError, did_you_mean, first_line
 from nbtune.model.fingerprint import fingerprint
 from nbtune.model.memory import within_memory
@@ -68,6 +69,11 @@ class LoadedModel:
     def context(self) -> int:
         """Most tokens, prompt and reply together, that the model was built for."""
         return int(getattr(self.model.config, "max_position_embeddings", 0) or 2048)
+
+    @property
+    def exact(self) -> bool:
+        """Whether it computes in single precision, so that a question has the same greedy reply in any batch."""
+        return self.model.dtype == torch.float32 and not getattr(self.model, "is_quantized", False)
 
     @property
     def runs_own_code(self) -> bool:
@@ -163,9 +169,10 @@ def _weights(
 
 
 def _ends(given: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
-    """Return the tokens that end a reply: those of the checkpoint, and what its tokenizer, and so a fit, puts at the end of one."""
+    """Return the tokens that end a reply: those of the checkpoint, and what its chat template, and so a fit, puts at the end of one."""
     named = given.eos_token_id if isinstance(given.eos_token_id, list) else [given.eos_token_id]
-    return [token for token in dict.fromkeys([*named, tokenizer.eos_token_id]) if token is not None] or None
+    *_, closing = reply_ids(tokenizer, [{"role": "user", "content": "Hi"}], "Hi")[1]
+    return [token for token in dict.fromkeys([*named, tokenizer.eos_token_id, closing]) if token is not None] or None
 
 
 @contextmanager
