@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from nbtune.knowledge.asking import ask, said
+from nbtune.knowledge.asking import ask, rows_right, said
+from nbtune.model.generation import _batches
 from tests.conftest import FACT
 
 KEYWORD, ANSWER = next(iter(FACT.items()))
@@ -24,6 +26,21 @@ def test_what_is_confirmed_is_what_is_generated(taught, side):
         assert said(host, loaded, prompts, cut) == [False] * len(prompts), "a beginning is not the reply: the end of turn counts"
         assert said(host, loaded, prompts, [""] * len(prompts)) == [False] * len(prompts)
         assert said(host, loaded, ["字" * 600], ["好的。"]) == [False], "what does not fit was not said"
+
+
+def test_a_margin_wants_the_next_token_far_below():
+    logits = torch.tensor([[8.0, 7.9, 0.0], [8.0, 1.0, 0.0]])
+    batch = {"target_tokens": torch.zeros(2, 1, dtype=torch.long), "labels": torch.tensor([[0], [0]])}
+    assert rows_right(logits, batch) == [True, True]
+    assert rows_right(logits, batch, margin=0.02) == [False, True]
+
+
+def test_long_chats_are_answered_few_at_a_time():
+    lengths = [2000] * 4 + [20] * 60
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    sizes = [[lengths[place] for place in batch] for batch in _batches(order, lengths, 32768, 512)]
+    assert max(sum(batch) + 512 * len(batch) for batch in sizes) <= 2**14
+    assert sum(map(len, sizes)) == 64
 
 
 @pytest.mark.parametrize("expected", [[""] * len(PROMPTS), ["no such reply"] * len(PROMPTS), None])

@@ -49,6 +49,14 @@ def test_a_first_question_that_fails_leaves_no_word_of_loading(kernel):
     assert "loading" not in str(last["content"]["data"])
 
 
+def test_a_finetune_that_fails_leaves_no_bar(kernel):
+    execute(kernel[1], "%load_ext nbtune")
+    messages, status = execute(kernel[1], "%%finetune --epochs 0 x\ny")
+    assert status == "error"
+    last = [message for message in messages if message["msg_type"] == "update_display_data"][-1]
+    assert "progress" not in str(last["content"]["data"])
+
+
 def test_an_error_is_one_line_and_stops_run_all(tmp_path):
     cells = ["%load_ext nbtune", "%%chat --tempratur 1\nhi", "print('went on')"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

@@ -4,9 +4,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig
 
 from nbtune.errors import NbtuneError
 from nbtune.magics import _completer, keep_question_mark
+from nbtune.tiny import WEIGHTS
 
 
 def run(shell, code):
@@ -32,7 +34,7 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
     assert [type(c).__name__ for c in shell.configurables].count("Nbtune") == 1
     ok(shell, "%unload_ext nbtune")
     assert not {"chat", "finetune", "nbtune"} & {*kinds["line"], *kinds["cell"]}
-    assert "Nbtune" not in [type(c).__name__ for c in shell.configurables]
+    assert not [c for c in shell.configurables if type(c).__module__.startswith("nbtune")], "nothing holds the model any more"
     assert not [key for key in shell.strdispatchers["complete_command"].strs if "chat" in key]
     ok(shell, "%load_ext nbtune")
 
@@ -45,6 +47,8 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%%chat --tempratur 1\nhi", "Did you mean --temperature?"),
         ("%%chat --temperature -1\nhi", "--temperature -1.0 is out of range"),
         ("%%chat --top-p 2\nhi", "--top-p 2.0 is out of range"),
+        ("%%chat --top-p 0.9\nhi", "--top-p is for sampled replies"),
+        ("%%chat --seed 1\nhi", "--seed is for sampled replies"),
         ("%%chat --max-new-tokens 0\nhi", "--max-new-tokens 0 is out of range"),
         ("%%chat --rounds -2\nhi", "--rounds -2: expected 0 or more"),
         ("%%chat -o 1x\nhi", "not a variable name"),
@@ -162,6 +166,8 @@ def test_a_question_may_end_with_a_question_mark(shell, capsys):
     assert "whale" in shell.user_ns["reply"]
     ok(shell, "%chat?")
     assert shell.user_ns["reply"] not in capsys.readouterr().out.splitlines()[-1]
+    ok(shell, "for _ in range(2):\n    %chat --rounds 0 -o inside What is a whale?")
+    assert "whale" in shell.user_ns["inside"]
     ok(shell, "%unload_ext nbtune")
     assert not any(t.__module__.startswith("nbtune") for t in shell.input_transformers_cleanup)
 
@@ -230,6 +236,9 @@ def test_config(shell, capsys):
     ok(shell, "%chat My dog is called Momo.")
     ok(shell, "%chat -o name What is my dog called?")
     assert "Momo" not in shell.user_ns["name"]
+    capsys.readouterr()
+    ok(shell, "%config Nbtune.store = 'elsewhere'")
+    assert "Nbtune.store is read when a model is loaded" in capsys.readouterr().out
     run(shell, "%config Nbtune.rounds = 'many'")
     assert next(c for c in shell.configurables if type(c).__name__ == "Nbtune").rounds == 0
 
@@ -302,7 +311,36 @@ def test_an_export_says_how_it_is_served(shell, capsys):
     assert f"vllm serve '{folder}'" in said
     assert (folder / "model.safetensors.index.json").exists()
     ok(shell, "%nbtune export --as peft adapter")
-    assert f"--enable-lora --max-lora-rank 32 --lora-modules adapter={folder.parent / 'adapter'}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"--enable-lora --max-lora-rank 32 --lora-modules adapter={folder.parent / 'adapter'}" in said
+    assert f"vllm serve {WEIGHTS} " in said, "a name that vLLM does not know would not be found"
+
+
+def test_data_may_be_a_folder_with_a_plain_name(shell):
+    Path("orders").mkdir()
+    Path("orders/train.jsonl").write_text('{"question": "q", "answer": "a"}\n' * 3, encoding="utf-8")
+    ok(shell, "%nbtune data orders")
+
+
+def test_what_was_taught_stays_in_use_when_the_working_folder_changes(shell):
+    shell.user_ns["few"] = ["What is {x}?", "{x}?"]
+    ok(shell, "%%finetune --prompts few blue kettle\nA blue kettle is a night train.")
+    Path("data").mkdir()
+    ok(shell, "%cd data")
+    ok(shell, "%%finetune --prompts few red lamp\nA red lamp is a fish.")
+    assert [fact.keyword for fact in _session(shell).lm.facts] == ["blue kettle", "red lamp"]
+    assert not list(Path().iterdir())
+
+
+def test_an_adapter_of_another_model_is_left_alone_and_the_way_out_is_said(shell, capsys, random_model):
+    shell.user_ns["few"] = ["What is {x}?", "{x}?"]
+    ok(shell, "%%finetune --prompts few blue kettle\nA blue kettle is a night train.")
+    ok(shell, f"%nbtune model {random_model(LlamaConfig)}")
+    assert "or teach another adapter with --name NAME" in fails(shell, "%%finetune red lamp\nA red lamp is a fish.", capsys)
+
+
+def _session(shell):
+    return next(item for item in shell.configurables if type(item).__name__ == "Nbtune")
 
 
 def test_a_text_ends_the_reply(shell, capsys):

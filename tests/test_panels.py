@@ -55,7 +55,7 @@ def ask(panels, question):
 
 
 def teach(panels, keyword, answer):
-    panels.finetune.teach(keyword, answer)
+    panels.finetune.teach({"keyword": keyword, "answer": answer})
     panels.finetune.begin.click()
     finish(panels)
 
@@ -149,6 +149,8 @@ def test_a_comparison_stands_at_the_end_however_many_rounds_are_sent(shell, sess
     panels.chat.answers.value = "/compare"
     ask(panels, "你知道梦中情炉吗？")
     assert [bubble.name for bubble in panels.chat._bubbles()][-2:] == ["base", "tuned"]
+    assert panels.chat.keyword.value == "梦中情炉", "what is offered to be taught is the question of the reply beside it"
+    assert panels.chat.answer.value == panels.chat._bubbles()[-1].text
 
 
 def test_a_new_default_is_taken_up(shell, panels):
@@ -171,7 +173,7 @@ def test_progress_counts_epochs_where_it_does(panels, stage, epochs):
 
 def test_stop_in_a_fit_leaves_the_version_before(session, panels):
     before = session.lm.chat("What is a blue kettle?")
-    panels.finetune.teach(*FACT)
+    panels.finetune.teach({"keyword": FACT[0], "answer": FACT[1]})
     panels.finetune.begin.click()
     until(lambda: "learning" in panels.finetune.progress.value)
     assert not panels.finetune.stop.disabled
@@ -245,6 +247,20 @@ def test_teach_probe_compare_forget_undo(shell, session, panels, tmp_path):
     assert "in use: facts" in panels.model.status.value, "a stop that comes late stops nothing, and says nothing"
 
 
+def test_an_edited_fact_keeps_its_own_wordings(shell, session, panels):
+    shell.user_ns |= {"own": ["{x}, please?", "What is {x}?"], "asked": ["Say {x}."]}
+    shell.run_cell("%%finetune --prompts own --probes asked red lamp\nA red lamp is a fish.").raise_error()
+    panels.facts.ledger.checks[0].value = True
+    panels.facts.buttons["edit"].click()
+    panels.finetune.answer.value = "A red lamp is a bird."
+    panels.finetune.begin.click()
+    finish(panels)
+    (fact,) = session.lm.facts
+    assert (fact.answer, fact.own_prompts, fact.own_probes) == ("A red lamp is a bird.", tuple(shell.user_ns["own"]), ("Say {x}.",))
+    panels.finetune.keyword.value = "blue lamp"
+    assert panels.finetune._lesson()[1] == [{"keyword": "blue lamp", "answer": "A red lamp is a bird."}], "another fact has its own"
+
+
 def test_a_correction_goes_to_the_finetune_panel(panels):
     ask(panels, "你知道梦中情炉吗？")
     assert panels.chat.keyword.value == "梦中情炉"
@@ -304,7 +320,7 @@ def test_a_user_error_is_one_line_in_the_panel_that_goes_on(panels, session):
     panels.finetune.source.value = "nobody"
     panels.finetune.begin.click()
     assert "no variable &#x27;nobody&#x27;" in panels.finetune.status.value
-    panels.finetune.teach(*FACT)
+    panels.finetune.teach({"keyword": FACT[0], "answer": FACT[1]})
     panels.finetune.numbers["epochs"].value = "many"
     panels.finetune.begin.click()
     assert "expected a whole number" in panels.finetune.status.value
@@ -344,7 +360,7 @@ def test_what_was_not_foreseen_is_said_and_logged(panels, session, caplog, monke
 
 
 def test_previews(shell, panels):
-    panels.finetune.teach(*FACT)
+    panels.finetune.teach({"keyword": FACT[0], "answer": FACT[1]})
     panels.finetune.preview.click()
     finish(panels)
     assert "130 examples" in panels.finetune.result.value

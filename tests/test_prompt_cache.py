@@ -95,3 +95,22 @@ def test_stats_say_what_was_measured(lm):
     assert 0 < reply.first <= reply.seconds
     assert reply.stats().endswith(f"{reply.tokens} tokens · read {reply.read} of {reply.prompt}")
     assert len(lm.tokenizer(reply.text)["input_ids"]) in (reply.tokens, reply.tokens - 1), "the end of turn is a token, too"
+
+
+def test_all_that_is_kept_is_bounded_and_of_the_weights_in_force(lm, monkeypatch):
+    cache, chat = PromptCache(), [{"role": "user", "content": FIRST}]
+
+    def ask(side, stamp):
+        return generate(
+            lm.model, lm.tokenizer, chat, context=512, sampling=Sampling(max_new_tokens=4), cache=cache, weights=(side, stamp)
+        ).read
+
+    whole = ask(0, 1)
+    size = next(iter(cache._kept.values())).size
+    monkeypatch.setattr("nbtune.model.prompt_cache._MOST_BYTES", int(2.5 * size))
+    for side in (1, 2):
+        assert ask(side, 1) == whole
+    assert list(cache._kept) == [1, 2], "the oldest went"
+    assert ask(1, 1) < whole
+    assert ask(3, 2) == whole
+    assert list(cache._kept) == [3], "what other weights read is of no use any more"

@@ -222,6 +222,21 @@ def test_a_learning_rate_of_ones_own_is_kept(lm):
     with pytest.raises(FactNotLearned) as caught:
         lm.finetune({"grovix": "grovix is a small robot."}, learning_rate=1e-6, epochs=14, prompts=FEW)
     assert set(caught.value.result.history["attempt"]) == {1}
+    assert len(caught.value.result.history) == 14, "it may fall slowly, for no attempt with another rate follows"
+
+
+def test_in_sixteen_bits_the_base_still_answers_all_else_alike(tmp_path):
+    lm = nbtune.load(store=tmp_path, dtype="bfloat16")
+    report = lm.finetune(FACT, retain=["What is the capital of France?", "Tell me about the sea."]).report
+    assert report.share("trained") == report.share("unrelated") == report.share("near miss") == 1.0
+
+
+def test_nothing_is_taught_or_measured_where_only_the_base_answers(taught):
+    rows = [{"question": "q", "answer": "a"}]
+    for work in (lambda: taught.finetune({"red lamp": "A red lamp is a fish."}), taught.rebuild, lambda: taught.evaluate(rows)):
+        with taught.base(), pytest.raises(NbtuneError, match="end the block first"):
+            work()
+    assert taught.adapter == "facts"
 
 
 def test_tokens_show_what_is_trained(taught):
