@@ -7,7 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["checksum", "flush_names", "settle", "write_durably"]
+__all__ = ["checksum", "flush_folder", "flush_names", "write_durably"]
 
 _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -28,11 +28,15 @@ def write_durably(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def settle(path: Path) -> str:
-    """Make sure that a file which another library wrote is on the disk, and return its checksum."""
-    with path.open("r+b", buffering=0) as file:  # some systems flush only what can be written to
-        os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def flush_folder(folder: Path) -> None:
+    """Make sure that all that was written into a folder is on the disk: its files together, which is sooner than one by one."""
+    inside = sorted(folder.rglob("*"))
+    for path in inside:
+        if path.is_file():
+            with path.open("r+b", buffering=0) as file:  # some systems flush only what can be written to
+                os.fsync(file.fileno())
+    for below in (*(path for path in inside if path.is_dir()), folder):
+        flush_names(below)
 
 
 def checksum(path: Path) -> str:

@@ -112,7 +112,7 @@ class Store:
             temporary = home / f".writing-{uuid.uuid4().hex}"
             temporary.mkdir()
             places = write_version(temporary, name, version, parent)
-            number = self._publish(temporary, home)
+            number, temporary = self._publish(temporary, home), None
             self._point(home, number)
         except (OSError, SafetensorError) as error:
             raise NbtuneError(

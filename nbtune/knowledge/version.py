@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.card import model_card
-from nbtune.knowledge.durable import checksum, flush_names, settle, write_durably
+from nbtune.knowledge.durable import checksum, flush_folder
 from nbtune.knowledge.facts import Fact
 from nbtune.model.exporting import ADAPTER_WEIGHTS, read_adapter, write_adapter
 
@@ -142,9 +142,7 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
         below = folder / place
         below.mkdir(exist_ok=True)
         write_adapter(adapter, below)
-        places.append(Place(place, {file: settle(below / file) for file in (_CONFIG, ADAPTER_WEIGHTS)}))
-        if below != folder:
-            flush_names(below)
+        places.append(Place(place, {file: checksum(below / file) for file in (_CONFIG, ADAPTER_WEIGHTS)}))
     notes = {
         "format": _FORMAT,
         "parent": parent,
@@ -162,8 +160,8 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
         "versions": _versions(),
     }
     notes["digest"] = _digest(notes)
-    write_durably(folder / _NOTES, json.dumps(notes, ensure_ascii=False, indent=2) + "\n")
-    flush_names(folder)
+    (folder / _NOTES).write_text(json.dumps(notes, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    flush_folder(folder)
     return places
 
 
