@@ -22,9 +22,9 @@ help:
 	@echo "make docs   install, build the docs site into build/site; warnings are errors"
 	@echo "make test-browser  install, then drive the panels in a real JupyterLab and Chromium (some minutes)"
 	@echo "make lab    install, open JupyterLab on the notebooks"
-	@echo "make bench  install, measure speed, what is learned and what is lost (writes benchmarks/results; an hour and a half)"
-	@echo "make check  lint, types and import contract alone"
-	@echo "make notebooks  run the notebooks anew and keep in them what they show (some minutes)"
+	@echo "make bench  install, measure speed, what is learned and what is lost (writes benchmarks/results; some two and a half hours)"
+	@echo "make check  lint, types and import contract only"
+	@echo "make notebooks  run the notebooks again and keep their output (some minutes)"
 	@echo "make format write the code in the project's form"
 
 demo: .venv/.lab
@@ -59,7 +59,7 @@ docs: .venv/.docs
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.speed
-	$(BIN)/python -m benchmarks.knowledge
+	$(BIN)/python -m benchmarks.knowledge --reference-every 10
 	$(BIN)/python -m benchmarks.methods
 	$(BIN)/python -m benchmarks.many_rows
 
@@ -72,7 +72,7 @@ format: .venv/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-colab build nbtune_adapters
+	rm -rf .venv .venv-colab build
 
 .venv/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'nbtune needs Python 3.11 or later: make PYTHON=python3.11 ...')"

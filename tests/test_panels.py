@@ -337,7 +337,7 @@ def test_a_fact_that_does_not_take_shows_its_card(session, panels):
     panels.finetune.numbers["learning_rate"].value = "1e-6"
     teach(panels, *FACT)
     assert "not learned: blue kettle" in panels.finetune.result.value
-    assert "did not take" in panels.finetune.status.value
+    assert "Not learned" in panels.finetune.status.value
     assert session.lm.adapter is None
 
 

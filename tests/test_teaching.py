@@ -282,7 +282,7 @@ def test_a_method_that_a_family_cant_take_is_refused_before_any_work(random_mode
 
 def test_a_fact_that_does_not_take_changes_nothing(taught):
     before = (taught.adapter, taught.version, taught.facts, taught.chat_batch(OTHERS))
-    with pytest.raises(FactNotLearned, match="did not take") as caught:
+    with pytest.raises(FactNotLearned, match="Not learned") as caught:
         taught.finetune({"grovix": "grovix is a small robot."}, epochs=1, learning_rate=1e-6)
     assert not caught.value.result.learned
     assert (taught.adapter, taught.version, taught.facts, taught.chat_batch(OTHERS)) == before

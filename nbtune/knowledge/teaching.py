@@ -250,7 +250,7 @@ def _refuse_failure(result: Result) -> None:
     failed = [fact.keyword for fact in result.facts if fact.standing == FAILED]
     if failed:
         raise FactNotLearned(
-            f"{', '.join(failed)} did not take ({report.reliability:.0%} of the trained prompts answered after {report.steps} steps); "
+            f"Not learned: {', '.join(failed)} ({report.reliability:.0%} of the trained prompts answered after {report.steps} steps); "
             "nothing was changed. Try more --epochs, a higher --rank, another --lr, or a shorter answer.",
             result,
         )

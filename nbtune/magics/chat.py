@@ -45,17 +45,21 @@ class ChatMagics(Magics):
         help="`0`, the default, is greedy: one answer, always the same. With `--n` it is 1.",
     )
     @argument(
-        "--top-p", type=float, default=1.0, metavar="P", help="Sample from the likeliest tokens that hold this share of the probability."
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="With a temperature: sample only from the likeliest tokens that hold this share of the probability.",
     )
-    @argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="Above 1 avoids words that were used already.")
-    @argument("--seed", type=int, metavar="N", help="Make sampling repeatable.")
+    @argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="Above 1 avoids words that were used before.")
+    @argument("--seed", type=int, metavar="N", help="With a temperature: make sampling repeatable.")
     @argument("--compare", action="store_true", help="Ask the base and the tuned model, side by side; not kept in the conversation.")
-    @argument("--stats", action="store_true", help="Say behind the reply how fast it came, and how much of the conversation was read anew.")
+    @argument("--stats", action="store_true", help="Say after the reply how fast it came, and how much of the conversation had to be read.")
     @argument("--adapter", metavar="NAME", help="Answer with this adapter, or `none` for the base, this once.")
     @argument("--stop", action="append", metavar="TEXT", help="End the reply before this text; may be given more than once.")
     @argument("--n", type=int, metavar="N", help="N replies to one question, sampled; not kept in the conversation.")
     @argument("--batch", metavar="VAR", help="Answer each question of a list by itself; `-o NAME` gets a DataFrame.")
-    @argument("--image", metavar="FILE", help="Not taken, and says so: the models here read text alone.")
+    @argument("--image", metavar="FILE", help="Not supported, and an error: nbtune handles text only.")
     @argument("--vars", action="store_true", help="Fill `{name}` from the notebook's variables.")
     @line_cell_magic
     def chat(self, line: str, cell: str | None = None) -> None:
@@ -199,7 +203,7 @@ def _check(options: Namespace, prompt: str) -> None:
         With the option, and what to do.
     """
     if options.image is not None:
-        raise NbtuneError("--image is not taken: the models of nbtune read text alone.")
+        raise NbtuneError("--image is not supported: nbtune handles text only.")
     if options.output is not None and not options.output.isidentifier():
         raise NbtuneError(f"-o {options.output}: that is not a variable name.")
     if options.rounds is not None and options.rounds < 0:

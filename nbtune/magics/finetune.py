@@ -60,15 +60,16 @@ class FinetuneMagics(Magics):
         "--epochs",
         type=int,
         metavar="N",
-        help="Most epochs: training stops as soon as the model says it (default 60); for examples all of them (default 3).",
+        help="Most epochs. Facts: training stops as soon as the model says them (default 60). Examples: default 3, fewer when the loss "
+        "on `--val` stops falling.",
     )
-    @argument("--lr", type=float, metavar="X", help="Learning rate. Default: the method's, raised or lowered when the fact does not take.")
+    @argument("--lr", type=float, metavar="X", help="Learning rate. Default: the method's, raised or lowered when the fact is not learned.")
     @argument(
         "--rank",
         type=int,
         metavar="R",
-        help="Rank of each fact's adapter; for `freeze` the number of blocks, for `prefix`, `p-tuning` and `prompt` that of virtual "
-        "tokens. Default: the method's; `lora` takes 8 for one fact in the last layer, else 32.",
+        help="Rank of the adapter. For `freeze`: number of blocks; for `prefix`, `p-tuning` and `prompt`: number of virtual tokens. "
+        "Default: the method's; `lora` uses 8 for one fact in the last layer, else 32.",
     )
     @argument("--batch-size", type=int, metavar="N", help="Questions about the facts per step (default 12), or examples (default 8).")
     @argument("--seed", type=int, metavar="N", help="Seed of initial weights and order. Default: 0.")

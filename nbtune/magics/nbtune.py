@@ -30,23 +30,23 @@ COMMANDS = {
     "data": "SOURCE ...: how a data set would be read: its format, the lengths in tokens, what is cut or can't be used, five examples",
     "evaluate": "SOURCE [--limit N] [--max-new-tokens N] [--save FILE] ...: answer examples with the base and the adapter in use, and "
     "score both (exact match, chrF, BLEU-4, ROUGE)",
-    "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a `.yaml` file to edit and diff",
+    "facts": "[--save FILE]: the facts of the adapter in use, with status and scores; or write them to a `.yaml` file to edit and diff",
     "probe": "[KEYWORD]: ask everything about the facts again, now, and compare with the base",
     "tokens": "KEYWORD: what is trained of each example, token by token",
     "adapters": "the adapters in the store",
     "use": "ADAPTER|none: answer with this adapter, or with the base",
     "forget": "KEYWORD: take one fact back, keep the others",
-    "rebuild": "[FILE]: make the adapter anew from its facts, or from those of a file",
+    "rebuild": "[FILE]: train the adapter again from its facts, or from those of a file",
     "undo": "[ADAPTER]: go back to the version before",
-    "export": "FOLDER [--as KIND] [--max-shard-size SIZE]: write a model that holds all that was learned, for other programs; there is no "
-    "gate there, so that facts are learned once more by one adapter that is held to the base's replies about other things. What was "
-    "written is asked again before it is put in place",
+    "export": "FOLDER [--as KIND] [--max-shard-size SIZE]: write a model for other programs: `--as transformers` (default; merged, also "
+    "for vLLM), `peft` (the adapter only) or `gguf` (for llama.cpp, with an Ollama Modelfile). An export has no gate, so facts are trained "
+    "once more into one adapter, together with questions whose replies must stay; what was written is asked again before it is kept",
     "push": "OWNER/NAME [--private] [--as KIND] [--max-shard-size SIZE]: the same, on the Hugging Face hub, with a model card",
     "panel": "[chat|finetune|facts|model]: the same as widgets to click; without a name all four",
 }
 PANELS = ("chat", "finetune", "facts", "model")
 
-_KINDS = "`transformers` (default), `peft` (the adapter alone) or `gguf` (through llama.cpp's own converter, with a Modelfile for Ollama)."
+_KINDS = "`transformers` (default), `peft` (the adapter only) or `gguf` (through llama.cpp's own converter, with a Modelfile for Ollama)."
 
 
 @magics_class
