@@ -21,8 +21,8 @@ __all__ = ["Nbtune", "current", "source_of", "variable"]
 class Nbtune(Configurable):
     """The session; set its defaults with ``%config Nbtune.NAME = VALUE``."""
 
-    model = Unicode("tiny", help="What is loaded first: 'tiny', a folder, or a hub id.").tag(config=True)
-    store = Unicode("nbtune_adapters", help="Folder where adapters are kept.").tag(config=True)
+    model = Unicode("tiny", help="What is loaded first: 'tiny', a folder, or a hub id; set it before the first question.").tag(config=True)
+    store = Unicode("nbtune_adapters", help="Folder where adapters are kept; set it before the first question.").tag(config=True)
     rounds = Int(-1, help="Rounds of the conversation sent along with a question; -1 sends all.").tag(config=True)
     warm_up = Bool(True, help="Import torch and what else is needed in the background, between cells, before it is needed.").tag(
         config=True

@@ -99,7 +99,7 @@ class FinetuneMagics(Magics):
             %finetune --data my_facts
 
             %%finetune --epochs 10
-            user: Which colour has the flag?
+            user: What colour is the flag?
             assistant: It is green.
         """
         options, keyword = parse(FinetuneMagics.finetune, line, anywhere=True)
