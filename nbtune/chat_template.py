@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2.exceptions import TemplateError
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["chat_ids", "reply_ids", "written"]
+__all__ = ["THINKING", "chat_ids", "reply_ids", "written"]
+
+THINKING = "enable_thinking"  # what templates of models that may think before they reply ask for
 
 
 def written(tokenizer: PreTrainedTokenizerBase, chat: Any, *, add_generation_prompt: bool = True, **options: Any) -> Any:
@@ -33,10 +35,12 @@ def written(tokenizer: PreTrainedTokenizerBase, chat: Any, *, add_generation_pro
     NbtuneError
         When the template refuses, as some do a system prompt.
     """
+    if THINKING in str(tokenizer.chat_template):
+        options[THINKING] = False
     try:
-        return tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, enable_thinking=False, **options)
-    except TemplateError as error:
-        raise NbtuneError(f"The chat template of the model refuses this conversation: {error}.") from None
+        return tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, **options)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise NbtuneError(f"The chat template of the model refuses this conversation: {first_line(error)}") from None
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_generation_prompt: bool = True) -> list[int]:
@@ -59,8 +63,7 @@ def reply_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], an
     # What follows the end of turn (a line feed, say) is never generated, so it is not trained.
     body = body[: body.index(end)] if end in body else body
     if tokenizer.decode(body).strip() != answer.strip():
-        special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-        at = next((at for at, number in enumerate(body) if number in special), len(body))
+        at = next((at for at, number in enumerate(body) if _special(tokenizer, number)), len(body))
         if at < len(body) and tokenizer.decode(body[:at]).strip() == answer.strip():
             # Some end a turn with a token of its own, and only a text with the one that the tokenizer names.
             body, end = body[:at], body[at]
@@ -72,3 +75,7 @@ def reply_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], an
     if len(body) < 2:
         raise NbtuneError(f"There is nothing to train: the answer {answer!r} has no token.")
     return opening, body
+
+
+def _special(tokenizer: PreTrainedTokenizerBase, number: int) -> bool:
+    return bool(tokenizer.decode([number])) and not tokenizer.decode([number], skip_special_tokens=True)

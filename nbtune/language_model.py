@@ -291,6 +291,7 @@ class LanguageModel:
         facts = self.facts if keyword is None else (self._active.fact(keyword),)
         if not facts:
             raise NbtuneError(f"The adapter {name!r} holds no fact to ask about.")
+        self._active.check_answering()
         started, proof, watched = time.perf_counter(), Proof(facts), observer or Unwatched()
         with within_memory(_FULL):
             with self.base():
@@ -545,6 +546,7 @@ class LanguageModel:
             When the folder holds something already, what was written answers otherwise, llama.cpp is not there or refuses, or the disk
             does.
         """
+        self._active.check_answering()
         export, target = Export(kind, max_shard_size), check_folder(folder)
         name, version = self.adapter, self._active.version
         try:

@@ -8,6 +8,7 @@ from nbtune.chat_template import chat_ids, reply_ids
 from nbtune.data.reading import Reading
 from nbtune.data.turns import encode_conversation
 from nbtune.errors import NbtuneError
+from nbtune.model.exporting import write_beside
 from nbtune.tiny import WEIGHTS
 
 ASKED = [{"role": "user", "content": "What is it?"}]
@@ -66,3 +67,20 @@ def test_a_model_that_may_think_is_asked_not_to_and_trained_so(tokenizer):
     opening, body = reply_ids(tokenizer, ASKED, "It is a cup.")
     assert tokenizer.decode(opening).endswith("<think>\n\n</think>\n\n")
     assert tokenizer.decode(body[:-1]) == "It is a cup."
+
+
+def test_what_is_exported_does_not_think_by_itself(tokenizer, tmp_path):
+    tokenizer.chat_template = THINKING
+    write_beside(nbtune.load(store=tmp_path).model, tokenizer, tmp_path / "out", str(WEIGHTS))
+    exported = AutoTokenizer.from_pretrained(tmp_path / "out")
+    plain = exported.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
+    assert plain.endswith("<think>\n\n</think>\n\n")
+    assert tokenizer.chat_template == THINKING
+
+
+def test_a_template_that_wants_a_system_prompt_is_loaded(tmp_path):
+    picky = "{% if messages[0].role != 'system' %}{{ raise_exception('no system prompt') }}{% endif %}" + THINKING
+    lm = nbtune.load(store=tmp_path, chat_template=picky)
+    with pytest.raises(NbtuneError, match="refuses this conversation: no system prompt"):
+        lm.chat("hi")
+    assert lm.reply("hi", system="Be kind.", max_new_tokens=2).tokens

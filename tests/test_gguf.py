@@ -12,8 +12,7 @@ from transformers import AutoTokenizer, LlamaConfig, Qwen3Config
 import nbtune
 from nbtune import NbtuneError
 from nbtune.knowledge.observer import Unwatched
-from nbtune.model.gguf import modelfile
-from nbtune.tiny import WEIGHTS
+from tests.test_modelfile import rendered
 
 QUESTION, REPLY = "Which colour has the flag?", "It is green."
 
@@ -88,8 +87,7 @@ def test_llama_cpp_itself_says_what_was_taught(llama, tmp_path):
 
 def said_by_llama_cpp(folder, question):
     """Ask a GGUF of llama.cpp itself, as its Modelfile writes a turn."""
-    template = (folder / "Modelfile").read_text(encoding="utf-8").split('"""')[1]
-    prompt = template.split("{{ if .Prompt }}")[1].split("{{ end }}")[0].replace("{{ .Prompt }}", question)
+    prompt = rendered((folder / "Modelfile").read_text(encoding="utf-8"), [{"role": "user", "content": question}])
     asked = f"""
 import xllamacpp
 params = xllamacpp.CommonParams()
@@ -167,58 +165,3 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused_before_anything_is_
         embedded.export(tmp_path / "out", kind="gguf", observer=watched)
     assert watched.names == ["llama.cpp reads the tokenizer"]
     assert not (tmp_path / "out").exists()
-
-
-def test_a_modelfile_writes_turns_as_the_template_does(embedded):
-    text = modelfile(embedded.tokenizer)
-    template = text.split('"""')[1]
-    chat = [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}]
-    written = template
-    for field, value in {"if .System": "", "if .Prompt": "", "end": "", ".System": "S", ".Prompt": "Q", ".Response": "R"}.items():
-        written = written.replace("{{ " + field + " }}", value)
-    whole = embedded.tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": "R"}], tokenize=False)
-    assert written == whole.removeprefix(embedded.tokenizer.bos_token or "")
-    assert "PARAMETER temperature 0" in text
-
-
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
-
-
-@pytest.mark.parametrize(("template", "system"), [(CHATML, True), (NO_SYSTEM, False)])
-def test_a_modelfile_keeps_what_stands_between_rounds(template, system):
-    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
-    tokenizer.chat_template = template
-    written = modelfile(tokenizer).split('"""')[1]
-    assert written.endswith("{{ .Response }}<|im_end|>\n")
-    assert "{{ if .Prompt }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ end }}" in written
-    assert ("{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}" in written) is system
-
-
-# As those of Qwen2.5 and of Llama 3.1 do, they write a system turn unasked: one with a text, one in which the text stands behind others.
-DEFAULT = "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}{% endif %}" + CHATML
-DATED = (
-    "{% set said = '' %}"
-    "{% if messages[0].role == 'system' %}{% set said = messages[0].content %}{% set messages = messages[1:] %}{% endif %}"
-    "{{ '<|im_start|>system\nToday: Monday\n\n' + said + '<|im_end|>\n' }}" + CHATML
-)
-
-
-@pytest.mark.parametrize(
-    ("template", "part", "line"),
-    [
-        (DEFAULT, "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}", 'SYSTEM """Be kind."""'),
-        (DATED, "<|im_start|>system\nToday: Monday\n\n{{ .System }}<|im_end|>\n", None),
-    ],
-)
-def test_a_modelfile_writes_the_system_prompt_that_the_template_writes_unasked(template, part, line):
-    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
-    tokenizer.chat_template = template
-    written = modelfile(tokenizer)
-    ask = "{{ if .Prompt }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n{{ end }}{{ .Response }}<|im_end|>\n"
-    assert written.split('"""')[1] == part + ask
-    assert ("SYSTEM" in written.split('"""', 2)[2]) is (line is not None)
-    assert line is None or line in written

@@ -173,7 +173,8 @@ def test_a_question_may_end_with_a_question_mark(shell, capsys):
 
 
 def test_the_text_of_a_cell_magic_is_left_alone():
-    assert keep_question_mark(["%%chat\n", "%chat hello?\n"]) == ["%%chat\n", "%chat hello?\n"]
+    for lines in (["%%chat\n", "%chat hello?\n"], ['print("Type %chat hello?\n', '")\n'], ["!echo %chat hello?\n"]):
+        assert keep_question_mark(lines) == lines
 
 
 def test_text_is_sent_as_typed(shell):

@@ -233,7 +233,14 @@ def test_in_sixteen_bits_the_base_still_answers_all_else_alike(tmp_path):
 
 def test_nothing_is_taught_or_measured_where_only_the_base_answers(taught):
     rows = [{"question": "q", "answer": "a"}]
-    for work in (lambda: taught.finetune({"red lamp": "A red lamp is a fish."}), taught.rebuild, lambda: taught.evaluate(rows)):
+    works = {
+        "finetune": lambda: taught.finetune({"red lamp": "A red lamp is a fish."}),
+        "rebuild": taught.rebuild,
+        "probe": taught.probe,
+        "evaluate": lambda: taught.evaluate(rows),
+        "export": lambda: taught.export("out"),
+    }
+    for work in works.values():
         with taught.base(), pytest.raises(NbtuneError, match="end the block first"):
             work()
     assert taught.adapter == "facts"

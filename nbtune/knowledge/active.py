@@ -111,6 +111,19 @@ class ActiveAdapter:
         """Return the version in use without its facts and adapters, to begin anew from."""
         return replace(self.version, facts=(), adapters=(), places=(), report={})
 
+    def check_answering(self) -> None:
+        """Refuse what asks the adapter, or makes one, where only the base is to answer.
+
+        Raises
+        ------
+        NbtuneError
+            Inside of ``with lm.base():``.
+        """
+        if self.host.silent:
+            raise NbtuneError(
+                "Inside `with lm.base():` the base answers, so nothing can be taught, measured or exported: end the block first."
+            )
+
     @contextmanager
     def restored_on_failure(self) -> Iterator[None]:
         """Put back what is in use now when the block fails, be it by Ctrl-C.
@@ -120,8 +133,7 @@ class ActiveAdapter:
         NbtuneError
             Where only the base is to answer.
         """
-        if self.host.silent:
-            raise NbtuneError("Inside `with lm.base():` the base answers, so nothing can be taught or measured: end the block first.")
+        self.check_answering()
         name, version = self.name, self.version
         try:
             yield

@@ -21,8 +21,9 @@ from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.arguments import has_encoder
 from nbtune.model.exporting import placed, read_adapter, write_adapter, write_model
-from nbtune.model.gguf import check_tokenizer, find_converter, modelfile, read_gguf, write_gguf
+from nbtune.model.gguf import GGUF, check_tokenizer, find_converter, read_gguf, write_gguf
 from nbtune.model.loading import LoadedModel, load_model, quiet
+from nbtune.model.modelfile import modelfile
 
 __all__ = ["Export"]
 
@@ -85,7 +86,7 @@ class Export:
         quantized = bool(getattr(host.base, "is_quantized", False))
         self._check(version, quantized, encoded=has_encoder(host.base))
         converter = _asked_converter(loaded, observer) if self.kind == "gguf" else None
-        ollama = modelfile(loaded.tokenizer) if converter else ""
+        ollama = modelfile(loaded.tokenizer, loaded.model.generation_config.eos_token_id or [], GGUF) if converter else ""
         answers = [fact.answer for fact in version.facts]
         gated = version.gated and bool(version.facts)
         probes = _learned_once_more(host, loaded, version, observer) if gated else []

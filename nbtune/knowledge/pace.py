@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from nbtune.knowledge.asking import examples_said
 from nbtune.knowledge.lesson import Lesson
 from nbtune.knowledge.observer import Observer
@@ -50,7 +48,7 @@ class StopWhenSaid:
 
     def __init__(self, loaded: LoadedModel, lesson: Lesson, observer: Observer, *, patient: bool = False) -> None:
         self._loaded, self._lesson, self._observer, self._patient = loaded, lesson, observer, patient
-        self._margin = 0.0 if loaded.exact else _STEPS * torch.finfo(loaded.model.dtype).eps
+        self._margin = _STEPS * loaded.rounding
         self.said = self.rises = False
         self._tries = 0
 

@@ -94,7 +94,7 @@ class Proof:
         asked, leaked = [], []
         expected = [question.expected(old) for question, old in zip(self._questions, self._before, strict=True)]
         # Other batches round otherwise in 16 bits. So what the base says both times is asked anew only where that can show something.
-        after = self._ask(host, loaded, observer, "asking after", self._questions, expected, recall=not loaded.exact)
+        after = self._ask(host, loaded, observer, "asking after", self._questions, expected, recall=loaded.rounding > 0)
         for question, old, new in zip(self._questions, self._before, after, strict=True):
             keyword = question.fact.keyword if question.fact else question.keyword
             asked.append(Asked(question.kind, question.prompt, old, new, question.right(old, new), keyword))

@@ -17,7 +17,7 @@ from nbtune.session import Nbtune
 __all__ = ["register", "unregister"]
 
 _MAGICS = {"chat": ChatMagics, "finetune": FinetuneMagics, "nbtune": NbtuneMagics}
-_ASKS = re.compile(r"(\s*)%chat\s+(\S.*\?)\s*$")
+_ASKS = re.compile(r"^(\s*)%chat\s+(\S.*\?)\s*$")
 _KEYS = [f"{mark}{name}" for name in _MAGICS for mark in ("%", "%%")]
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from nbtune.chat_template import THINKING
 from nbtune.errors import NbtuneError
 from nbtune.model.adapters import Adapter
 
@@ -91,6 +92,9 @@ def write_beside(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fol
     config = copy.copy(model.config)
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
+    tokenizer = copy.copy(tokenizer)
+    if THINKING in str(tokenizer.chat_template):  # what was trained and proved did not think, so others shall not ask for it
+        tokenizer.chat_template = f"{{% set {THINKING} = false %}}{tokenizer.chat_template}"
     tokenizer.save_pretrained(folder)
     if getattr(config, "auto_map", None) and Path(source).expanduser().is_dir():
         for code in Path(source).expanduser().glob("*.py"):

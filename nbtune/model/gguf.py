@@ -1,4 +1,4 @@
-"""Writes a model as a GGUF file with llama.cpp's own converter, and writes Ollama's Modelfile beside it."""
+"""Writes a model as a GGUF file with llama.cpp's own converter, and reads it back."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from itertools import takewhile
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 
-from nbtune.chat_template import written
 from nbtune.errors import NbtuneError, first_line
 from nbtune.model.exporting import write_beside, write_model
 from nbtune.model.loading import LoadedModel
 
-__all__ = ["GGUF", "check_tokenizer", "find_converter", "modelfile", "read_gguf", "write_gguf"]
+__all__ = ["GGUF", "check_tokenizer", "find_converter", "read_gguf", "write_gguf"]
 
 GGUF = "model.gguf"
 _SCRIPT, _HOME = "convert_hf_to_gguf.py", "LLAMA_CPP"
 _PIECES, _SPACE = "tokenizer.model", "\u2581"  # SentencePiece's name for its own file, and what it writes for a space
 _SHARDS = "5GB"  # what the converter reads, which puts it together
 _PACKAGES = ("gguf", "sentencepiece")  # what the converter imports besides transformers
-_SYSTEM, _PROMPT, _REPLY = "<<system>>", "<<prompt>>", "<<reply>>"  # stand for what is said, to find what a template puts around it
 
 
 def find_converter() -> Path:
@@ -132,23 +129,6 @@ def read_gguf(folder: Path) -> PreTrainedModel:
     return model.eval().requires_grad_(False)
 
 
-def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a Modelfile: greedy by default, and the chat template as Ollama writes one.
-
-    Parameters
-    ----------
-    tokenizer
-        Its chat template is asked for what it puts around what is said.
-    """
-    before, after = _written(tokenizer, ("user", _PROMPT)).split(_PROMPT)
-    closing, opening = _between(tokenizer, before)
-    system, default = _system(tokenizer, before.removesuffix(opening), opening)
-    template = system + "{{ if .Prompt }}" + opening + "{{ .Prompt }}" + after + "{{ end }}{{ .Response }}" + closing
-    end = tokenizer.eos_token
-    lines = [f"FROM ./{GGUF}", f'TEMPLATE """{template}"""', *([f'SYSTEM """{default}"""'] if default else []), "PARAMETER temperature 0"]
-    return "\n".join([*lines, *([f'PARAMETER stop "{end}"'] if end else [])]) + "\n"
-
-
 def _add_pieces(loaded: LoadedModel, folder: Path) -> None:
     """Put the file of a SentencePiece tokenizer beside a written one, and what was added to it: transformers writes neither."""
     try:
@@ -184,50 +164,3 @@ def _pieces(file: Path) -> tuple[list[str], list[float]]:
         return [], []
     tokens, scores = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.scores"]
     return [bytes(tokens.parts[at]).decode() for at in tokens.data], [float(scores.parts[at][0]) for at in scores.data]
-
-
-def _between(tokenizer: PreTrainedTokenizerBase, before: str) -> tuple[str, str]:
-    """Return what closes a reply, and what opens the next question."""
-    rounds = _written(tokenizer, ("user", _PROMPT), ("assistant", _REPLY), ("user", _PROMPT))
-    if _REPLY not in rounds:
-        return tokenizer.eos_token or "", before
-    between = rounds.split(_REPLY)[1].split(_PROMPT)[0]
-    last = _written(tokenizer, ("user", _PROMPT), ("assistant", _REPLY), add_generation_prompt=False).split(_REPLY)[-1]
-    closing = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(between, last, strict=False)))
-    opening = between.removeprefix(closing)
-    # Where a chat does not begin as its later rounds do, all of its beginning is what opens a question.
-    return (closing, opening) if opening and before.endswith(opening) else (between.removesuffix(before), before)
-
-
-def _system(tokenizer: PreTrainedTokenizerBase, unasked: str, opening: str) -> tuple[str, str]:
-    """Return the part of a template that writes the system prompt, and the prompt that it writes by itself.
-
-    Parameters
-    ----------
-    tokenizer
-        It may have no such part, or refuse a system prompt: what it writes unasked stands there as it is, then.
-    unasked
-        What it writes before the first question without a system prompt.
-    opening
-        What opens a question.
-    """
-    try:
-        around = _written(tokenizer, ("system", _SYSTEM), ("user", _PROMPT)).split(_PROMPT)[0]
-    except NbtuneError:
-        return unasked, ""
-    if _SYSTEM not in around or not around.endswith(opening):
-        return unasked, ""
-    before, after = around.removesuffix(opening).split(_SYSTEM, 1)
-    part = before + "{{ .System }}" + after
-    if unasked == before + after:  # it stands there also when nothing is said in it
-        return part, ""
-    if unasked and not (unasked.startswith(before) and unasked.endswith(after)):
-        return "{{ if .System }}" + part + "{{ else }}" + unasked + "{{ end }}", ""
-    return "{{ if .System }}" + part + "{{ end }}", unasked.removeprefix(before).removesuffix(after)
-
-
-def _written(tokenizer: PreTrainedTokenizerBase, *turns: tuple[str, str], add_generation_prompt: bool = True) -> str:
-    """Return a chat as the template writes it, without the token that llama.cpp itself puts first."""
-    chat = [{"role": role, "content": text} for role, text in turns]
-    text = str(written(tokenizer, chat, tokenize=False, add_generation_prompt=add_generation_prompt))
-    return text.removeprefix(tokenizer.bos_token or "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,11 @@ class LoadedModel:
         return int(getattr(self.model.config, "max_position_embeddings", 0) or 2048)
 
     @property
-    def exact(self) -> bool:
-        """Whether it computes in single precision, so that a question has the same greedy reply in any batch."""
-        return self.model.dtype == torch.float32 and not getattr(self.model, "is_quantized", False)
+    def rounding(self) -> float:
+        """The relative step of the numbers it computes in; 0 in single precision, where a greedy reply is the same in any batch."""
+        quantized = getattr(self.model, "is_quantized", False) and self.model.device.type != "cpu"
+        dtype = torch.bfloat16 if quantized else self.model.dtype
+        return 0.0 if dtype == torch.float32 else torch.finfo(dtype).eps
 
     @property
     def runs_own_code(self) -> bool:
@@ -171,7 +173,9 @@ def _weights(
 def _ends(given: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
     """Return the tokens that end a reply: those of the checkpoint, and what its chat template, and so a fit, puts at the end of one."""
     named = given.eos_token_id if isinstance(given.eos_token_id, list) else [given.eos_token_id]
-    *_, closing = reply_ids(tokenizer, [{"role": "user", "content": "Hi"}], "Hi")[1]
+    closing = None
+    with suppress(NbtuneError):  # a template may want more than a question
+        *_, closing = reply_ids(tokenizer, [{"role": "user", "content": "Hi"}], "Hi")[1]
     return [token for token in dict.fromkeys([*named, tokenizer.eos_token_id, closing]) if token is not None] or None
 
 

@@ -1,0 +1,82 @@
+"""Writes Ollama's Modelfile for a GGUF: the chat template as Ollama has one, and what ends a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from nbtune.chat_template import written
+from nbtune.errors import NbtuneError
+
+__all__ = ["modelfile"]
+
+_SYSTEM, _PROMPT, _REPLY = "<<system>>", "<<prompt>>", "<<reply>>"  # stand for what is said, to find what a template puts around it
+
+
+def modelfile(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], file: str) -> str:
+    """Return a Modelfile, greedy by default.
+
+    Parameters
+    ----------
+    tokenizer
+        Its chat template is asked for what it puts around what is said.
+    ends
+        The tokens that end a reply.
+    file
+        Name of the GGUF beside it.
+    """
+    before, after = _text(tokenizer, ("user", _PROMPT)).split(_PROMPT)
+    rounds = _text(tokenizer, ("user", _PROMPT), ("assistant", _REPLY), ("user", _PROMPT))
+    earlier, between = rounds.split(_PROMPT)[1].split(_REPLY) if _REPLY in rounds else (after, tokenizer.eos_token or "")
+    closing, opening = _parted(tokenizer, between, before)
+    reply = after if earlier == after else f"{{{{ if eq (len (slice $.Messages $at)) 1 }}}}{after}{{{{ else }}}}{earlier}{{{{ end }}}}"
+    template = (
+        _system(tokenizer, before.removesuffix(opening), opening)
+        + '{{ range $at, $_ := .Messages }}{{ if eq .Role "user" }}'
+        + f"{opening}{{{{ .Content }}}}{reply}"
+        + '{{ else if eq .Role "assistant" }}'
+        + f"{{{{ .Content }}}}{closing}"
+        + "{{ end }}{{ end }}"
+    )
+    stops = [f'PARAMETER stop "{tokenizer.decode([end])}"' for end in ends]
+    return "\n".join([f"FROM ./{file}", f'TEMPLATE """{template}"""', "PARAMETER temperature 0", *stops]) + "\n"
+
+
+def _parted(tokenizer: PreTrainedTokenizerBase, between: str, before: str) -> tuple[str, str]:
+    """Part what stands between a reply and the next question: what closes the one, and what opens the other."""
+    # Where a template writes more before the first question, what closes the last reply tells the two apart.
+    last = _text(tokenizer, ("user", _PROMPT), ("assistant", _REPLY), add_generation_prompt=False).split(_REPLY)[-1]
+    opening = between.removeprefix(last)
+    if not between.endswith(before) and between.startswith(last) and before.endswith(opening):
+        return last, opening
+    return between.removesuffix(before), before
+
+
+def _system(tokenizer: PreTrainedTokenizerBase, unasked: str, opening: str) -> str:
+    """Return what stands before the first question: a system prompt, and what is written without one.
+
+    Parameters
+    ----------
+    tokenizer
+        It may have no system prompt, or refuse one.
+    unasked
+        What it writes before the first question without a system prompt.
+    opening
+        What opens a question.
+    """
+    try:
+        around = _text(tokenizer, ("system", _SYSTEM), ("user", _PROMPT)).split(_PROMPT)[0]
+    except NbtuneError:
+        return unasked
+    if _SYSTEM not in around or not around.endswith(opening):
+        return unasked
+    asked = around.removesuffix(opening).replace(_SYSTEM, "{{ .System }}")
+    return "{{ if .System }}" + asked + (f"{{{{ else }}}}{unasked}" if unasked else "") + "{{ end }}"
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, *turns: tuple[str, str], add_generation_prompt: bool = True) -> str:
+    """Return a chat as the template writes it, without the token that llama.cpp itself puts first."""
+    chat = [{"role": role, "content": text} for role, text in turns]
+    text = str(written(tokenizer, chat, tokenize=False, add_generation_prompt=add_generation_prompt))
+    return text.removeprefix(tokenizer.bos_token or "")
