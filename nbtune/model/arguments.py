@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,11 +11,16 @@ import torch
 __all__ = ["accepted", "has_encoder"]
 
 
-def accepted(net: torch.nn.Module) -> set[str]:
+def accepted(net: torch.nn.Module) -> frozenset[str]:
     """Return the argument names of the model's forward, wrappers around it looked through."""
     inner: Any = getattr(net, "module", net)  # DistributedDataParallel
     inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-    return set(inspect.signature(inner.forward).parameters)
+    return _parameters(type(inner))  # type: ignore[arg-type]
+
+
+@cache
+def _parameters(kind: type[torch.nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def has_encoder(net: Any) -> bool:
