@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ SHAPES: dict[str, Any] = {
     ),
 }
 _LONG = 60.0  # seconds after which a row is not measured again
+_WIDEST = 64  # characters of a label
 _WHOLE = 100  # from here on figures have no decimals
 _ORDER = [row.name for row in ROWS]
 _GRADIENTS = 1e-4  # largest relative difference that may be called equal
@@ -157,7 +159,8 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     axes.barh(places, [found["ratio"] for found in shown], color="#0072B2", height=0.6)
     for marker, name, colour in (("|", "floor", "#D55E00"), ("D", "goal", "#009E73")):
         axes.scatter([getattr(by_name[found["row"]], name) for found in shown], places, marker=marker, color=colour, label=name, zorder=3)
-    axes.set_yticks(places, [f"{found['row']} ({found['on']})" for found in shown], fontsize=8)
+    axes.set_yticks(places, [fill(f"{found['row']} ({found['on']})", _WIDEST) for found in shown], fontsize=7)
+    axes.margins(y=0.01)
     axes.set(xscale="log", xlabel="times as fast, as small, or as little")
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
