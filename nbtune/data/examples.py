@@ -83,7 +83,7 @@ def refuse_bad(bad: Sequence[tuple[int, str]], good: int, reading: Reading) -> N
         return
     named = "; ".join(f"row {number}: {reason}" for number, reason in bad[:_NAMED])
     more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-    way_out = "Mend them, or go on without them with --skip-bad." if good else "No row is left to learn from."
+    way_out = "Fix them, or go on without them with --skip-bad." if good else "No row is left to learn from."
     raise NbtuneError(f"{len(bad)} of {len(bad) + good} rows can't be used: {named}{more}. {way_out}")
 
 
