@@ -22,7 +22,7 @@ ROUNDS = [
         ]
     }
 ]
-FIT = {"epochs": 200, "learning_rate": 3e-3, "retained_per_batch": 0, "name": "rounds"}
+FIT = {"epochs": 200, "learning_rate": 1e-3, "retained_per_batch": 0, "name": "rounds"}
 
 
 @pytest.fixture(scope="module")

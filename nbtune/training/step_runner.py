@@ -52,8 +52,7 @@ class _LogShares(torch.autograd.Function):
         softmax = logits.softmax(-1)
         ctx.save_for_backward(softmax, tokens)
         # From the likeliest token, for a share may be too small to have a logarithm.
-        normalizer = logits.amax(-1, keepdim=True) - softmax.amax(-1, keepdim=True).log()
-        return logits.gather(-1, tokens) - normalizer
+        return logits.gather(-1, tokens) - logits.amax(-1, keepdim=True) + softmax.amax(-1, keepdim=True).log()
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor, None]:
