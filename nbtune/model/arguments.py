@@ -1,4 +1,4 @@
-"""Tells how a model is called: which arguments its forward takes, and whether it has an encoder."""
+"""Tells how a model is called: which arguments its forward takes, whether it has an encoder, or a way of its own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from functools import cache
 from typing import Any
 
 import torch
+from transformers import GenerationMixin
 
-__all__ = ["accepted", "has_encoder"]
+__all__ = ["accepted", "has_encoder", "prepares_inputs"]
 
 
 def accepted(net: torch.nn.Module) -> frozenset[str]:
@@ -26,3 +27,9 @@ def _parameters(kind: type[torch.nn.Module]) -> frozenset[str]:
 def has_encoder(net: Any) -> bool:
     """Say whether a model reads what is asked in an encoder, and begins its reply anew in a decoder, as T5 does."""
     return bool(getattr(getattr(net, "config", None), "is_encoder_decoder", False))
+
+
+def prepares_inputs(net: Any) -> bool:
+    """Say whether a model changes how ``generate`` calls it, as Phi-3 does, which reads all again from some length on."""
+    model = net.get_base_model() if hasattr(net, "get_base_model") else net
+    return type(model).prepare_inputs_for_generation is not GenerationMixin.prepare_inputs_for_generation

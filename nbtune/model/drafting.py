@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from nbtune.model.arguments import accepted
 from nbtune.model.prompt_cache import can_be_cut
@@ -38,11 +38,11 @@ def read_draft(
     tuple
         The first tokens of the reply that greedy generation gives: as much of the draft as it gives, and one more. And keys and
         values of the prompt and of these but the last, None where they can't be cut, so that all has to be read again. No token
-        where the model has no keys and values, or prepares what it is given in a way of its own.
+        where the model has no keys and values.
     """
     takes = accepted(net)
-    if "past_key_values" not in takes or _prepares(net):
-        return [], known
+    if "past_key_values" not in takes:
+        return [], None
     begin = known.get_seq_length() if known else 0
     inputs: dict[str, Any] = {"logits_to_keep": len(draft) + 1} if "logits_to_keep" in takes else {}
     tokens = torch.tensor([[*prompt[begin:], *draft]], device=net.device)
@@ -57,9 +57,3 @@ def read_draft(
         else:
             cache = None
     return likeliest[: right + 1], cache
-
-
-def _prepares(net: Any) -> bool:
-    """Say whether the model changes how ``generate`` calls it, as one does that reads all again from some length on."""
-    model = net.get_base_model() if hasattr(net, "get_base_model") else net
-    return type(model).prepare_inputs_for_generation is not GenerationMixin.prepare_inputs_for_generation

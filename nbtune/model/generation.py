@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
 from nbtune.chat_template import chat_ids, written
 from nbtune.errors import NbtuneError
-from nbtune.model.arguments import has_encoder
+from nbtune.model.arguments import has_encoder, prepares_inputs
 from nbtune.model.drafting import read_draft
 from nbtune.model.prefixed import virtual_tokens
 from nbtune.model.prompt_cache import PromptCache
@@ -155,7 +155,7 @@ def generate(
     prompt = chat_ids(tokenizer, chat)
     if before := virtual_tokens(net):  # they stand before a conversation, so that what was read of one is no beginning of it
         context, cache, draft = context - before, None, ()
-    if has_encoder(net):  # what was read lies in the encoder, and what is said does not go on from there
+    if has_encoder(net) or prepares_inputs(net):  # what is said does not simply go on from what was read
         cache, draft = None, ()
     limit = sampling.limit(_room(context, len(prompt)))
     stream = _Stream(tokenizer, on_text, sampling.stop)
