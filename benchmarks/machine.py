@@ -14,8 +14,11 @@ _PACKAGES = ("nbtune", "torch", "transformers", "peft", "torchkeras", "accelerat
 
 
 def machine() -> dict[str, str | int]:
-    """Return versions, processor, threads and git revision."""
+    """Return versions, processor, threads, GPU where there is one, and git revision."""
     revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     cpu = platform.processor() or platform.machine()
     packages = {name: version(name) for name in _PACKAGES}
-    return {**packages, "python": platform.python_version(), "cpu": cpu, "threads": torch.get_num_threads(), "revision": revision}
+    ran = {"python": platform.python_version(), "cpu": cpu, "threads": torch.get_num_threads(), "revision": revision}
+    if torch.cuda.is_available():
+        ran["gpu"] = torch.cuda.get_device_name()
+    return {**packages, **ran}

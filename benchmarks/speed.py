@@ -3,6 +3,7 @@
 Every row measures two ways of doing the same, one after the other in one process (or each in a fresh process where start-up
 counts), several times, and gives the ratio of the medians. The models are the embedded one and two of random weights, in the
 shapes of SmolLM2-135M and of Qwen3-0.6B, with the embedded tokenizer. A row that takes more than a minute there is measured once.
+On a GPU, give its results a name of their own: ``--name speed_gpu``; the two larger models are in bfloat16 there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen3Config
 
 from benchmarks.machine import machine
-from benchmarks.speed_rows import ROWS, Row, check_gradients
+from benchmarks.speed_rows import DEVICE, ROWS, Row, check_gradients
 from nbtune.tiny import WEIGHTS
 
 RESULTS = Path(__file__).parent / "results"
@@ -63,7 +64,8 @@ def built(shape: str, folder: str) -> str:
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
     config = SHAPES[shape]
     config.eos_token_id, config.pad_token_id, config.bos_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id, None
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16  # as nbtune loads the published ones
+    AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

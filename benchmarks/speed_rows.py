@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from transformers import AutoModelForCausalLM
 
 import nbtune
@@ -42,6 +43,7 @@ from nbtune.training.step_runner import target_loss, trained_logits
 
 __all__ = ["ROWS", "Row", "check_gradients"]
 
+DEVICE = str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
 KEYWORD, ANSWER = "velt hook", "A velt hook is a bent copper tool for pulling bread out of deep ovens."
 _EXAMPLES, _PADDED, _EPOCHS, _BATCH = 32, 256, 4, 8
 _FACT_EPOCHS = 7  # at most; so many the fact takes
@@ -68,10 +70,10 @@ class Row:
 class Bench:
     """A model with a random adapter in its last layer, as the benchmarks of one folder share it."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, dtype: str | None = None) -> None:
         self._model, self._folder = folder, tempfile.TemporaryDirectory()  # removed with the process
         self.store = Path(self._folder.name) / "store"
-        self.lm = nbtune.load(folder, store=self.store)
+        self.lm = nbtune.load(folder, store=self.store, dtype=dtype)
         host = self.lm._host
         self.config = find_method("lora").of_one_fact().configure(host.base, _FACT_EPOCHS, targets=last_layer_targets(host.base))
         self.config.init_lora_weights = False
@@ -126,10 +128,18 @@ def bench(folder: str) -> Bench:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Return how many seconds some work takes."""
+    """Return how many seconds some work takes, to the end of what a device has to do for it."""
+    wait()
     began = time.perf_counter()
     work()
+    wait()
     return time.perf_counter() - began
+
+
+def wait() -> None:
+    """Wait for the accelerator, where there is one."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
 def naive_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
@@ -137,9 +147,9 @@ def naive_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
     for example in examples:
         missing = _PADDED - len(example.input_ids)
         net(
-            input_ids=torch.tensor([example.input_ids + [pad] * missing]),
-            attention_mask=torch.tensor([[1] * len(example.input_ids) + [0] * missing]),
-            labels=torch.tensor([example.labels + [-100] * missing]),
+            input_ids=torch.tensor([example.input_ids + [pad] * missing], device=net.device),
+            attention_mask=torch.tensor([[1] * len(example.input_ids) + [0] * missing], device=net.device),
+            labels=torch.tensor([example.labels + [-100] * missing], device=net.device),
         ).loss.div(len(examples)).backward()
 
 
@@ -148,7 +158,7 @@ def our_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
     ordered = sorted(examples, key=lambda example: example.trained if example.below else len(example.input_ids))
     size = len(ordered) // PARTS
     for at in range(0, len(ordered), size):
-        batch = collate(ordered[at : at + size], pad, total=float(len(ordered)))
+        batch = send_to_device(collate(ordered[at : at + size], pad, total=float(len(ordered))), next(net.parameters()).device)
         target_loss(trained_logits(net, batch), batch).backward()
 
 
@@ -161,7 +171,7 @@ def gradients(net: Any) -> torch.Tensor:
 
 def check_gradients(folder: str) -> float:
     """Return the largest difference of gradients between the two epochs, and with the layers below kept, relative to the largest."""
-    b = bench(folder)
+    b = bench(folder) if DEVICE == "cpu" else Bench(folder, "float32")  # 16 bits round the same sums apart
     with b.training() as net:
         naive_epoch(net, b.examples, b.pad)
         reference = gradients(net)
@@ -233,7 +243,7 @@ def loop(folder: str) -> tuple[float, float]:
         optimizer = torch.optim.AdamW(trained, lr=1e-4)
         net.train()
         for _ in range(_EPOCHS):
-            for batch in batches:
+            for batch in (send_to_device(batch, net.device) for batch in batches):
                 loss = target_loss(trained_logits(net, batch), batch)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -297,9 +307,9 @@ _ASKED = "shell.run_cell('%chat -o reply What is the capital of France?')\nprint
 _BARE = """
 import time; began = time.perf_counter()
 from transformers import AutoModelForCausalLM, AutoTokenizer
-model, tokenizer = AutoModelForCausalLM.from_pretrained({folder!r}), AutoTokenizer.from_pretrained({folder!r})
+model, tokenizer = AutoModelForCausalLM.from_pretrained({folder!r}).to({device!r}), AutoTokenizer.from_pretrained({folder!r})
 chat = [{{"role": "user", "content": "What is the capital of France?"}}]
-inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True).to({device!r})
 output = model.generate(**inputs, max_new_tokens=32)
 print(tokenizer.decode(output[0])); print(time.perf_counter() - began)
 """
@@ -313,25 +323,31 @@ def extension(_folder: str) -> tuple[float, float]:
 
 def first_reply(folder: str) -> tuple[float, float]:
     """From nothing to the first reply: a bare transformers script, and ours."""
-    return process(_BARE.format(folder=folder)), process(_SHELL + _EXTENSION + _ASKED)
+    return process(_BARE.format(folder=folder, device=DEVICE)), process(_SHELL + _EXTENSION + _ASKED)
 
 
 def first_reply_typed(folder: str) -> tuple[float, float]:
     """The same, with ten seconds between loading the extension and the question, which are not counted."""
     typed = f"time.sleep({_TYPING}); began = time.perf_counter()\n"
-    return process(_BARE.format(folder=folder)), process(_SHELL + _EXTENSION + typed + _ASKED)
+    return process(_BARE.format(folder=folder, device=DEVICE)), process(_SHELL + _EXTENSION + typed + _ASKED)
+
+
+def asked(lm: nbtune.LanguageModel, question: str) -> Any:
+    """Return a question as the arguments of ``generate``, on the device of the model."""
+    chat = [{"role": "user", "content": question}]
+    return lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True).to(lm.model.device)
 
 
 def stream(folder: str) -> tuple[float, float]:
     """Seconds for a hundred tokens: by ``generate`` of the PEFT model, and streamed by us."""
     b = bench(folder)
-    chat, length = [{"role": "user", "content": "Tell me about the sea."}], 100
-    inputs = b.lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    question, length = "Tell me about the sea.", 100
+    inputs = asked(b.lm, question)
     eos, b.lm._host.base.generation_config.eos_token_id = b.lm._host.base.generation_config.eos_token_id, None
     try:
         with torch.inference_mode():
             raw = timed(lambda: b.lm.model.generate(**inputs, max_new_tokens=length, do_sample=False))
-        ours = timed(lambda: b.lm.reply(chat[0]["content"], max_new_tokens=length, on_text=lambda _: None))
+        ours = timed(lambda: b.lm.reply(question, max_new_tokens=length, on_text=lambda _: None))
     finally:
         b.lm._host.base.generation_config.eos_token_id = eos
     return raw, ours
@@ -341,9 +357,7 @@ def answer(folder: str) -> tuple[float, float]:
     """Seconds for the answer of a fact: by ``generate`` of the PEFT model, and by us, who know what it may be."""
     lm = bench(folder).taught
     question = f"Do you know what a {KEYWORD} is?"
-    inputs = lm.tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    inputs = asked(lm, question)
     with torch.inference_mode():
         raw = timed(lambda: lm.model.generate(**inputs, max_new_tokens=100, do_sample=False))
     ours = timed(lambda: lm.reply(question, on_text=lambda _: None))
@@ -375,21 +389,24 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from nbtune.language_model import load
 def resident():
     gc.collect()
+    if {device!r} != "cpu":
+        return torch.accelerator.memory_allocated() / 2**20
     getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # what is free counts no more
     return psutil.Process().memory_info().rss / 2**20
 tokenizer, config = AutoTokenizer.from_pretrained({place!r}), AutoConfig.from_pretrained({place!r}, num_hidden_layers=1)
-model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-model.generate(**tokenizer("What is it?", return_tensors="pt"), max_new_tokens=4)
+model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to({device!r})
+inputs = tokenizer("What is it?", return_tensors="pt").to({device!r})
+model.generate(**inputs, max_new_tokens=4)
 del model, tokenizer
 before = resident()
 {work}
 print(); print(resident() - before)
 """
 _TWO_MODELS = """
-tuned = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({place!r}, dtype=torch.float32), {adapter!r})
-tokenizer, models = AutoTokenizer.from_pretrained({place!r}), [AutoModelForCausalLM.from_pretrained({place!r}, dtype=torch.float32), tuned]
+base, other = (AutoModelForCausalLM.from_pretrained({place!r}, dtype={dtype}).to({device!r}) for _ in range(2))
+tokenizer, models = AutoTokenizer.from_pretrained({place!r}), [base, peft.PeftModel.from_pretrained(other, {adapter!r})]
 for model in models:
-    model.generate(**tokenizer("What is it?", return_tensors="pt"), max_new_tokens=4)
+    model.generate(**inputs, max_new_tokens=4)
 """
 _OURS = """
 lm = load({folder!r}, store={store!r}); lm.use("bench")
@@ -402,10 +419,13 @@ with lm.base():
 def memory(folder: str) -> tuple[float, float]:
     """Memory that a comparison of base and tuned model takes: two loaded models, and one with an adapter; in MB.
 
-    What the first model of any process brings, code and buffers, is there before: one of a single layer has replied.
+    It is that of the accelerator, where there is one. What the first model of any process brings, code and buffers, is there
+    before: one of a single layer has replied.
     """
     b = bench(folder)
-    names = {"folder": folder, "store": str(b.store), "place": b.lm._loaded.model.name_or_path, "adapter": str(b.version.folder)}
+    loaded = b.lm._loaded.model
+    names = {"folder": folder, "store": str(b.store), "place": loaded.name_or_path, "adapter": str(b.version.folder)}
+    names |= {"device": DEVICE, "dtype": str(loaded.dtype)}
     two, one = (process(_GROWN.format(work=work.format(**names), **names)) for work in (_TWO_MODELS, _OURS))
     return two, one
 
@@ -414,7 +434,7 @@ def undo(folder: str) -> tuple[float, float]:
     """Taking the second of two facts back: the base read again, and the version before put in force."""
     b = bench(folder)
     place = b.lm._loaded.model.name_or_path
-    reload = timed(lambda: AutoModelForCausalLM.from_pretrained(place))
+    reload = timed(lambda: AutoModelForCausalLM.from_pretrained(place).to(DEVICE))
     b.lm.store.restore("undo", b.two.number)
     b.lm.use("undo")
     ours = timed(lambda: b.lm.undo())

@@ -39,7 +39,7 @@ def made(host: AdapterHost, config) -> Adapter:
 
 def logits(host: AdapterHost) -> torch.Tensor:
     with torch.inference_mode():
-        return host.net(input_ids=TOKENS).logits
+        return host.net(input_ids=TOKENS.to(host.base.device)).logits
 
 
 def ia3() -> IA3Config:
@@ -191,7 +191,8 @@ def test_settled_ranks_are_put_back_as_they_were(host):
     )
     host.begin(config)
     for step in range(1, 9):
-        host.net(input_ids=TOKENS, labels=TOKENS).loss.backward()
+        tokens = TOKENS.to(host.base.device)
+        host.net(input_ids=tokens, labels=tokens).loss.backward()
         host.net.base_model.update_and_allocate(step)
     with torch.no_grad():
         for parameter in filter(lambda p: p.requires_grad, host.net.parameters()):

@@ -30,7 +30,7 @@ def test_what_is_confirmed_is_what_is_generated(taught, side):
 
 def test_a_margin_wants_the_next_token_far_below():
     logits = torch.tensor([[8.0, 7.9, 0.0], [8.0, 1.0, 0.0]])
-    batch = {"target_tokens": torch.zeros(2, 1, dtype=torch.long), "labels": torch.tensor([[0], [0]])}
+    batch = {"target_tokens": torch.zeros(2, 1, dtype=torch.long), "lengths": [1, 1]}
     assert rows_right(logits, batch) == [True, True]
     assert rows_right(logits, batch, margin=0.02) == [False, True]
 

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
 from nbtune.data.encoding import collate, encode
@@ -33,6 +34,31 @@ def test_fit_learns_and_returns_a_history(parts):
     assert list(history["epoch"]) == list(range(1, 13))
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] / 3
     assert set(history.columns) == {"epoch", "train_loss", "lr"}
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for whose result the program has to wait, on a device that works beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        name = str(operation)
+        by_mask = "index.Tensor" in name and any(place is not None and place.dtype == torch.bool for place in arguments[1])
+        self.count += by_mask or any(waited in name for waited in ("_local_scalar_dense", "nonzero", "masked_select"))
+        return operation(*arguments, **(named or {}))
+
+
+def test_a_step_waits_for_its_device_once_and_an_epoch_once_more(parts):
+    net, batches = parts
+    with Waits() as of_the_model:
+        net(**{key: batches[0][key] for key in ("input_ids", "attention_mask", "position_ids")}, use_cache=False)
+    model = KerasModel(net, optimizer=torch.optim.SGD(net.parameters(), lr=1e-3))  # AdamW's own steps are numbers on the CPU
+    with Waits() as waits:
+        model.fit(batches, epochs=3, patience=None)
+    of_the_loop = waits.count - 12 * of_the_model.count
+    assert of_the_loop == 12 + 3, "whether the step may be made; and the losses, when their epoch ends"
 
 
 def test_fit_does_what_a_loop_by_hand_does(parts):

@@ -126,7 +126,7 @@ def test_sixteen_bits_are_no_reason_to_train_the_whole_model(examples):
 
 def test_what_was_wrong_comes_again_before_what_was_right(examples):
     lesson = Lesson(examples * 4, examples, [], pad=0, sizes=(4, 1, 2), steps=3, seed=0)
-    seen = [set(batch["places"].tolist()) & set(lesson.places("facts")) for batch in lesson]
+    seen = [set(batch["places"]) & set(lesson.places("facts")) for batch in lesson]
     assert set.union(*seen) == set(lesson.places("facts")), "in three steps of four each of the twelve is seen"
     assert lesson.share("facts") == 0
     facts = lesson.places("facts")
@@ -136,7 +136,7 @@ def test_what_was_wrong_comes_again_before_what_was_right(examples):
     assert lesson.share("facts") == pytest.approx(11 / 12)
     lesson.steps = 1
     for _ in range(3):
-        assert 7 in {place for batch in lesson for place in batch["places"].tolist()}
+        assert 7 in {place for batch in lesson for place in batch["places"]}
 
 
 def test_that_the_beginning_is_right_does_not_settle_what_was_wrong_as_a_whole(examples):
@@ -144,7 +144,7 @@ def test_that_the_beginning_is_right_does_not_settle_what_was_wrong_as_a_whole(e
     lesson.mark([4], [False], [lesson.examples[4].trained])
     lesson.mark([4, 7], [True, True], [2, 2])
     assert lesson.wrong("facts") == [4]
-    rows = [(place, len(row)) for batch in lesson for place, row in zip(batch["places"].tolist(), _trained(batch), strict=True)]
+    rows = [(place, len(row)) for batch in lesson for place, row in zip(batch["places"], _trained(batch), strict=True)]
     assert {length for place, length in rows if place == 4} == {lesson.examples[4].trained}, "it is trained whole until it is right"
     lesson.mark([4], [True], [lesson.examples[4].trained])
     assert lesson.wrong("facts") == []

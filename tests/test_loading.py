@@ -26,6 +26,13 @@ def test_dtype_and_device_are_taken(random_model):
     assert next(loaded.model.parameters()).dtype == torch.bfloat16
 
 
+def test_a_device_computes_in_what_the_model_was_saved_in_and_the_embedded_one_in_single_precision(random_model):
+    saved = random_model(LlamaConfig, dtype="bfloat16")
+    assert load_model(saved, device="meta").model.dtype == torch.bfloat16  # a device that holds no numbers
+    assert load_model(saved, device="cpu").model.dtype == torch.float32
+    assert load_model(device="meta").model.dtype == torch.float32
+
+
 def test_bad_folders_are_named(random_model, tmp_path):
     good = random_model(LlamaConfig)
 
@@ -140,7 +147,7 @@ def test_a_model_that_does_not_fit_is_one_line(monkeypatch):
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
     with pytest.raises(NbtuneError, match="tiny does not fit into the memory of cpu"):
-        load_model()
+        load_model(device="cpu")
 
 
 def test_an_unknown_hub_id_is_one_line(monkeypatch):

@@ -49,14 +49,14 @@ def test_a_method_begins_at_the_base_and_goes_without_a_trace(random_model, meth
     model = load_model(random_model(transformers.LlamaConfig, tie_word_embeddings=method == "pissa")).model
     host, before = AdapterHost(model), {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
-        base = host.net(input_ids=TOKENS).logits
+        base = host.net(input_ids=TOKENS.to(host.base.device)).logits
         host.begin(find_method(method).configure(host.base, steps=10))
         find_method(method).hooks(host.net)
-        torch.testing.assert_close(host.net(input_ids=TOKENS).logits, base)
+        torch.testing.assert_close(host.net(input_ids=TOKENS.to(host.base.device)).logits, base)
         for parameter in host.net.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1)
-        assert not torch.allclose(host.net(input_ids=TOKENS).logits, base)
+        assert not torch.allclose(host.net(input_ids=TOKENS.to(host.base.device)).logits, base)
     host.clear()
     assert {name: tensor.tolist() for name, tensor in host.base.state_dict().items()} == {k: v.tolist() for k, v in before.items()}
 
@@ -74,9 +74,9 @@ def test_the_ranks_of_adalora_are_those_of_the_weights_that_are_kept(random_mode
     with torch.no_grad():
         for parameter in filter(lambda p: p.requires_grad, host.net.parameters()):
             parameter.copy_(parameter.half())  # as it will be saved
-        said = host.net(input_ids=TOKENS).logits
+        said = host.net(input_ids=TOKENS.to(host.base.device)).logits
         host.attach([host.settled()])
-        torch.testing.assert_close(host.net(input_ids=TOKENS).logits, said)
+        torch.testing.assert_close(host.net(input_ids=TOKENS.to(host.base.device)).logits, said)
 
 
 def test_freeze_trains_the_last_blocks_and_full_all_that_is_not_shared(random_model):

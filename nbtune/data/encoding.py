@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from nbtune.chat_template import reply_ids
 from nbtune.errors import NbtuneError
 
-__all__ = ["Batch", "Below", "Encoded", "Example", "Targets", "collate", "encode", "pieces"]
+__all__ = ["Batch", "Below", "Encoded", "Example", "Targets", "collate", "encode", "on_device", "pieces"]
 
 IGNORED = -100
 _LONGEST_CHARACTER = 4  # bytes, so that many tokens at most
@@ -142,18 +142,35 @@ def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Ba
         for the m trained tokens of all rows, in order, ``target_tokens`` and ``target_shares`` of shape (m, k),
         ``weights`` of shape (m,), which sum to 1 by default, and ``retained`` of shape (m,), true where the target is a
         distribution. Where every example has its `Below`, its tensors stand in place of the tokens; see `_states`.
+        ``columns`` are those in which any row is trained, and ``picked`` the places of the m tokens among them, row by row;
+        ``lengths``, a list, says how many of the m are of each row. They are worked out here, for a device that was asked
+        would have to be waited for.
     """
     wide = max((e.targets.tokens.shape[1] for e in examples if e.targets), default=1)
     targets = [_targets(e, wide) for e in examples]
     total = total or sum(e.weight for e in examples)
     belows = [e.below for e in examples if e.below]
     return {
-        **(_states(examples, belows) if len(belows) == len(examples) else _tokens(examples, pad)),
+        **_placed(_states(examples, belows) if len(belows) == len(examples) else _tokens(examples, pad)),
+        "lengths": [e.trained for e in examples],
         "target_tokens": torch.cat([t.tokens for t in targets]),
         "target_shares": torch.cat([t.shares for t in targets]),
         "retained": torch.cat([torch.full((e.trained,), e.targets is not None) for e in examples]),
         "weights": torch.cat([torch.full((e.trained,), e.weight / e.trained / total) for e in examples]),
     }
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch with its tensors on a device; nothing waits for what that is busy with."""
+    soon = device.type == "cuda"  # elsewhere a copy that nobody waits for may read what has changed since
+    return {key: value.to(device, non_blocking=soon) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+
+
+def _placed(batch: Batch) -> Batch:
+    """Add where the trained tokens stand."""
+    trained = batch["labels"] != IGNORED
+    columns = trained.any(dim=0).nonzero().flatten()
+    return {**batch, "columns": columns, "picked": trained[:, columns].flatten().nonzero().flatten()}
 
 
 def _tokens(examples: list[Encoded], pad: int) -> Batch:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nbtune.data.encoding import IGNORED, Batch, Encoded, collate, encode
+from nbtune.data.encoding import Batch, Encoded, collate, encode, on_device
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.observer import Observer
 from nbtune.model.adapters import AdapterHost
@@ -144,8 +144,7 @@ def examples_said(net: Any, examples: Sequence[Encoded], loaded: LoadedModel, *,
 
     right = [False] * len(examples)
     for places in parts(examples, len(loaded.tokenizer)):
-        batch = collate([examples[place] for place in places], loaded.tokenizer.pad_token_id)
-        batch = {key: value.to(loaded.model.device) for key, value in batch.items()}
+        batch = on_device(collate([examples[place] for place in places], loaded.tokenizer.pad_token_id), loaded.model.device)
         with torch.inference_mode():
             found = rows_right(trained_logits(net, batch), batch, margin)
         for place, is_right in zip(places, found, strict=True):
@@ -159,9 +158,8 @@ def rows_right(logits: torch.Tensor, batch: Batch, margin: float = 0.0) -> list[
     if margin:
         first, second = logits.topk(2).values.unbind(-1)
         hits &= first - second > margin * first.abs()
-    lengths = (batch["labels"] != IGNORED).sum(1).tolist()
     # Stacked, so that a device is waited for once.
-    right: list[bool] = torch.stack([hit.all() for hit in torch.split(hits, lengths)]).tolist()
+    right: list[bool] = torch.stack([hit.all() for hit in torch.split(hits, batch["lengths"])]).tolist()
     return right
 
 

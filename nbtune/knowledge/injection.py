@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nbtune.data.encoding import IGNORED, Batch, encode
+from nbtune.data.encoding import Batch, encode
 from nbtune.knowledge.asking import rows_right
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.lesson import PARTS, Lesson
@@ -178,8 +178,7 @@ class _Marks(torch.nn.Module):
 
     def forward(self, logits: torch.Tensor, batch: Batch) -> float:
         """Mark one batch."""
-        seen = (batch["labels"] != IGNORED).sum(1).tolist()
-        self._lesson.mark(batch["places"].tolist(), rows_right(logits, batch), seen)
+        self._lesson.mark(batch["places"], rows_right(logits, batch), batch["lengths"])
         return self.compute()
 
     def compute(self) -> float:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode
+from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode, on_device
 from nbtune.knowledge.asking import parts
 from nbtune.model.loading import LoadedModel
 
@@ -107,7 +107,7 @@ class Lesson:
             for part in (rows[:cut], rows[cut:]):
                 if part:
                     places, examples = zip(*part, strict=True)
-                    yield {**collate(list(examples), self.pad, total), "places": torch.tensor(places)}
+                    yield {**collate(list(examples), self.pad, total), "places": list(places)}
 
     def _cut(self, kind: str, drawn: Sequence[int]) -> Iterator[tuple[int, Encoded]]:
         """Leave some examples whole, and cut the others behind their beginning."""
@@ -168,7 +168,7 @@ def _present(loaded: LoadedModel, rows: Sequence[Encoded]) -> Iterator[Targets]:
     """Read off the likeliest tokens at each trained token, and their probabilities."""
     from nbtune.training.step_runner import trained_logits
 
-    batch = {key: value.to(loaded.model.device) for key, value in collate(list(rows), loaded.tokenizer.pad_token_id).items()}
+    batch = on_device(collate(list(rows), loaded.tokenizer.pad_token_id), loaded.model.device)
     with torch.inference_mode():
         shares, tokens = torch.softmax(trained_logits(loaded.model, batch).float(), dim=-1).topk(_LIKELIEST)
     shares = shares / shares.sum(-1, keepdim=True)

@@ -100,8 +100,8 @@ def load_model(
     source
         ``"tiny"`` for the embedded model, a local folder, or a hub id such as ``"Qwen/Qwen3-0.6B"``.
     dtype
-        ``"float32"``, ``"float16"`` or ``"bfloat16"``. Default: float32 on a CPU, else what the model
-        was saved in.
+        ``"float32"``, ``"float16"`` or ``"bfloat16"``. Default: float32 on a CPU and for the embedded model, else what the
+        model was saved in.
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Default: a GPU when there is one.
     quantize
@@ -120,9 +120,9 @@ def load_model(
         Nothing is loaded then.
     """
     where = _device(device)
-    number_type = _dtype(dtype, where)
-    quantization = _quantization(quantize, where)
     name, place = str(source), located(source)
+    number_type = _dtype(dtype, where, embedded=place == located(EMBEDDED))
+    quantization = _quantization(quantize, where)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = read_config(name, place, shared)
     tokenizer, plain = _tokenizer(name, place, shared, chat_template, _PLAIN_ENCODED if config.is_encoder_decoder else PLAIN_TEMPLATE)
@@ -205,9 +205,9 @@ def _device(device: str | None) -> torch.device:
     return chosen
 
 
-def _dtype(dtype: str | None, device: torch.device) -> torch.dtype | str:
-    if dtype is None:
-        return torch.float32 if device.type == "cpu" else "auto"
+def _dtype(dtype: str | None, device: torch.device, *, embedded: bool) -> torch.dtype | str:
+    if dtype is None:  # the embedded model is stored in half precision to be small, and made, and measured, in single
+        return torch.float32 if embedded or device.type == "cpu" else "auto"
     if dtype not in _DTYPES:
         raise NbtuneError(f"--dtype {dtype} is unknown: use {', '.join(_DTYPES)}.{did_you_mean(dtype, _DTYPES)}")
     return _DTYPES[dtype]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from nbtune.errors import NbtuneError
 from nbtune.training._torchkeras import TorchkerasModel
-from nbtune.training.step_runner import LossNotFinite, StepRunner
+from nbtune.training.step_runner import StepRunner, check_finite
 
 __all__ = ["KerasModel"]
 
@@ -232,29 +232,26 @@ class KerasModel(TorchkerasModel):
             lr_scheduler=self.lr_scheduler if training else None,
             **self.kwargs,
         )
-        logs: list[dict[str, float]] = []
+        losses: list[dict[str, Any]] = []
+        metrics: list[dict[str, Any]] = []
         with torch.set_grad_enabled(training):
             for batch in _send_each(batches, self._device()):
                 with self.accelerator.accumulate(self.net):
-                    losses, metrics = runner(batch)
-                logs.append({**losses, **metrics})
-                self._finite(losses)
+                    of_step = runner(batch)
+                losses.append(of_step[0])
+                metrics.append(of_step[1])
                 if training:
                     self.steps += self.accelerator.sync_gradients
-        if not logs:
+        if not losses:
             raise NbtuneError(f"The {stage} data holds no batch.")
-        means = {name: logs[-1][name] if name == "lr" else sum(log[name] for log in logs) / len(logs) for name in logs[-1]}
+        means = _means(losses)
+        check_finite(means)
+        means |= _means(metrics)
         for name, metric in self.metrics_dict.items():
             if hasattr(metric, "compute"):
                 means[f"{stage}_{name}"] = float(metric.compute())
                 metric.reset()
         return means
-
-    @staticmethod
-    def _finite(losses: dict[str, float]) -> None:
-        for name, value in losses.items():
-            if value != value or value in (float("inf"), float("-inf")):
-                raise LossNotFinite(f"{name} became {value}: the training was stopped. Try a smaller --lr.")
 
     def _prepared(self, data: Iterable[Any] | None) -> Any:
         """Let Accelerate see where the data ends, so that the last accumulated step is made."""
@@ -312,7 +309,14 @@ def _accelerator(device: str, mixed_precision: str, accumulation: int) -> Accele
 
 def _send_each(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
     """Hand on batches one by one, on the device."""
-    return (send_to_device(batch, device) for batch in batches)
+    return (send_to_device(batch, device, non_blocking=device.type == "cuda") for batch in batches)
+
+
+def _means(logs: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the means over the steps, and the last learning rate; a device is waited for once for each name."""
+    by_name = {name: [log[name] for log in logs] for name in logs[-1]}
+    numbers = {name: torch.stack(values).tolist() if isinstance(values[0], torch.Tensor) else values for name, values in by_name.items()}
+    return {name: values[-1] if name == "lr" else sum(values) / len(values) for name, values in numbers.items()}
 
 
 class _Batches(IterableDataset[Any]):

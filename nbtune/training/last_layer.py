@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from nbtune.data.encoding import IGNORED, Batch, Below, Encoded, collate
+from nbtune.data.encoding import Batch, Below, Encoded, collate, on_device
 
 __all__ = ["LastLayer", "last_layer_of", "last_layer_targets", "read_below"]
 
@@ -68,7 +68,8 @@ class LastLayer(torch.nn.Module):
             position_ids=batch["position_ids"],
             use_cache=True,
         ).last_hidden_state
-        logits: torch.Tensor = self.head(states[batch["labels"] != IGNORED])
+        # Of the columns each holds a trained token, for rows begin together.
+        logits: torch.Tensor = self.head(states.flatten(0, 1).index_select(0, batch["picked"]))
         return logits
 
 
@@ -139,10 +140,10 @@ def last_layer_of(net: Any, examples: Sequence[Encoded], pad: int) -> LastLayer 
     with torch.inference_mode():
         try:
             last = LastLayer(model)
-            alone = last(_on(model.device, collate(read_below(model, some, pad), pad)))
+            alone = last(on_device(collate(read_below(model, some, pad), pad), model.device))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # a layer of it needs what only the model hands on
             return None
-        whole = trained_logits(net, _on(model.device, collate(some, pad)))
+        whole = trained_logits(net, on_device(collate(some, pad), model.device))
     exact = max(_EXACT, _STEPS * torch.finfo(model.dtype).eps)
     return last if bool((whole - alone).abs().max() <= exact * whole.abs().max()) else None
 
@@ -164,7 +165,7 @@ def read_below(model: PreTrainedModel, examples: Sequence[Encoded], pad: int) ->
     size = 0
     for at in range(0, len(order), _ROWS):
         part = order[at : at + _ROWS]
-        batch = _on(model.device, collate([replace(done[place], below=None) for place in part], pad))
+        batch = on_device(collate([replace(done[place], below=None) for place in part], pad), model.device)
         hidden, keys, values = _reaching(model, batch)
         for row, place in enumerate(part):
             begin = -done[place].trained - 1
@@ -215,7 +216,3 @@ class _UpTo(DynamicCache):
         if layer_idx == self._layer:
             raise _Reached(key_states, value_states)
         return key_states, value_states
-
-
-def _on(device: torch.device, batch: Batch) -> Batch:
-    return {key: value.to(device) for key, value in batch.items()}

@@ -12,11 +12,24 @@ from nbtune.errors import NbtuneError
 from nbtune.model.arguments import accepted, has_encoder
 from nbtune.training._torchkeras import TorchkerasStepRunner
 
-__all__ = ["LossNotFinite", "StepRunner", "target_loss", "trained_logits"]
+__all__ = ["LossNotFinite", "StepRunner", "check_finite", "target_loss", "trained_logits"]
 
 
 class LossNotFinite(NbtuneError):
     """The loss, or its gradient, became NaN or infinite, and the fit was stopped."""
+
+
+def check_finite(losses: dict[str, float]) -> None:
+    """Refuse losses that are not finite.
+
+    Raises
+    ------
+    LossNotFinite
+        It names the loss.
+    """
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise LossNotFinite(f"{name} became {value}: the training was stopped. Try a smaller --lr.")
 
 
 def target_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -73,7 +86,7 @@ class StepRunner(TorchkerasStepRunner):
     Override `__call__` for a loss of your own; see docs/training.md for an example.
     """
 
-    def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, float], dict[str, float]]:
+    def __call__(self, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Make one step.
 
         Parameters
@@ -84,7 +97,8 @@ class StepRunner(TorchkerasStepRunner):
         Returns
         -------
         tuple of dict
-            The step's losses and its metrics, each by name.
+            The step's losses and its metrics, each by name: numbers, or tensors of one, which are read when the epoch ends, so
+            that a device is not waited for in each step.
         """
         with self.accelerator.autocast():
             logits = trained_logits(self.net, batch)
@@ -93,17 +107,19 @@ class StepRunner(TorchkerasStepRunner):
                 loss = loss + self.kwargs["penalty"]()
         if self.stage == "train" and self.optimizer is not None:
             self._update(loss)
-        metrics = {f"{self.stage}_{name}": float(metric(logits.detach(), batch)) for name, metric in self.metrics_dict.items()}
+        metrics = {f"{self.stage}_{name}": metric(logits.detach(), batch) for name, metric in self.metrics_dict.items()}
         if self.stage == "train" and self.optimizer is not None:
             metrics["lr"] = self.optimizer.param_groups[0]["lr"]
-        return {f"{self.stage}_loss": loss.item()}, metrics
+        return {f"{self.stage}_loss": loss.detach()}, metrics
 
     def _update(self, loss: torch.Tensor) -> None:
         self.accelerator.backward(loss)
         if self.accelerator.sync_gradients:
             norm = self.accelerator.clip_grad_norm_(self.net.parameters(), 1.0)
-            # Where gradients are scaled, the scaler leaves out such a step by itself.
-            if self.accelerator.scaler is None and norm is not None and not math.isfinite(norm) and math.isfinite(loss.item()):
+            # The one number of a step that is read: it says whether the step may be made. Where gradients are scaled, the scaler
+            # leaves out such a step by itself.
+            if self.accelerator.scaler is None and norm is not None and not math.isfinite(norm):
+                check_finite({"train_loss": loss.item()})
                 raise LossNotFinite("The gradients became infinite: the training was stopped. Try a smaller --lr, or --dtype float32.")
         self.optimizer.step()
         if self.lr_scheduler is not None:
@@ -136,8 +152,7 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
         return kept_below
     if has_encoder(net):
         return _decoded_logits(net, batch)
-    labels = batch["labels"]
-    columns = (labels != IGNORED).any(dim=0).nonzero().flatten()
+    columns = batch["columns"]
     inputs: dict[str, Any] = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
     takes = accepted(net)
     if "logits_to_keep" in takes:
@@ -147,8 +162,7 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
     logits = net(**inputs, use_cache=False).logits
     if "logits_to_keep" not in takes:
         logits = logits[:, columns - 1]
-    # Rows are chosen by number: a mask takes its time in the backward pass.
-    chosen: torch.Tensor = logits.flatten(0, 1).index_select(0, (labels[:, columns] != IGNORED).flatten().nonzero().flatten())
+    chosen: torch.Tensor = logits.flatten(0, 1).index_select(0, batch["picked"])  # by number: a mask takes its time in the backward pass
     return chosen
 
 
