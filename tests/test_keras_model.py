@@ -198,6 +198,27 @@ def test_a_validation_loss_that_is_not_a_number_is_no_best_one(parts):
         KerasModel(net, optimizer=optimizer_of(net)).fit(batches, [lost], epochs=2)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_cudnns_attention_is_kept_out_of_a_fit_and_let_in_again(parts, enabled):
+    net, batches = parts
+    before, during = torch.backends.cuda.cudnn_sdp_enabled(), []
+
+    class Broken(StepRunner):
+        def __call__(self, batch):
+            during.append(torch.backends.cuda.cudnn_sdp_enabled())
+            raise KeyboardInterrupt
+
+    model = KerasModel(net, optimizer=optimizer_of(net))
+    model.StepRunner = Broken
+    torch.backends.cuda.enable_cudnn_sdp(enabled)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(batches, epochs=1)
+        assert (during, torch.backends.cuda.cudnn_sdp_enabled()) == ([False], enabled)
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
 def test_interruption_leaves_eval_mode(parts):
     net, batches = parts
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from nbtune.errors import NbtuneError
 from nbtune.training._torchkeras import TorchkerasModel
+from nbtune.training.attention import sound_attention
 from nbtune.training.step_runner import StepRunner, check_finite
 
 __all__ = ["KerasModel"]
@@ -140,7 +141,8 @@ class KerasModel(TorchkerasModel):
             if self.lr_scheduler is not None:
                 self.lr_scheduler = self.accelerator.prepare(self.lr_scheduler)
             self._call("on_fit_start")
-            self._epochs(self._prepared(train_data), self._prepared(val_data), epochs, ckpt_path, patience, monitor, mode)
+            with sound_attention():
+                self._epochs(self._prepared(train_data), self._prepared(val_data), epochs, ckpt_path, patience, monitor, mode)
             self._call("on_fit_end")
         finally:
             # Mixed precision wraps the network's forward: take that off again.
