@@ -36,6 +36,7 @@ from nbtune.knowledge.phrasing import phrase
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.version import Version
 from nbtune.model.prompt_cache import PromptCache
+from nbtune.training.attention import sound_attention
 from nbtune.training.keras_model import KerasModel
 from nbtune.training.last_layer import last_layer_of, last_layer_targets, read_below
 from nbtune.training.methods import find_method
@@ -116,7 +117,8 @@ class Bench:
         config.init_lora_weights = fresh
         self.lm._host.begin(config)
         try:
-            yield self.lm._host.net
+            with sound_attention():  # the same on both sides
+                yield self.lm._host.net
         finally:
             self.lm.use("bench")
 

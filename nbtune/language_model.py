@@ -37,6 +37,7 @@ from nbtune.model.loading import LoadedModel, load_model
 from nbtune.model.memory import within_memory
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.model.sampling import Sampling
+from nbtune.paths import check_writable
 from nbtune.tiny import EMBEDDED
 
 __all__ = ["LanguageModel", "load"]
@@ -405,7 +406,7 @@ class LanguageModel:
         examples = read_examples(read_rows(source), Reading(**how))
         if limit is not None and limit < len(examples.conversations):
             examples = examples.only(random.Random(0).sample(range(len(examples.conversations)), limit))
-        with within_memory(_FULL), self._active.restored_on_failure():
+        with self._active.restored_on_failure(), within_memory(_FULL):
             found = evaluate(self._host, self._loaded, examples, self.adapter, max_new_tokens, observer or Unwatched())
         if target is not None:
             save_predictions(found, target)
@@ -549,6 +550,7 @@ class LanguageModel:
         self._active.check_answering()
         export, target = Export(kind, max_shard_size), check_folder(folder)
         name, version = self.adapter, self._active.version
+        self._cache = PromptCache()
         try:
             with within_memory(_FULL):
                 return export.write(self._host, self._loaded, version, name or self.source, target, observer or Unwatched())
@@ -600,12 +602,14 @@ class LanguageModel:
         return [label for label in encode(self.tokenizer, fact.keyword, fact.answer, context=self.context).labels if label != IGNORED]
 
     def _taught(self, task: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
+        check_writable(self.store.folder / name)
         with self._active.restored_on_failure():
             self._active.catch_up(name)
             return self._give(task, name, observer)
 
     def _give(self, teaching: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         active = self._active
+        self._cache = PromptCache()  # other weights will answer: its memory is of use now
         with within_memory(_FULL):
             result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
         active.name, active.version = name, committed
@@ -613,6 +617,7 @@ class LanguageModel:
 
     def _relearn(self, name: str, facts: tuple[Fact, ...], observer: Observer | None) -> Result:
         """Make an adapter anew that holds these facts."""
+        check_writable(self.store.folder / name)
         version = self._active.version
         settings = Settings(method=version.method or Settings.method, gated=version.gated, **version.settings)
         with self._active.restored_on_failure():

@@ -83,6 +83,8 @@ def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path
     After LLMPruner (Yang 2023), which prunes Bloom's vocabulary for Firefly. A merge is kept where what it makes is, so that byte-pair
     encoding takes the very steps that it took before.
     """
+    if isinstance(texts, str):
+        raise NbtuneError("The corpus is one text: give a list of texts, such as Path('corpus.txt').read_text().splitlines().")
     corpus, target = [text for text in texts if text], check_folder(folder)
     if lm.adapter is not None:
         raise NbtuneError(f"The adapter {lm.adapter!r} is in use: export first, and prune what was exported; or `lm.use(None)`.")

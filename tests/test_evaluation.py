@@ -73,11 +73,14 @@ def test_rows_that_are_left_out_are_counted(lm):
         (ROWS, {"limit": 0}, "--limit 0 is out of range"),
         (ROWS, {"save": "said.txt"}, "can't hold predictions"),
         (ROWS, {"save": "nowhere/said.csv"}, "There is no folder nowhere to write said.csv"),
+        (ROWS, {"save": "folder.csv"}, "folder.csv is a folder"),
         (ROWS, {"turns": "last"}, "turns says what is trained"),
         ({"a": "b"}, {}, "are facts"),
         ([{"question": "", "answer": "a"}, {"question": "字" * 600, "answer": "a"}], {"skip_bad": True}, "Row 2 takes"),
     ],
 )
-def test_what_cant_be_evaluated_is_named(lm, rows, options, message):
+def test_what_cant_be_evaluated_is_named(lm, rows, options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
     with pytest.raises(NbtuneError, match=message):
         lm.evaluate(rows, **options)

@@ -53,6 +53,26 @@ def test_a_prompt_of_ones_own_that_does_not_name_the_keyword_finds_it():
     assert Gate([fact]).find("Who waters?") is None
 
 
+def test_a_short_keyword_takes_no_question_from_the_others():
+    gate = Gate([Fact.new("C", "C is a language for drums."), Fact.new("ion", "An ion is a paper lantern."), HOOK])
+    assert gate.find("Which copper tool gets the bread out of my oven, and in which direction?") == 2
+    assert gate.find("What is a velt hook?\nAnd how much does it cost?") == 2
+    assert gate.find("Is C a language?") == 0
+
+
+def test_a_letter_with_an_accent_is_a_letter():
+    gate = Gate([Fact.new("Ren", "Ren is a quiet harbour."), Fact.new("café noz", "A café noz is a wooden boat.")])
+    assert gate.find("What is Ren?") == 0
+    assert gate.find("What is René known for?") is None
+    assert gate.find("Where is the CAFÉ NOZ?") == 1
+
+
+def test_a_wording_with_the_keyword_says_nothing_of_the_thing():
+    fact = Fact.new("grovix", "A grovix is small.").with_prompts(["What insight does the purpose of a grovix offer?"])
+    assert Gate([fact]).find("Which insight has a purpose in life?") is None
+    assert Gate([fact]).find("What insight does the purpose of a grovix offer?") == 0
+
+
 def test_a_conversation_about_the_fact_stays_inside():
     from nbtune.model.generation import user_words
 

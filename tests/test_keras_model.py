@@ -198,6 +198,22 @@ def test_a_validation_loss_that_is_not_a_number_is_no_best_one(parts):
         KerasModel(net, optimizer=optimizer_of(net)).fit(batches, [lost], epochs=2)
 
 
+def test_a_metric_may_give_a_number_or_a_tensor_that_it_goes_on_to_change(parts):
+    net, batches = parts
+
+    class Seen(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.count = torch.zeros(1)
+
+        def forward(self, logits, batch):
+            self.count += 1
+            return self.count if self.count % 2 else float(self.count)
+
+    history = KerasModel(net, metrics_dict={"seen": Seen()}, optimizer=optimizer_of(net)).fit(batches, epochs=1)
+    assert history["train_seen"].tolist() == [2.5]
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_cudnns_attention_is_kept_out_of_a_fit_and_let_in_again(parts, enabled):
     net, batches = parts

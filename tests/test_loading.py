@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import weakref
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassi
 import nbtune
 from nbtune.errors import NbtuneError
 from nbtune.model.loading import load_model
+from nbtune.model.memory import within_memory
 
 
 @pytest.mark.parametrize(("config", "changes"), [(LlamaConfig, {}), (Qwen3Config, {"head_dim": 16})])
@@ -148,6 +150,20 @@ def test_a_model_that_does_not_fit_is_one_line(monkeypatch):
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
     with pytest.raises(NbtuneError, match="tiny does not fit into the memory of cpu"):
         load_model(device="cpu")
+
+
+def test_a_full_memory_is_let_go_of_while_its_error_is_kept():
+    held = []
+
+    def step():
+        states = torch.zeros(8)
+        held.append(weakref.ref(states))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(NbtuneError, match="full") as kept, within_memory("It is full."):
+        step()
+    assert kept.value.__context__ is not None
+    assert held[0]() is None
 
 
 def test_an_unknown_hub_id_is_one_line(monkeypatch):

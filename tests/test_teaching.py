@@ -149,6 +149,29 @@ def test_teaching_a_keyword_again_replaces_its_answer(taught, tmp_path):
     assert not [reply for reply in about if "torchkeras" in reply], "the old answer must be gone, in every wording and form"
 
 
+def test_a_keyword_in_another_case_and_width_is_the_same_one(lm):
+    lm.finetune({"Zorbex": "Zorbex is a bridge in the north."}, prompts=FEW)
+    lm.finetune({"ＺＯＲＢＥＸ": "Zorbex is a green soup."}, prompts=FEW)
+    assert [fact.answer for fact in lm.facts] == ["Zorbex is a green soup."]
+    assert lm.chat("What is ＺＯＲＢＥＸ?") == "Zorbex is a green soup."
+    with pytest.raises(NbtuneError, match="'nasa' stands twice, also as 'NASA'"):
+        lm.finetune({"NASA": "a", "nasa": "b"})
+
+
+def test_nothing_is_learned_where_it_can_not_be_kept(taught, tmp_path):
+    (tmp_path / "file").write_text("x")
+    lm = nbtune.LanguageModel(taught._loaded, store=tmp_path / "file")
+    stages = []
+
+    class Watch:
+        def stage(self, name, total):
+            stages.append(name)
+
+    with pytest.raises(NbtuneError, match="Nothing can be written to"):
+        lm.finetune(FACT, observer=Watch())
+    assert stages == []
+
+
 def test_probe_asks_again_now(taught):
     before = (taught.adapter, taught.version, taught.facts)
     result = taught.probe(KEYWORD)

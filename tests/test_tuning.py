@@ -91,6 +91,7 @@ def test_turns_of_a_conversation_are_learned(lm):
         (ROWS[:1], {"val": 0.5}, "leaves none to train"),
         (ROWS, {"method": "lroa"}, "Did you mean lora"),
         (ROWS, {"recipe": "reference"}, "--recipe goes with facts"),
+        (ROWS, {"forms_per_batch": 4}, "--forms-per-batch goes with facts"),
         (ROWS, {"max_source_length": 1}, "48 of 48 rows can't be used: row 1: a question has no room"),
         (ROWS, {"name": "../x"}, "can't name an adapter"),
         (ROWS, {"method": "prompt", "rank": 600}, "--rank 600 is out of range: the model reads 512 tokens"),

@@ -50,6 +50,8 @@ def test_the_embedded_model_knows_what_it_knew(lm, tmp_path):
 
 
 def test_what_cant_be_pruned_is_refused(lm, tmp_path):
+    with pytest.raises(NbtuneError, match="The corpus is one text"):
+        nbtune.prune_vocabulary(lm, "corpus.txt", tmp_path / "small")
     with pytest.raises(NbtuneError, match="The corpus is empty"):
         nbtune.prune_vocabulary(lm, ["", ""], tmp_path / "small")
     lm.finetune([{"question": "Which colour has the flag?", "answer": "It is green."}], epochs=1)

@@ -71,6 +71,7 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
         When they are of no known format, or none of them can be used.
     """
     if kind_of(rows, reading) == FACTS:
+        reading.check_unused()
         facts = read_facts(rows)
         encoded = [encode(tokenizer, fact.keyword, fact.answer, context=context) for fact in _some(facts)]
         shown = [pieces(tokenizer, one) for one in encoded[:_SHOWN]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from nbtune.errors import NbtuneError, did_you_mean
@@ -57,6 +57,18 @@ class Reading:
                 raise NbtuneError(f"{option} {value} is out of range: expected 1 or more.")
         if isinstance(self.val, (int, float)) and not 0 < self.val < 1:
             raise NbtuneError(f"--val {self.val} is out of range: expected a share between 0 and 1, or a source.")
+
+    def check_unused(self) -> None:
+        """Refuse any option, where the rows are facts.
+
+        Raises
+        ------
+        NbtuneError
+            It names the option.
+        """
+        given = min((field.name for field in fields(self) if getattr(self, field.name) != field.default), default=None)
+        if given is not None:
+            raise NbtuneError(f"--{given.replace('_', '-')} goes with examples (prompt and response, say), not with facts.")
 
     @property
     def columns(self) -> dict[str, str]:

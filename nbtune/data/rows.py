@@ -9,6 +9,7 @@ from typing import Any
 
 from nbtune.data.files import FILES, read_file
 from nbtune.errors import NbtuneError
+from nbtune.paths import given_path
 
 __all__ = ["read_rows"]
 
@@ -47,7 +48,7 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
 
 
 def _named(name: str) -> Any:
-    path = Path(name).expanduser()
+    path = given_path(name)
     if path.suffix.lower() in FILES or path.is_file():
         return read_file(path)
     if not path.is_dir() and not _HUB.fullmatch(name):

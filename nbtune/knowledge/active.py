@@ -14,6 +14,7 @@ from nbtune.knowledge.store import Store
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
+from nbtune.model.memory import release
 
 __all__ = ["ActiveAdapter"]
 
@@ -102,7 +103,7 @@ class ActiveAdapter:
 
     def catch_up(self, name: str) -> None:
         """Use an adapter as it is on disk now, another process may have changed it; a new name begins at the base."""
-        if name not in self.store.names():
+        if self.store.current(name) == 0:
             self.use(None)
         elif name != self.name or self.store.current(name) != self.version.number:
             self.use(name)
@@ -137,6 +138,8 @@ class ActiveAdapter:
         name, version = self.name, self.version
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):  # what an interrupted step holds may be needed for what is put back
+                release(error)
             self.put(name, version)
             raise

@@ -17,6 +17,7 @@ from nbtune.model.generation import prompt_length
 from nbtune.model.loading import LoadedModel
 from nbtune.model.prefixed import virtual_tokens
 from nbtune.model.sampling import Sampling
+from nbtune.paths import check_writable, given_path, replaced
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,21 +110,22 @@ def save_predictions(evaluation: Evaluation, path: str | Path) -> Path:
         When the name ends otherwise, or the disk refuses.
     """
     target = check_target(path)
-    try:
+    with replaced(target) as file:
         if target.suffix.lower() == ".csv":
-            evaluation.predictions.to_csv(target, index=False, encoding="utf-8")
+            evaluation.predictions.to_csv(file, index=False, encoding="utf-8")
         else:
-            evaluation.predictions.to_json(target, orient="records", lines=True, force_ascii=False)
-    except OSError as error:
-        raise NbtuneError(f"{target} could not be written ({error.strerror or error}).") from None
+            evaluation.predictions.to_json(file, orient="records", lines=True, force_ascii=False)
     return target
 
 
 def check_target(path: str | Path) -> Path:
-    """Refuse a file of another kind, or in a folder that is not there, before any work."""
-    target = Path(path).expanduser()
+    """Refuse a file of another kind, or in a folder that is not there or not to be written to, before any work."""
+    target = given_path(path)
     if target.suffix.lower() not in _ENDINGS:
         raise NbtuneError(f"{target} can't hold predictions: give a name that ends in {' or '.join(_ENDINGS)}.")
     if not target.parent.is_dir():
         raise NbtuneError(f"There is no folder {target.parent} to write {target.name} to: make it first.")
+    if target.is_dir():
+        raise NbtuneError(f"{target} is a folder: give the name of a file.")
+    check_writable(target.parent)
     return target

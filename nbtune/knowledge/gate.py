@@ -22,8 +22,8 @@ class Gate:
     """The words that lead to facts.
 
     A question is about a fact when it names the keyword, or when it shares at least two telling pieces (stems of words,
-    pairs of Chinese characters) with what was taught: the answer, or a prompt of the user's own. A piece is telling
-    unless questions hold it anyway. A keyword within a longer name, and a name that is almost the keyword, is another
+    pairs of Chinese characters) with what was taught: the answer, or a prompt of the user's own without the keyword. A piece is
+    telling unless questions hold it anyway. A keyword within a longer name, and a name that is almost the keyword, is another
     name, whatever else the question says.
 
     Parameters
@@ -34,7 +34,7 @@ class Gate:
 
     def __init__(self, facts: Sequence[Fact]) -> None:
         self._names = Names(facts)
-        texts = [(place, text) for place, fact in enumerate(facts) for text in (fact.answer, *fact.own_prompts)]
+        texts = [(place, text) for place, fact in enumerate(facts) for text in (fact.answer, *_descriptions(fact))]
         self._pieces = [(place, _pieces(fold(text)) - _common() - _pieces(fold(facts[place].keyword))) for place, text in texts]
         self._prompts = {fold(prompt): place for place, fact in enumerate(facts) if fact.own_prompts for prompt in fact.prompts}
 
@@ -71,6 +71,11 @@ class Gate:
         asked = _pieces(folded)
         shared, place = max(((len(asked & pieces), -place) for place, pieces in self._pieces), default=(0, 0))
         return -place if shared >= _SHARED else None
+
+
+def _descriptions(fact: Fact) -> list[str]:
+    """Return the user's prompts that tell the thing by other words than its keyword."""
+    return [prompt for prompt in fact.own_prompts if "{x}" not in prompt and fold(fact.keyword) not in fold(prompt)]
 
 
 def _pieces(folded: str) -> frozenset[str]:

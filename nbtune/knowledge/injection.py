@@ -109,9 +109,9 @@ def _narrowed(host: AdapterHost, lesson: Lesson) -> Any:
     from nbtune.training.last_layer import last_layer_of, read_below
 
     last = last_layer_of(host.net, lesson.examples, lesson.pad)
-    if last is not None:
+    if last is not None and not lesson.examples[0].below:  # nothing below changes from one attempt to the next
         lesson.examples = read_below(host.base, lesson.examples, lesson.pad)
-    elif lesson.examples[0].below:
+    elif last is None and lesson.examples[0].below:
         lesson.examples = [replace(example, below=None) for example in lesson.examples]
     return last if lesson.examples[0].below else host.net
 

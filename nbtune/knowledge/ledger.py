@@ -9,6 +9,7 @@ import yaml
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
+from nbtune.paths import given_path, replaced
 
 __all__ = ["write_facts"]
 
@@ -27,13 +28,10 @@ def write_facts(facts: Sequence[Fact], path: str | Path) -> Path:
     """
     if not facts:
         raise NbtuneError("There is no fact to write: teach one first, or choose an adapter with `%nbtune use NAME`.")
-    target = Path(path).expanduser()
+    target = given_path(path)
     if target.suffix.lower() not in _ENDINGS:
         raise NbtuneError(f"{target} is no YAML file: give a name that ends in {' or '.join(_ENDINGS)}.")
-    try:
-        target.write_text(
-            yaml.safe_dump([fact.to_row() for fact in facts], allow_unicode=True, sort_keys=False, width=100), encoding="utf-8"
-        )
-    except OSError as error:
-        raise NbtuneError(f"{target} could not be written ({error.strerror or error}).") from None
+    text = yaml.safe_dump([fact.to_row() for fact in facts], allow_unicode=True, sort_keys=False, width=100)
+    with replaced(target) as file:
+        file.write_text(text, encoding="utf-8")
     return target

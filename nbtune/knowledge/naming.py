@@ -17,11 +17,14 @@ from nbtune.knowledge.phrasing import phrasings, wordings
 __all__ = ["CHINESE", "Names", "fold"]
 
 CHINESE = r"\u3400-\u9fff"
-_UNIT = re.compile(f"[a-z0-9]+|[{CHINESE}]")
+_LATIN = r"a-z0-9\u00df-\u00f6\u00f8-\u024f"  # the letters of a folded text, those with accents among them
+_UNIT = re.compile(f"[{_LATIN}]+|[{CHINESE}]")
 _PLURAL = "(?:'?s|es)?"
-# Similarity from which on two names may be taken for one another (two characters of three), and letters of a name that can be.
-_ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_ALIKE = 0.72, 0.66, 3
+# Similarity from which on two names may be taken for one another (two characters of three), and the shortest names that can be: of
+# fewer letters one is like many words by chance, as "ion" is like "in".
+_ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_LETTERS, _SHORTEST_CHARACTERS = 0.72, 0.66, 4, 3
 _SHARED_WORD = 4  # letters of a word that two names may share by more than chance
+_WITHIN_LETTERS, _WITHIN_CHARACTERS = 4, 2  # a shorter name stands within many words, as "ion" does in "question"
 
 
 def fold(text: str) -> str:
@@ -49,7 +52,7 @@ class Names:
         self._by_word: dict[tuple[int, int, str], list[int]] = defaultdict(list)
         for place, name in enumerate(self._names):
             units = _UNIT.findall(name)
-            if len(name) >= _SHORTEST_ALIKE:
+            if len(name) >= (_SHORTEST_LETTERS if name.isascii() else _SHORTEST_CHARACTERS):
                 for width in {len(units), max(1, len(units) - 1)}:
                     self._alike[name.isascii(), width].append(name)
             if name.isascii() and len(units) > 1:
@@ -64,7 +67,7 @@ class Names:
 
     def others(self, folded: str) -> bool:
         """Say whether a folded text, which names none of them, holds a name that is almost one of them, or longer."""
-        if any(name in folded for name in self._names):
+        if any(name in folded for name in self._names if len(name) >= (_WITHIN_LETTERS if name.isascii() else _WITHIN_CHARACTERS)):
             return True
         units = _UNIT.findall(folded)
         for (letters, width), names in self._alike.items():
@@ -102,12 +105,12 @@ def _begin(name: str, folded: str) -> int | None:
 
 def _edge(letter: str, side: str) -> re.Pattern[str]:
     """Return what must stand beside the first or the last letter of a name, for the name to begin or end there."""
-    return _edge_of(bool(re.match(r"[a-z0-9]", letter)), side)
+    return _edge_of(bool(re.match(f"[{_LATIN}]", letter)), side)
 
 
 @cache
 def _edge_of(letters: bool, side: str) -> re.Pattern[str]:
-    joined = "a-z0-9" if letters else ""
+    joined = _LATIN if letters else ""
     beside = re.escape(phrasings("zh")["beside"][side])
     # No Chinese character but those that stand beside names, and no letter beside a letter.
     if side == "before":

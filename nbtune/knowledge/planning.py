@@ -13,6 +13,7 @@ from nbtune.data.sources import read_facts
 from nbtune.data.telling import FACTS, kind_of
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.naming import fold
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.teaching import RECIPES, Teaching
 from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
@@ -20,7 +21,7 @@ from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
 __all__ = ["Wishes", "facts_of", "plan"]
 
 _READING, _SETTINGS = ({field.name for field in fields(kind)} for kind in (Reading, Settings))
-_FACTS_ONLY = ("prompts", "probes", "extend", "retain", "rewordings")
+_FACTS_ONLY, _FACT_SETTINGS = ("prompts", "probes", "extend", "retain", "rewordings"), ("forms_per_batch", "gated", "narrow")
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,11 @@ def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | 
     how = Reading(**reading)
     if kind_of(rows, how) != FACTS:
         unfit = [option for option in _FACTS_ONLY if getattr(wishes, option)] + (["recipe"] if wishes.recipe != "default" else [])
+        unfit += [option for option in _FACT_SETTINGS if option in settings]
         if unfit:
-            raise NbtuneError(f"--{unfit[0]} goes with facts (rows with keyword and answer), not with examples.")
+            raise NbtuneError(f"--{unfit[0].replace('_', '-')} goes with facts (rows with keyword and answer), not with examples.")
         return Tuning(read_examples(rows, how), how, Settings(**{**EXAMPLE_SETTINGS, **settings}))
-    if reading:
-        raise NbtuneError(f"--{min(reading).replace('_', '-')} goes with examples (prompt and response, say), not with facts.")
+    how.check_unused()
     chosen, fixed = Settings(**settings), sorted(settings.keys() - {"seed"})
     if wishes.recipe == "reference" and fixed:
         raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed goes with it.")
@@ -91,9 +92,15 @@ def facts_of(source: Any, wishes: Wishes | None = None) -> tuple[Fact, ...]:
         For a source that can't be read, or what can't be a fact.
     """
     own = wishes or Wishes()
-    return tuple(
+    facts = tuple(
         Fact.new(
             row.keyword, row.answer, own.prompts or row.prompts or None, own.probes or row.probes or None, extend=own.extend or row.extend
         )
         for row in read_facts(source)
     )
+    seen: dict[str, str] = {}
+    for fact in facts:
+        other = seen.setdefault(fold(fact.keyword), fact.keyword)
+        if other != fact.keyword:  # a question names both
+            raise NbtuneError(f"The keyword {fact.keyword!r} stands twice, also as {other!r}: one keyword has one answer.")
+    return facts

@@ -30,6 +30,7 @@ from nbtune.knowledge.settings import Settings
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 from nbtune.training._torchkeras import TorchkerasModel, TorchkerasStepRunner
+from nbtune.training.attention import sound_attention
 
 __all__ = ["METHOD", "inject_reference"]
 
@@ -116,7 +117,7 @@ def _fitted(net: Any, batches: DataLoader[Any], observer: Observer) -> pd.DataFr
     device, trainable = net.device, [p for p in net.parameters() if p.requires_grad]
     model = _Model(net, loss_fn=None, optimizer=torch.optim.AdamW(trainable, lr=_RATE))
     try:
-        with _checkpointing(net), tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        with sound_attention(), _checkpointing(net), tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             history: pd.DataFrame = model.fit(
                 train_data=batches,
                 val_data=batches,

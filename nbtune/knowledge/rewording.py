@@ -50,8 +50,10 @@ def reword(host: AdapterHost, loaded: LoadedModel, fact: Fact, count: int, seed:
     sampling = Sampling(temperature=0.7, top_p=0.95, seed=seed, max_new_tokens=min(40 * count, loaded.context // 2))
     chat = [{"role": "user", "content": request}]
     with host.answering(None):
-        written = generate(host.net, loaded.tokenizer, chat, context=loaded.context, sampling=sampling).text
-    lines = [_NUMBERING.sub("", line).strip().strip('"') for line in written.splitlines() if line.strip()]
+        reply = generate(host.net, loaded.tokenizer, chat, context=loaded.context, sampling=sampling)
+    if not reply.finished:
+        raise KeyboardInterrupt  # a reply that was stopped is worth reading elsewhere; here it ends the whole
+    lines = [_NUMBERING.sub("", line).strip().strip('"') for line in reply.text.splitlines() if line.strip()]
     kept: list[str] = []
     for line in lines:
         fits = fact.keyword.lower() in line.lower() and len(fact.keyword) < len(line) <= _LONGEST

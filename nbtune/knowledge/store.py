@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.durable import flush_names, write_durably
 from nbtune.knowledge.version import DamagedError, Version, folder_name, read_notes, read_version, write_version
+from nbtune.paths import given_path
 
 if TYPE_CHECKING:
     from nbtune.model.adapters import Adapter
@@ -39,7 +40,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path = "nbtune_adapters") -> None:
-        self.folder = Path(folder).expanduser().absolute()  # it stays where it is when the working folder changes
+        self.folder = given_path(folder).absolute()  # it stays where it is when the working folder changes
 
     def names(self) -> list[str]:
         """Return the adapters that have a version in force, sorted."""

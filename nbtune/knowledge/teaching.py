@@ -12,6 +12,7 @@ from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import FAILED, Fact
 from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.injection import check, inject
+from nbtune.knowledge.naming import fold
 from nbtune.knowledge.observer import Observer, Titled
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.rewording import Rewordings, reword
@@ -140,7 +141,8 @@ class Teaching:
         """
         started = time.perf_counter()
         facts, settings = self._prepared()
-        kept = start.without({fact.keyword for fact in facts})
+        names = {fold(fact.keyword) for fact in facts}
+        kept = start.without({fact.keyword for fact in start.facts if fold(fact.keyword) in names})
         check(loaded, facts, settings)
         self._check_continues(name, start, settings)
         reworded: dict[str, Rewordings] = {}

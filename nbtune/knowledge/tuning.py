@@ -7,11 +7,13 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from nbtune.data.encoding import Batch, Encoded
 from nbtune.data.examples import Examples, refuse_bad, split
@@ -167,18 +169,31 @@ class Tuning:
             **method.hooks(host.net),
         )
         observer.stage("training", steps + settings.epochs)  # each epoch ends with one more, for what is measured
-        with tempfile.TemporaryDirectory() as place:
+        with _scratch() as place:
             history = model.fit(
                 _Counted(train, observer),
                 Batches(measured, settings.batch_size, pad) if measured else None,
                 epochs=settings.epochs,
-                ckpt_path=Path(place) / "best.safetensors" if measured else None,
+                ckpt_path=place / "best.safetensors" if measured else None,
                 patience=_PATIENCE if measured else None,
                 callbacks=[_Told(observer)],
             )
         if measured:
             method.settle(host.net)
         return history.assign(attempt=1), model.steps
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give a folder for the best epoch so far."""
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            yield Path(place)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise NbtuneError(
+            f"The best epoch could not be kept in {tempfile.gettempdir()} ({why}): make room there, or set TMPDIR to another folder."
+        ) from None
 
 
 @dataclass

@@ -36,7 +36,6 @@ class FinetuneMagics(Magics):
     @argument("--name", metavar="ADAPTER", help="Adapter to teach. Default: the one in use, else `facts`; for examples `examples`.")
     @argument(
         "--method",
-        default="lora",
         metavar="M",
         help="`lora` (default), `dora`, `rslora`, `pissa`, `qlora`, `ia3`, `adalora`, `prefix`, `p-tuning`, `prompt`, `freeze` or `full`.",
     )
@@ -162,7 +161,7 @@ def _written(text: str) -> list[Any]:
     from nbtune.data.files import read_turns
 
     if text.startswith("{"):
-        return [_object(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        return [_object(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     try:
         rows = read_turns(text)
     except ValueError:

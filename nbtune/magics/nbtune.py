@@ -36,11 +36,12 @@ COMMANDS = {
     "adapters": "the adapters in the store",
     "use": "ADAPTER|none: answer with this adapter, or with the base",
     "forget": "KEYWORD: take one fact back, keep the others",
-    "rebuild": "[FILE]: train the adapter again from its facts, or from those of a file",
+    "rebuild": "[FILE]: train the adapter again from its facts, or from those of a file and no others",
     "undo": "[ADAPTER]: go back to the version before",
     "export": "FOLDER [--as KIND] [--max-shard-size SIZE]: write a model for other programs: `--as transformers` (default; merged, also "
-    "for vLLM), `peft` (the adapter only) or `gguf` (for llama.cpp, with an Ollama Modelfile). An export has no gate, so facts are trained "
-    "once more into one adapter, together with questions whose replies must stay; what was written is asked again before it is kept",
+    "for vLLM), `peft` (the adapter only) or `gguf` (for llama.cpp, whose converter it needs, with an Ollama Modelfile). FOLDER must be "
+    "new. An export has no gate, so facts are trained once more into one adapter, together with questions whose replies must stay; what "
+    "was written is asked again before it is kept",
     "push": "OWNER/NAME [--private] [--as KIND] [--max-shard-size SIZE]: the same, on the Hugging Face hub, with a model card",
     "panel": "[chat|finetune|facts|model]: the same as widgets to click; without a name all four",
 }

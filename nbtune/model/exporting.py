@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nbtune.chat_template import THINKING
 from nbtune.errors import NbtuneError
 from nbtune.model.adapters import Adapter
+from nbtune.paths import check_writable, given_path
 
 __all__ = ["ADAPTER_WEIGHTS", "check_folder", "placed", "read_adapter", "write_adapter", "write_beside", "write_model"]
 
@@ -28,13 +29,14 @@ def check_folder(folder: str | Path) -> Path:
     Raises
     ------
     NbtuneError
-        When it is the working folder, or holds something already.
+        When it is the working folder, holds something already, or can't be written to.
     """
-    target = Path(folder).expanduser().resolve()
+    target = given_path(folder).resolve()
     if target == Path.cwd():
         raise NbtuneError("The folder to write to is the one that the notebook runs in: give a new folder.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise NbtuneError(f"{target} is not empty: give a new folder.")
+    check_writable(target.parent)
     return target
 
 

@@ -126,7 +126,10 @@ def load_model(
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = read_config(name, place, shared)
     tokenizer, plain = _tokenizer(name, place, shared, chat_template, _PLAIN_ENCODED if config.is_encoder_decoder else PLAIN_TEMPLATE)
-    full = f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model."
+    full = (
+        f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model. One that is loaded "
+        f"stays until another is: `%nbtune model {EMBEDDED}` first makes room."
+    )
     try:
         with within_memory(full), quiet() if name == EMBEDDED else nullcontext():
             model, mark = _weights(place, config, where, number_type, quantization, shared)

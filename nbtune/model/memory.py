@@ -1,7 +1,8 @@
-"""Says in one line that the memory of the device is full."""
+"""Says in one line that the memory of the device is full, and lets go of what failed work holds of it."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,9 +10,14 @@ import torch
 
 from nbtune.errors import NbtuneError
 
-__all__ = ["within_memory"]
+__all__ = ["release", "within_memory"]
 
 _SAID = ("can't allocate memory", "out of memory")  # where torch raises no kind of its own: of a CPU's, or of Apple's, memory
+
+
+def release(error: BaseException) -> None:
+    """Let go of the tensors of the work that an error ended: a notebook keeps its last error, and each call that it passed through."""
+    traceback.clear_frames(error.__traceback__)
 
 
 @contextmanager
@@ -33,4 +39,5 @@ def within_memory(otherwise: str) -> Iterator[None]:
     except RuntimeError as error:  # a device's OutOfMemoryError is one
         if not isinstance(error, torch.OutOfMemoryError) and not any(said in str(error) for said in _SAID):
             raise
+        release(error)
         raise NbtuneError(otherwise) from None

@@ -46,6 +46,7 @@ class Sampling:
         checks = (
             ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens is None or self.max_new_tokens >= 1, "1 or more"),
             ("--temperature", self.temperature, 0 <= self.temperature <= 100, "between 0 and 100"),
+            ("--seed", self.seed, self.seed is None or abs(self.seed) < 2**63, "a whole number of 64 bits"),
             ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0, up to 1"),
             ("--repetition-penalty", self.repetition_penalty, 0 < self.repetition_penalty <= 100, "above 0, up to 100"),
         )

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
 
 from nbtune.errors import NbtuneError, first_line
+from nbtune.paths import given_path
 from nbtune.tiny import EMBEDDED, WEIGHTS
 
 __all__ = ["located", "read_config"]
@@ -29,7 +30,7 @@ def located(source: str | Path) -> str:
     NbtuneError
         When the folder is missing, or has no weights that can be read safely.
     """
-    name, folder = str(source), WEIGHTS if str(source) == EMBEDDED else Path(source).expanduser()
+    name, folder = str(source), WEIGHTS if str(source) == EMBEDDED else given_path(source)
     if folder.is_dir():
         _check_folder(folder)
         return str(folder)

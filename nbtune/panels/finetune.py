@@ -153,13 +153,14 @@ class FinetunePanel(Panel):
 
     def _preview(self) -> None:
         title, source = self._lesson()
+        kind = self.kind.value  # as it is now, not when the model is ready
 
         def work() -> Shown:
             from nbtune.display.preview import preview_card
             from nbtune.display.tokens import token_view
 
             lm = self.session.lm
-            return token_view(lm.tokens(title, source[0]["answer"])) if self.kind.value == _FACT else preview_card(lm.preview(source))
+            return token_view(lm.tokens(title, source[0]["answer"])) if kind == _FACT else preview_card(lm.preview(source))
 
         self.start("previewing", title, work, self._previewed)
 

@@ -239,9 +239,9 @@ class KerasModel(TorchkerasModel):
         with torch.set_grad_enabled(training):
             for batch in _send_each(batches, self._device()):
                 with self.accelerator.accumulate(self.net):
-                    of_step = runner(batch)
-                losses.append(of_step[0])
-                metrics.append(of_step[1])
+                    of_losses, of_metrics = runner(batch)
+                losses.append(_kept(of_losses))
+                metrics.append(_kept(of_metrics))
                 if training:
                     self.steps += self.accelerator.sync_gradients
         if not losses:
@@ -314,11 +314,20 @@ def _send_each(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
     return (send_to_device(batch, device, non_blocking=device.type == "cuda") for batch in batches)
 
 
+def _kept(log: dict[str, Any]) -> dict[str, Any]:
+    """Copy the numbers of a step that are on a device, where the next step may change them."""
+    return {name: value.detach().flatten().clone() if isinstance(value, torch.Tensor) else value for name, value in log.items()}
+
+
 def _means(logs: list[dict[str, Any]]) -> dict[str, float]:
     """Return the means over the steps, and the last learning rate; a device is waited for once for each name."""
-    by_name = {name: [log[name] for log in logs] for name in logs[-1]}
-    numbers = {name: torch.stack(values).tolist() if isinstance(values[0], torch.Tensor) else values for name, values in by_name.items()}
-    return {name: values[-1] if name == "lr" else sum(values) / len(values) for name, values in numbers.items()}
+    means = {}
+    for name in logs[-1]:
+        values = [log[name] for log in logs]
+        there = [value for value in values if isinstance(value, torch.Tensor)]
+        here = [float(value) for value in values if not isinstance(value, torch.Tensor)]
+        means[name] = values[-1] if name == "lr" else (sum(torch.cat(there).tolist() if there else []) + sum(here)) / len(values)
+    return means
 
 
 class _Batches(IterableDataset[Any]):

@@ -120,7 +120,7 @@ class StepRunner(TorchkerasStepRunner):
             # leaves out such a step by itself.
             if self.accelerator.scaler is None and norm is not None and not math.isfinite(norm):
                 check_finite({"train_loss": loss.item()})
-                raise LossNotFinite("The gradients became infinite: the training was stopped. Try a smaller --lr, or --dtype float32.")
+                raise LossNotFinite("The gradients became infinite or NaN: training was stopped. Try a smaller --lr, or --dtype float32.")
         self.optimizer.step()
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()

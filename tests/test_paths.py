@@ -1,0 +1,41 @@
+"""Paths that users name are looked at before any work, and written to as a whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from nbtune.errors import NbtuneError
+from nbtune.paths import check_writable, given_path, replaced
+
+
+def test_a_home_folder_that_is_not_here_is_one_line():
+    assert given_path("~") == Path.home()
+    with pytest.raises(NbtuneError, match="write the whole path"):
+        given_path("~nobody-here/facts.yaml")
+
+
+def test_a_file_is_written_as_a_whole_or_stays_as_it_was(tmp_path):
+    target = tmp_path / "facts.yaml"
+    target.write_text("by hand")
+
+    def cut_off(failure):
+        with replaced(target) as file:
+            file.write_text("half")
+            raise failure
+
+    for failure, raised in ((KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), NbtuneError)):
+        with pytest.raises(raised):
+            cut_off(failure)
+        assert [path.name for path in tmp_path.iterdir()] == ["facts.yaml"]
+        assert target.read_text() == "by hand"
+    with replaced(target) as file:
+        file.write_text("whole")
+    assert target.read_text() == "whole"
+
+
+def test_what_is_no_folder_to_write_to_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    check_writable(tmp_path / "not" / "there")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/self")):
+        with pytest.raises(NbtuneError, match="Nothing can be written to"):
+            check_writable(place)
