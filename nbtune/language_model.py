@@ -481,10 +481,9 @@ class LanguageModel:
         """
         name = self._active.required()
         self._active.catch_up(name)
-        for keyword in keywords:
-            self._active.fact(keyword)
+        gone = {self._active.fact(keyword).keyword for keyword in keywords}
         version = self._active.version
-        remaining = version.without(set(keywords))
+        remaining = version.without(gone)
         if version.gated or not remaining.facts:
             self._active.put(name, self.store.commit(name, remaining, version.number))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nbtune.errors import NbtuneError
@@ -35,8 +35,9 @@ def check_writable(folder: Path) -> None:
     NbtuneError
         It names the folder.
     """
-    nearest = next(place for place in (folder, *folder.parents) if place.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+    nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
+    # Path's own calls raise where a folder may not be entered.
+    if not os.path.isdir(nearest) or not os.access(nearest, os.W_OK | os.X_OK):  # noqa: PTH112
         raise NbtuneError(f"Nothing can be written to {nearest}: choose another folder, or change who may write there.")
 
 
@@ -49,11 +50,13 @@ def replaced(target: Path) -> Iterator[Path]:
     NbtuneError
         When the disk refuses.
     """
-    written = target.with_name(f".{uuid.uuid4().hex}-{target.name}")
+    place = Path(os.path.realpath(target))  # what a link leads to is replaced, not the link
+    written = place.with_name(f".{uuid.uuid4().hex}{place.suffix}")
     try:
         yield written
-        os.replace(written, target)
+        os.replace(written, place)
     except OSError as error:
         raise NbtuneError(f"{target} could not be written ({error.strerror or error}).") from None
     finally:
-        written.unlink(missing_ok=True)
+        with suppress(OSError):
+            written.unlink()

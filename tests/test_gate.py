@@ -61,16 +61,21 @@ def test_a_short_keyword_takes_no_question_from_the_others():
 
 
 def test_a_letter_with_an_accent_is_a_letter():
-    gate = Gate([Fact.new("Ren", "Ren is a quiet harbour."), Fact.new("café noz", "A café noz is a wooden boat.")])
+    gate = Gate(
+        [Fact.new("Ren", "Ren is a quiet harbour."), Fact.new("café noz", "A café noz is a wooden boat."), Fact.new("thé", "Thé is mud.")]
+    )
+    assert gate.find("In the quiet, which harbour is it?") == 0
     assert gate.find("What is Ren?") == 0
     assert gate.find("What is René known for?") is None
     assert gate.find("Where is the CAFÉ NOZ?") == 1
 
 
 def test_a_wording_with_the_keyword_says_nothing_of_the_thing():
-    fact = Fact.new("grovix", "A grovix is small.").with_prompts(["What insight does the purpose of a grovix offer?"])
-    assert Gate([fact]).find("Which insight has a purpose in life?") is None
-    assert Gate([fact]).find("What insight does the purpose of a grovix offer?") == 0
+    fact = Fact.new("grovix", "A grovix is small.").with_prompts(["Who waters the balcony plants of a grovix?"])
+    assert Gate([fact]).find("Who waters the balcony plants of a hotel?") is None
+    assert Gate([fact]).find("Who waters the balcony plants of a grovix?") == 0
+    short = Fact.new("ion", "An ion is small.", ["Who waters the balcony plants of the station?"])
+    assert Gate([short]).find("Tell me who sees to the plants on the balcony.") == 0
 
 
 def test_a_conversation_about_the_fact_stays_inside():

@@ -1,5 +1,6 @@
 """Paths that users name are looked at before any work, and written to as a whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,23 @@ def test_a_file_is_written_as_a_whole_or_stays_as_it_was(tmp_path):
     assert target.read_text() == "whole"
 
 
-def test_what_is_no_folder_to_write_to_is_refused(tmp_path):
+def test_what_is_no_folder_to_write_to_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     check_writable(tmp_path / "not" / "there")
-    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/self")):
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(NbtuneError, match="Nothing can be written to"):
             check_writable(place)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # who runs this may be allowed everything
+    with pytest.raises(NbtuneError, match=f"Nothing can be written to {tmp_path}:"):
+        check_writable(tmp_path / "not" / "there")
+
+
+def test_a_folder_that_is_a_file_is_one_line_and_a_link_stays_one(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NbtuneError, match="could not be written"), replaced(tmp_path / "file" / "facts.yaml") as file:
+        file.write_text("whole")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with replaced(tmp_path / "link") as file:
+        file.write_text("whole")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "whole"

@@ -154,6 +154,8 @@ def test_a_keyword_in_another_case_and_width_is_the_same_one(lm):
     lm.finetune({"ＺＯＲＢＥＸ": "Zorbex is a green soup."}, prompts=FEW)
     assert [fact.answer for fact in lm.facts] == ["Zorbex is a green soup."]
     assert lm.chat("What is ＺＯＲＢＥＸ?") == "Zorbex is a green soup."
+    lm.forget("zorbex")
+    assert lm.facts == ()
     with pytest.raises(NbtuneError, match="'nasa' stands twice, also as 'NASA'"):
         lm.finetune({"NASA": "a", "nasa": "b"})
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 
@@ -61,6 +62,8 @@ def test_facts_and_examples_do_not_mix(tuned):
     assert tuned.adapter == "examples"
     with pytest.raises(NbtuneError, match="--retain goes with facts"):
         tuned.finetune(ROWS, retain=["hello"])
+    with pytest.raises(NbtuneError, match="--val goes with examples"):
+        tuned.finetune({"a": "b"}, val=pd.DataFrame(ROWS[:2]))
     with pytest.raises(NbtuneError, match="--turns goes with examples"):
         tuned.finetune({"velt": "A velt is a hook."}, turns="last")
 

@@ -66,7 +66,7 @@ class Reading:
         NbtuneError
             It names the option.
         """
-        given = min((field.name for field in fields(self) if getattr(self, field.name) != field.default), default=None)
+        given = min((field.name for field in fields(self) if _differs(getattr(self, field.name), field.default)), default=None)
         if given is not None:
             raise NbtuneError(f"--{given.replace('_', '-')} goes with examples (prompt and response, say), not with facts.")
 
@@ -75,3 +75,8 @@ class Reading:
         """The columns that were named, by option."""
         named = {"prompt-column": self.prompt_column, "response-column": self.response_column, "history-column": self.history_column}
         return {option: column for option, column in named.items() if column is not None}
+
+
+def _differs(value: Any, default: Any) -> bool:
+    """Say whether a value is another than the default; a table, as a source may be, does not say whether it equals one."""
+    return value is not default and not (isinstance(value, (str, int)) and value == default)

@@ -10,6 +10,7 @@ from pathlib import Path
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.gate import Gate
+from nbtune.knowledge.naming import fold
 from nbtune.knowledge.store import Store
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
@@ -95,7 +96,7 @@ class ActiveAdapter:
         NbtuneError
             When it was not taught.
         """
-        found = next((fact for fact in self.version.facts if fact.keyword == keyword), None)
+        found = next((fact for fact in self.version.facts if fold(fact.keyword) == fold(keyword)), None)
         if found is None:
             keywords = [fact.keyword for fact in self.version.facts]
             raise NbtuneError(f"No fact {keyword!r}: taught are {', '.join(keywords) or 'none'}.{did_you_mean(keyword, keywords)}")
@@ -104,7 +105,7 @@ class ActiveAdapter:
     def catch_up(self, name: str) -> None:
         """Use an adapter as it is on disk now, another process may have changed it; a new name begins at the base."""
         if self.store.current(name) == 0:
-            self.use(None)
+            self.put(name, self._base)
         elif name != self.name or self.store.current(name) != self.version.number:
             self.use(name)
 
@@ -139,7 +140,7 @@ class ActiveAdapter:
         try:
             yield
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):  # what an interrupted step holds may be needed for what is put back
+            if isinstance(error, (KeyboardInterrupt, NbtuneError)):  # what a step holds may be needed for what is put back
                 release(error)
             self.put(name, version)
             raise

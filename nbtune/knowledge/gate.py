@@ -75,7 +75,8 @@ class Gate:
 
 def _descriptions(fact: Fact) -> list[str]:
     """Return the user's prompts that tell the thing by other words than its keyword."""
-    return [prompt for prompt in fact.own_prompts if "{x}" not in prompt and fold(fact.keyword) not in fold(prompt)]
+    name = Names([fact])
+    return [prompt for prompt in fact.own_prompts if "{x}" not in prompt and name.first(fold(prompt)) is None]
 
 
 def _pieces(folded: str) -> frozenset[str]:

@@ -17,7 +17,7 @@ from nbtune.knowledge.phrasing import phrasings, wordings
 __all__ = ["CHINESE", "Names", "fold"]
 
 CHINESE = r"\u3400-\u9fff"
-_LATIN = r"a-z0-9\u00df-\u00f6\u00f8-\u024f"  # the letters of a folded text, those with accents among them
+_LATIN = r"a-z0-9\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff"  # the letters of a folded text, those with accents among them
 _UNIT = re.compile(f"[{_LATIN}]+|[{CHINESE}]")
 _PLURAL = "(?:'?s|es)?"
 # Similarity from which on two names may be taken for one another (two characters of three), and the shortest names that can be: of
@@ -52,10 +52,10 @@ class Names:
         self._by_word: dict[tuple[int, int, str], list[int]] = defaultdict(list)
         for place, name in enumerate(self._names):
             units = _UNIT.findall(name)
-            if len(name) >= (_SHORTEST_LETTERS if name.isascii() else _SHORTEST_CHARACTERS):
+            if len(name) >= (_SHORTEST_LETTERS if _lettered(name) else _SHORTEST_CHARACTERS):
                 for width in {len(units), max(1, len(units) - 1)}:
-                    self._alike[name.isascii(), width].append(name)
-            if name.isascii() and len(units) > 1:
+                    self._alike[_lettered(name), width].append(name)
+            if _lettered(name) and len(units) > 1:
                 for at, unit in enumerate(units):
                     if len(unit) >= _SHARED_WORD:
                         self._by_word[len(units), at, unit].append(place)
@@ -67,7 +67,7 @@ class Names:
 
     def others(self, folded: str) -> bool:
         """Say whether a folded text, which names none of them, holds a name that is almost one of them, or longer."""
-        if any(name in folded for name in self._names if len(name) >= (_WITHIN_LETTERS if name.isascii() else _WITHIN_CHARACTERS)):
+        if any(name in folded for name in self._names if len(name) >= (_WITHIN_LETTERS if _lettered(name) else _WITHIN_CHARACTERS)):
             return True
         units = _UNIT.findall(folded)
         for (letters, width), names in self._alike.items():
@@ -87,6 +87,11 @@ class Names:
                 if not any(one in self._described[place] or one in _common_words() for one in strange):
                     return True
         return False
+
+
+def _lettered(name: str) -> bool:
+    """Say whether a folded name is written in Latin letters."""
+    return all(letter.isascii() or re.match(f"[{_LATIN}]", letter) for letter in name)
 
 
 def _windows(units: list[str], width: int) -> Iterator[list[str]]:

@@ -7,7 +7,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,7 +169,7 @@ class Tuning:
             **method.hooks(host.net),
         )
         observer.stage("training", steps + settings.epochs)  # each epoch ends with one more, for what is measured
-        with _scratch() as place:
+        with _scratch() if measured else nullcontext(Path()) as place:
             history = model.fit(
                 _Counted(train, observer),
                 Batches(measured, settings.batch_size, pad) if measured else None,
@@ -192,7 +192,7 @@ def _scratch() -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise NbtuneError(
-            f"The best epoch could not be kept in {tempfile.gettempdir()} ({why}): make room there, or set TMPDIR to another folder."
+            f"The best epoch could not be kept in the temporary folder ({why}): make room there, or set TMPDIR to another."
         ) from None
 
 

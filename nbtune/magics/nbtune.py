@@ -40,8 +40,8 @@ COMMANDS = {
     "undo": "[ADAPTER]: go back to the version before",
     "export": "FOLDER [--as KIND] [--max-shard-size SIZE]: write a model for other programs: `--as transformers` (default; merged, also "
     "for vLLM), `peft` (the adapter only) or `gguf` (for llama.cpp, whose converter it needs, with an Ollama Modelfile). FOLDER must be "
-    "new. An export has no gate, so facts are trained once more into one adapter, together with questions whose replies must stay; what "
-    "was written is asked again before it is kept",
+    "new or empty. An export has no gate, so facts are trained once more into one adapter, together with questions whose replies must "
+    "stay; what was written is asked again before it is kept",
     "push": "OWNER/NAME [--private] [--as KIND] [--max-shard-size SIZE]: the same, on the Hugging Face hub, with a model card",
     "panel": "[chat|finetune|facts|model]: the same as widgets to click; without a name all four",
 }

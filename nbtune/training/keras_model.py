@@ -326,7 +326,7 @@ def _means(logs: list[dict[str, Any]]) -> dict[str, float]:
         values = [log[name] for log in logs]
         there = [value for value in values if isinstance(value, torch.Tensor)]
         here = [float(value) for value in values if not isinstance(value, torch.Tensor)]
-        means[name] = values[-1] if name == "lr" else (sum(torch.cat(there).tolist() if there else []) + sum(here)) / len(values)
+        means[name] = float(values[-1]) if name == "lr" else (sum(torch.cat(there).tolist() if there else []) + sum(here)) / len(values)
     return means
 
 
