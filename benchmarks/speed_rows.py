@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from transformers import AutoModelForCausalLM
 
 import nbtune
-from nbtune.data.encoding import Encoded, collate, encode
+from nbtune.data.encoding import Encoded, collate, encode, on_device
 from nbtune.knowledge.asking import examples_said
 from nbtune.knowledge.durable import flush_names
 from nbtune.knowledge.facts import Fact
@@ -160,7 +159,7 @@ def our_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
     ordered = sorted(examples, key=lambda example: example.trained if example.below else len(example.input_ids))
     size = len(ordered) // PARTS
     for at in range(0, len(ordered), size):
-        batch = send_to_device(collate(ordered[at : at + size], pad, total=float(len(ordered))), next(net.parameters()).device)
+        batch = on_device(collate(ordered[at : at + size], pad, total=float(len(ordered))), next(net.parameters()).device)
         target_loss(trained_logits(net, batch), batch).backward()
 
 
@@ -245,7 +244,7 @@ def loop(folder: str) -> tuple[float, float]:
         optimizer = torch.optim.AdamW(trained, lr=1e-4)
         net.train()
         for _ in range(_EPOCHS):
-            for batch in (send_to_device(batch, net.device) for batch in batches):
+            for batch in (on_device(batch, net.device) for batch in batches):
                 loss = target_loss(trained_logits(net, batch), batch)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(trained, 1.0)
