@@ -2,8 +2,9 @@
 
 Every row measures two ways of doing the same, one after the other in one process (or each in a fresh process where start-up
 counts), several times, and gives the ratio of the medians. The models are the embedded one and two of random weights, in the
-shapes of SmolLM2-135M and of Qwen3-0.6B, with the embedded tokenizer. A row that takes more than a minute there is measured once.
-On a GPU, give its results a name of their own: ``--name speed_gpu``; the two larger models are in bfloat16 there.
+shapes of SmolLM2-135M and of Qwen3-0.6B, with the embedded tokenizer. A row that takes more than a minute there is measured once,
+one of less than two seconds 25 times. On a GPU, give its results a name of their own: ``--name speed_gpu``; the two larger models are
+in bfloat16 there.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ SHAPES: dict[str, Any] = {
     ),
 }
 _LONG = 60.0  # seconds after which a row is not measured again
+_SHORT, _OFTEN = 2.0, 25  # seconds below which it is measured so often: of what takes milliseconds, five say little
 _WIDEST = 64  # characters of a label
 _WHOLE = 100  # from here on figures have no decimals
 _ORDER = [row.name for row in ROWS]
@@ -82,9 +84,11 @@ def run(shape: str, rows: list[Row], repeats: int | None) -> list[dict[str, Any]
 
 
 def measured(row: Row, folder: str, repeats: int | None) -> dict[str, Any]:
-    """Measure one row, after a run that is not counted where it repeats; one that takes long is measured once."""
+    """Measure one row, after a run that is not counted where it repeats; one that takes long once, one that is short more often."""
     began, count = time.perf_counter(), repeats or row.repeats
     pairs = [row.measure(folder)]
+    if not repeats and row.unit == "s" and sum(pairs[0]) < _SHORT:
+        count = max(count, _OFTEN)
     if count > 1 and (repeats or time.perf_counter() - began < _LONG):
         pairs = [row.measure(folder) for _ in range(count)]
     usual, ours = zip(*pairs, strict=True)
@@ -192,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--on", nargs="+", default=["tiny", *SHAPES], choices=["tiny", *SHAPES], help="which models (default: all)")
     parser.add_argument("--rows", nargs="+", choices=[row.measure.__name__ for row in ROWS], help="which rows (default: all)")
-    parser.add_argument("--repeats", type=int, help="measurements of each row (default: 5; of one that takes more than a minute 1)")
+    parser.add_argument("--repeats", type=int, help="measurements of each row (default: 5; 1 of a long one, 25 of a short one)")
     parser.add_argument("--name", default="speed", help="name of the result files (default: %(default)s)")
     options = parser.parse_args()
     for shape in options.on:
