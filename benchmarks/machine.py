@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -16,9 +18,16 @@ _PACKAGES = ("nbtune", "torch", "transformers", "peft", "torchkeras", "accelerat
 def machine() -> dict[str, str | int]:
     """Return versions, processor, threads, GPU where there is one, and git revision."""
     revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    cpu = platform.processor() or platform.machine()
+    cpu = _processor()
     packages = {name: version(name) for name in _PACKAGES}
     ran = {"python": platform.python_version(), "cpu": cpu, "threads": torch.get_num_threads(), "revision": revision}
     if torch.cuda.is_available():
         ran["gpu"] = torch.cuda.get_device_name()
     return {**packages, **ran}
+
+
+def _processor() -> str:
+    """Name the processor; Python knows it on some systems alone, and Linux writes it down."""
+    known = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*:\s*(.+)$", known.read_text(), re.MULTILINE) if known.exists() else None
+    return named[1] if named else platform.processor() or platform.machine()

@@ -257,7 +257,7 @@ def loop(folder: str) -> tuple[float, float]:
     with b.training() as net:
         model = KerasModel(net, optimizer=torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-4))
         fitted = timed(lambda: model.fit(batches, epochs=_EPOCHS, patience=None))
-    return fitted, written
+    return written, fitted
 
 
 def trainer(folder: str) -> tuple[float, float]:

@@ -20,8 +20,8 @@ def test_the_epochs_that_are_compared_have_equal_gradients():
         ("epoch", (10.0,) * 5, (1.0,) * 5, "goal"),
         ("epoch", (6.0,) * 5, (1.0,) * 5, "floor"),
         ("epoch", (1.0,) * 5, (1.0,) * 5, "missed"),
-        ("loop", (1.01,) * 5, (1.0,) * 5, "goal"),
-        ("loop", (1.2,) * 5, (1.0,) * 5, "missed"),
+        ("loop", (1.0,) * 5, (1.01,) * 5, "goal"),
+        ("loop", (1.0,) * 5, (1.2,) * 5, "missed"),
         ("extension", (10.0,) * 5, (40.0,) * 5, "goal"),
     ],
 )
