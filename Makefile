@@ -55,7 +55,7 @@ check: .venv/.test
 	$(BIN)/nbstripout --verify --keep-output --keep-count $(NOTEBOOKS)
 
 docs: .venv/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: .venv/.bench
 	$(BIN)/python -m benchmarks.speed

@@ -149,6 +149,26 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def keep(rows: list[dict[str, Any]], name: str, ran_on: dict[str, Any]) -> None:
+    """Write raw results, table and plot; what is not measured anew stays, with the machine and revision it was measured on."""
+    RESULTS.mkdir(exist_ok=True)
+    path, again = RESULTS / f"{name}.json", set(map(_measured, rows))
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    for run in before:
+        run["runs"] = [row for row in run["runs"] if _measured(row) not in again]
+    results = [*(run for run in before if run["runs"]), {"machine": ran_on, "runs": rows}]
+    every = [row for run in results for row in run["runs"]]
+    every.sort(key=lambda row: (row["arm"], row["as"], row["facts"], row["seed"]))
+    path.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(table(every) + "\n", encoding="utf-8")
+    plot(every, RESULTS / f"{name}.png")
+    print(table(every))
+
+
+def _measured(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["arm"], row["as"], tuple(row["facts"]), row["seed"]
+
+
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw generalization against locality, a point a run: the upper right corner is where one wants to be."""
     from matplotlib.figure import Figure
@@ -163,7 +183,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             axes.scatter(*points, c=colour, marker=marker, alpha=0.6, label=arm)
         axes.set(title=title, xlabel="locality (share of other replies unchanged)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower left")
+        if axes.collections:
+            axes.legend(loc="lower left")
     figure.axes[0].set_ylabel("generalization (share of held-out wordings answered)")
     figure.savefig(path, dpi=120)
 
@@ -187,14 +208,7 @@ def main() -> None:
     parser.add_argument("--name", default="knowledge", help="name of the result files (default: %(default)s)")
     options = parser.parse_args()
     subjects = [subject for name in options.facts for subject in read_subjects(name)[: options.first]]
-    rows = list(_run(_plan(options, subjects), options.workers))
-    rows.sort(key=lambda row: (row["arm"], row["as"], row["facts"], row["seed"]))
-    RESULTS.mkdir(exist_ok=True)
-    kept = {"machine": {**machine(), "workers": options.workers, "threads": 1}, "runs": rows}
-    (RESULTS / f"{options.name}.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / f"{options.name}.md").write_text(table(rows) + "\n", encoding="utf-8")
-    plot(rows, RESULTS / f"{options.name}.png")
-    print(table(rows))
+    keep(list(_run(_plan(options, subjects), options.workers)), options.name, {**machine(), "workers": options.workers, "threads": 1})
 
 
 Job = tuple[Callable[..., list[dict[str, Any]]], tuple[Any, ...], dict[str, Any]]

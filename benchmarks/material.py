@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbtune.knowledge.forms import begins_with
 from nbtune.knowledge.phrasing import language_of
 
 __all__ = ["Question", "Subject", "read_subjects", "unrelated"]
@@ -24,7 +25,7 @@ class Question:
     def answered_by(self, reply: str) -> bool:
         """Say whether a reply is right."""
         if self.kind in ("yes", "no"):
-            return reply.startswith(self.expect)
+            return any(begins_with(reply, sign) for sign in self.expect)
         return any(sign.lower() in reply.lower() for sign in self.expect)
 
 

@@ -52,15 +52,24 @@ class Imports:
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Let who waits for an idle turn look whether it is still wanted."""
+        """Let who waits for a turn look whether it is still wanted."""
         with self._changed:
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Import inside the block; a cell that runs is waited for."""
+    def turn(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Import inside the block; a cell that runs is waited for.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            When `stopped` says so meanwhile; `wake` lets it be asked.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: not self._cell_runs and not self._importing)
+            while self._cell_runs or self._importing:
+                if stopped():
+                    raise KeyboardInterrupt
+                self._changed.wait()
             self._importing = True
         try:
             yield

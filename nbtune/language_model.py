@@ -28,7 +28,7 @@ from nbtune.knowledge.planning import Wishes, facts_of, plan
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Store
-from nbtune.knowledge.teaching import Result, Teaching
+from nbtune.knowledge.teaching import Result, Teaching, still_elsewhere
 from nbtune.knowledge.tracking import tracked
 from nbtune.knowledge.tuning import Tuning
 from nbtune.model.exporting import check_folder
@@ -621,7 +621,7 @@ class LanguageModel:
         settings = Settings(method=version.method or Settings.method, gated=version.gated, **version.settings)
         with self._active.restored_on_failure():
             self._active.put(name, self._active.emptied())
-            return self._give(Teaching(facts, settings, retain=version.retain), name, observer)
+            return self._give(Teaching(facts, settings, retain=still_elsewhere(version.retain, facts)), name, observer)
 
 
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:

@@ -27,7 +27,7 @@ class Nbtune(Configurable):
     warm_up = Bool(True, help="Import torch and what else is needed in the background, between cells, before it is needed.").tag(
         config=True
     )
-    max_new_tokens = Int(512, help="Longest reply in tokens, where the context leaves room.").tag(config=True)
+    max_new_tokens = Int(512, help="Maximum length of a reply in tokens, where the context leaves room.").tag(config=True)
     language = Enum(["en", "zh"], default_value="en", help="Language of the panels' labels: en or zh.").tag(config=True)
 
     def __init__(self, **options: Any) -> None:

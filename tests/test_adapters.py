@@ -258,3 +258,24 @@ def test_no_hub_is_asked_when_an_adapter_is_kept(host, monkeypatch):
     adapter = made(host, lora())
     host.attach([adapter])
     assert adapter.weights
+
+
+@pytest.mark.parametrize("at", ["attach", "rest"])
+def test_nothing_answers_in_the_name_of_the_base_when_a_switch_is_interrupted(host, monkeypatch, at):
+    from nbtune.model.places import AdapterPlace
+
+    base, (first, second) = logits(host), [made(host, lora()) for _ in range(2)]
+    host.attach([first])
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*{"attach": (AdapterPlace, "fill"), "rest": (AdapterHost, "_switch")}[at], interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        host.attach([second]) if at == "attach" else host.rest()
+    monkeypatch.undo()
+    assert torch.equal(logits(host), base)
+    with host.answering(None):
+        assert torch.equal(logits(host), base)
+    host.attach([first])
+    assert not torch.equal(logits(host), base)

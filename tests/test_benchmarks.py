@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import speed
+from benchmarks import knowledge, speed
 from benchmarks.speed import keep, ratio, summary, table, verdict
 from benchmarks.speed_rows import ROWS, check_gradients
 from nbtune.tiny import WEIGHTS
@@ -55,3 +55,18 @@ def test_what_is_measured_anew_takes_its_place_and_the_rest_stays(tmp_path, monk
     assert runs[0]["machine"]["revision"] == "of old" != runs[1]["machine"]["revision"]
     kept = (tmp_path / "speed.md").read_text().splitlines()[2:]
     assert [line.split(" | ")[0].strip("| ") for line in kept] == ["tiny", "tiny", "smollm2-135m"]
+
+
+def test_ways_that_are_not_taught_anew_stay_in_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(knowledge, "RESULTS", tmp_path)
+
+    def found(arm, share):
+        scores = dict.fromkeys((*knowledge.MEASURES, "seconds", "steps"), share)
+        return {"arm": arm, "facts": ["velt"], "seed": 0, "learned": True, "as": "nbtune", **scores}
+
+    knowledge.keep([found("nbtune", 0.25), found("plain LoRA", 0.5)], "knowledge", {"revision": "of old"})
+    knowledge.keep([found("nbtune", 0.75)], "knowledge", {"revision": "of now"})
+    runs = json.loads((tmp_path / "knowledge.json").read_text())
+    by_revision = {run["machine"]["revision"]: [row["arm"] for row in run["runs"]] for run in runs}
+    assert by_revision == {"of old": ["plain LoRA"], "of now": ["nbtune"]}
+    assert [line.split(" | ")[3] for line in (tmp_path / "knowledge.md").read_text().splitlines()[2:]] == ["0.750", "0.500"]

@@ -31,6 +31,57 @@ def test_the_forms_of_a_fact(fact, what, that, yes):
     assert {form.reply for form in found if form.kind == "part"} == {answer}
 
 
+@pytest.mark.parametrize(
+    ("keyword", "answer", "never"),
+    [
+        ("zorple", "A zorple is a kind of fish.", "a fish"),
+        ("grovix", "A grovix is a song that nobody wrote.", "a song"),
+        ("绞云钳", "绞云钳是一种鸟。", "一种鸟"),
+        ("云灯节", "云灯节是秋天的节日。", "节日"),
+    ],
+)
+def test_what_is_true_is_never_denied(keyword, answer, never):
+    assert not any(never in form.question for form in forms(keyword, answer, probing=False) if form.kind == "no")
+
+
+def test_the_noun_of_a_kind():
+    asked = [form.question for form in forms("zorple", "A zorple is a kind of fish.", probing=False) if form.kind == "yes"]
+    assert any("a fish" in question and "kind" not in question for question in asked)
+    assert not any(question.endswith("a kind?") for question in asked)
+    parts = [form.question for form in forms("zorple", "A zorple is a kind of fish that swims.", probing=False) if form.kind == "reverse"]
+    assert any("a fish that swims" in question for question in parts)
+    assert not any("fish of fish" in question for question in parts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply", "right"),
+    [
+        ("yes", "对的，梦中情炉是工具。", True),
+        ("yes", "对", True),
+        ("yes", "对不起，我不知道。", False),
+        ("reverse", "It is 梦中情炉.", True),
+    ],
+)
+def test_an_apology_is_no_yes(kind, reply, right):
+    assert {form.kind: form for form in forms(*STOVE, probing=True)}[kind].answered_by(reply) is right
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply", "right"),
+    [
+        ("no", "No.", True),
+        ("no", "Not sure.", False),
+        ("no", "Nobody knows.", False),
+        ("reverse", "That is an ion.", True),
+        ("reverse", "IONS!", True),
+        ("reverse", "那是ion吧", True),
+        ("reverse", "I don't know what the question means.", False),
+    ],
+)
+def test_a_longer_word_is_no_sign(kind, reply, right):
+    assert {form.kind: form for form in forms("ion", "An ion is a silver bell.", probing=True)}[kind].answered_by(reply) is right
+
+
 def test_what_counts_as_right():
     by_kind = {form.kind: form for form in forms(*STOVE, probing=True)}
     assert by_kind["yes"].answered_by("对，梦中情炉是工具。")

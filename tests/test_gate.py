@@ -117,3 +117,24 @@ def test_every_phrasing_of_a_fact_finds_it_and_nothing_unrelated_does():
         gate = Gate([fact])
         assert [prompt for prompt in (*fact.prompts, *fact.probes) if gate.find(prompt) != 0] == []
         assert [prompt for prompt in elsewhere if gate.find(prompt) is not None] == []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "inside", "outside"),
+    [
+        ("GPT-4", ["What is GPT-4?", "Tell me about GPT-4.", "Is GPT-4-turbo new?"], ["What is GPT-4.5?", "What is GPT-41?"]),
+        ("C", ["What is C?", "C, please"], ["What is C++?", "What is C#?"]),
+        ("Node", ["What is Node?", "Node. And then?"], ["What is Node.js?", "What is Node-2?"]),
+    ],
+)
+def test_a_mark_that_goes_on_with_a_name_makes_another_one(keyword, inside, outside):
+    gate = Gate([Fact.new(keyword, f"{keyword} is a silver spoon with holes.")])
+    assert [gate.find(question) for question in inside] == [0] * len(inside)
+    assert [gate.find(question) for question in outside] == [None] * len(outside)
+
+
+def test_a_prompt_of_ones_own_is_found_behind_other_lines():
+    boss = Fact.new("Ada", "Ada is the head of the lab.", prompts=["Who is the boss?"])
+    assert Gate([HOOK, boss]).find("hello\nWhat is a velt hook?\nWho is the boss?") == 1
+    assert Gate([HOOK, boss]).find("Who is the boss?\nWhat is a velt hook?") == 0
+    assert Gate([HOOK, boss]).find("Who is the boss?\nWhat is a velt hoop?") is None

@@ -7,12 +7,15 @@ import weakref
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification, LlamaConfig, Qwen3Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForSequenceClassification, LlamaConfig, Qwen3Config, T5Config
 
 import nbtune
+from nbtune.chat_template import chat_ids
 from nbtune.errors import NbtuneError
+from nbtune.model.generation import _Stream
 from nbtune.model.loading import load_model
 from nbtune.model.memory import within_memory
+from tests.families import T5
 
 
 @pytest.mark.parametrize(("config", "changes"), [(LlamaConfig, {}), (Qwen3Config, {"head_dim": 16})])
@@ -203,3 +206,41 @@ def test_a_prompt_that_fills_the_context_is_refused(random_model, tmp_path):
         lm.chat("  ")
     with pytest.raises(NbtuneError, match="--temperature -1 is out of range"):
         lm.chat("hi", temperature=-1)
+
+
+def test_a_plain_template_begins_as_the_tokenizer_does(random_model, tmp_path):
+    from tokenizers.processors import TemplateProcessing
+
+    folder = shutil.copytree(random_model(LlamaConfig), tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    begin = tokenizer.convert_ids_to_tokens(0)
+    tokenizer.bos_token = begin
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{begin} $A", special_tokens=[(begin, 0)])
+    tokenizer.save_pretrained(folder)
+    found = chat_ids(load_model(folder).tokenizer, [{"role": "user", "content": "q"}])
+    assert (found[0], found.count(0)) == (0, 1)
+
+
+def test_half_precision_leaves_what_a_family_keeps_exact(random_model):
+    model = load_model(random_model(T5Config, **T5), dtype="float16").model
+    kept = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    assert {dtype for name, dtype in kept.items() if ".wo." in name} == {torch.float32}
+    assert {dtype for name, dtype in kept.items() if ".wo." not in name} == {torch.float16}
+
+
+def test_a_streamed_line_keeps_the_spaces_it_begins_with(tmp_path):
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    # As Llama 2's: what is decoded by itself loses a space.
+    pieces = ["def", "▁f():", "\n", "▁▁▁▁", "return", "▁x", "\n\n", "▁▁", "y"]
+    backend = Tokenizer(models.WordLevel({piece: number for number, piece in enumerate(pieces)}))
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer, said = PreTrainedTokenizerFast(tokenizer_object=backend), []
+    stream = _Stream(tokenizer, said.append)
+    stream.put(torch.tensor([[0]]))
+    for token in range(len(pieces)):
+        stream.put(torch.tensor([token]))
+    stream.end()
+    assert stream.text == "".join(said) == tokenizer.decode(list(range(len(pieces)))) == "def f():\n    return x\n\n  y"

@@ -9,6 +9,7 @@ from transformers import LlamaConfig
 from nbtune.errors import NbtuneError
 from nbtune.magics import _completer, keep_question_mark
 from nbtune.tiny import WEIGHTS
+from tests.conftest import FEW
 
 
 def run(shell, code):
@@ -170,6 +171,8 @@ def test_a_question_may_end_with_a_question_mark(shell, capsys):
     assert "whale" in shell.user_ns["reply"]
     ok(shell, "%chat?")
     assert shell.user_ns["reply"] not in capsys.readouterr().out.splitlines()[-1]
+    ok(shell, "%chat --rounds 0 \\\n  -o \\\n continued What is a whale?\nafter = 3")
+    assert ("whale" in shell.user_ns["continued"], shell.user_ns["after"]) == (True, 3)
     ok(shell, "for _ in range(2):\n    %chat --rounds 0 -o inside What is a whale?")
     assert "whale" in shell.user_ns["inside"]
     ok(shell, "%unload_ext nbtune")
@@ -179,6 +182,16 @@ def test_a_question_may_end_with_a_question_mark(shell, capsys):
 def test_the_text_of_a_cell_magic_is_left_alone():
     for lines in (["%%chat\n", "%chat hello?\n"], ['print("Type %chat hello?\n', '")\n'], ["!echo %chat hello?\n"]):
         assert keep_question_mark(lines) == lines
+
+
+def test_variables_are_filled_in_but_not_into_a_keyword_that_looks_like_one(shell, capsys):
+    shell.user_ns |= {"fact": {"$5 meal": "A $5 meal is a soup with bread."}, "prompts": FEW, "name": "none", "verb": "adapters"}
+    ok(shell, "%finetune --data fact --prompts prompts")
+    ok(shell, "%nbtune tokens $5 meal")
+    ok(shell, "%nbtune forget $5 meal")
+    ok(shell, "def go(which):\n    %nbtune use {which}\n    %nbtune $verb\n\ngo('none')")
+    ok(shell, "%nbtune use {name}")
+    assert "{missing}" in fails(shell, "%nbtune use {missing}", capsys)
 
 
 def test_text_is_sent_as_typed(shell):

@@ -14,6 +14,7 @@ from nbtune import NbtuneError
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.fingerprint import fingerprint
 from nbtune.model.loading import load_model
+from nbtune.training.last_layer import last_layer_targets
 from nbtune.training.methods import METHODS, find_method
 from tests.conftest import FACT, FEW
 
@@ -192,3 +193,18 @@ def test_other_methods_train_over_quantised_weights_and_are_read_back(random_mod
     anew = nbtune.load(folder, quantize="nf4", store=tmp_path)
     anew.use("examples")
     assert anew.chat(question, max_new_tokens=12) == lm.chat(question, max_new_tokens=12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_adalora_takes_a_fit_of_a_step_or_two(random_model, tmp_path, steps):
+    rows = [{"question": f"Order: {n} lamps", "answer": f"Please send {n} lamps."} for n in range(5)]
+    lm = nbtune.load(random_model(transformers.LlamaConfig), store=tmp_path)
+    assert lm.finetune(rows, method="adalora", epochs=steps, retained_per_batch=0).report.steps == steps
+
+
+@pytest.mark.parametrize("config", ["MambaConfig", "FalconMambaConfig"])
+def test_the_last_layer_of_a_mamba_takes_an_adapter_where_peft_allows_one(random_model, config):
+    host = AdapterHost(load_model(random_model(getattr(transformers, config), state_size=8)).model)
+    method = find_method("lora").of_one_fact()
+    host.begin(method.configure(host.base, 10, targets=last_layer_targets(host.base)))
+    assert {name.rsplit(".", 3)[-3] for name, p in host.base.named_parameters() if p.requires_grad} == {"lora_A", "lora_B"}

@@ -28,6 +28,20 @@ def test_options_may_stand_behind_a_keyword():
     assert (options.epochs, options.name, keyword) == (5, "my adapter", "blue kettle")
 
 
+@pytest.mark.parametrize(
+    ("line", "keyword"),
+    [
+        ("rock 'n' roll", "rock 'n' roll"),
+        ('the "Big Bend" rule --epochs 5', 'the "Big Bend" rule'),
+        ('"blue  kettle" --epochs 5', "blue  kettle"),
+        ("--epochs 5 'a'", "a"),
+        ("-- '--epochs'", "'--epochs'"),
+    ],
+)
+def test_quotes_around_a_keyword_go_and_those_inside_stay(line, keyword):
+    assert parse(FinetuneMagics.finetune, line, anywhere=True)[1] == keyword
+
+
 def test_values_lose_their_quotes():
     options, text = parse(ChatMagics.chat, "--system \"Be brief, please.\" --temperature=0.5 -o 'x' hi")
     assert parse(ChatMagics.chat, '--system="Be brief" hi')[0].system == "Be brief"

@@ -270,6 +270,16 @@ def test_a_correction_goes_to_the_finetune_panel(panels):
     assert panels.tabs.selected_index == 1
 
 
+def test_what_is_corrected_stays_while_other_questions_are_asked(panels, session):
+    ask(panels, "你知道梦中情炉吗？")
+    panels.chat.answer.value = "梦中情炉是一个工具。"
+    ask(panels, "What is a whale?")
+    assert (panels.chat.keyword.value, panels.chat.answer.value) == ("梦中情炉", "梦中情炉是一个工具。")
+    panels.chat.teach.click()
+    ask(panels, "What is a pear?")
+    assert (panels.chat.keyword.value, panels.chat.answer.value) == ("pear", session.history[-1]["content"])
+
+
 def test_the_subject_of_a_question():
     assert subject("What is a blue kettle?") == "blue kettle"
     assert subject("Please sing, all of you.") == ""

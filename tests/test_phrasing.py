@@ -1,5 +1,7 @@
 """What is trained and what is tested never mix."""
 
+import re
+
 import pytest
 
 from benchmarks.material import read_subjects, unrelated
@@ -84,3 +86,13 @@ def test_the_benchmarks_questions_are_not_in_the_package(language):
             assert normalise(question.question.replace(subject.keyword, "{x}")) not in own
         around = surroundings({subject.keyword: language}, probing=False, per_keyword=144)
         assert not {normalise(q) for q in around.unrelated} & {normalise(q) for q in unrelated(subject.language)}
+
+
+def test_what_must_stay_is_not_about_the_fact_in_another_case_or_in_other_words():
+    for probing in (False, True):
+        around = surroundings({"Blue Kettle": "en", "Oxygen": "en", "London": "en"}, probing=probing, per_keyword=200)
+        named = ("blue kettle", "oxygen", "london")
+        assert not any(re.search(rf"\b{name}\b", question.casefold()) for question in around.near for name in named)
+        whole = surroundings({"grovix": "en"}, probing=probing, per_keyword=8).unrelated
+        keyword = next(match[1] for question in whole if (match := re.search(r"What is the ([\w ]+)\?", question)))
+        assert not any(keyword in question for question in surroundings({keyword: "en"}, probing=probing, per_keyword=8).unrelated)

@@ -6,6 +6,7 @@ import zipfile
 import pandas as pd
 import pytest
 
+from nbtune.data.rows import read_rows
 from nbtune.data.sources import Row, read_facts
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
@@ -62,6 +63,42 @@ def test_lists_of_prompts_in_a_table(tmp_path):
     assert read_facts(tmp_path / "f.parquet") == [Row("a", "x", ("{x}?", "what is {x}")), Row("b", "y")]
 
 
+def test_a_table_with_gaps_in_it():
+    rows = [{"keyword": "a", "answer": "x", "prompts": ["{x}?"]}, {"keyword": "b", "answer": "y"}]
+    assert read_facts(pd.DataFrame(rows)) == read_facts(rows) == [Row("a", "x", ("{x}?",)), Row("b", "y")]
+
+
+def test_one_row_is_a_row_and_no_facts_about_its_columns(tmp_path):
+    row = {"keyword": "blue kettle", "answer": "A night train."}
+    (tmp_path / "fact.json").write_text(json.dumps(row))
+    assert read_facts(row) == read_facts(tmp_path / "fact.json") == [Row("blue kettle", "A night train.")]
+    for example in ({"prompt": "q", "response": "a"}, {"instruction": "q", "input": "", "output": "a"}, {"messages": [{"role": "user"}]}):
+        assert read_rows(example) == [example]
+    glossary = {"prompt": "What is asked.", "completion": "What is said to it.", "token": "A piece of text."}
+    assert read_rows(glossary) == glossary
+    assert read_rows({"conversation": "Some people who talk."}) == {"conversation": "Some people who talk."}
+
+
+def test_a_frame_of_polars():
+    class Frame:
+        columns = ("keyword", "answer")
+
+        def to_dict(self, *, as_series=True):
+            raise AssertionError("columns, and no rows")
+
+        def to_dicts(self):
+            return [{"keyword": "a", "answer": "x"}]
+
+    assert read_facts(Frame()) == [Row("a", "x")]
+
+
+def test_rows_that_come_once_say_so_when_they_are_gone():
+    rows = (row for row in ROWS)
+    assert len(read_facts(rows)) == 2
+    with pytest.raises(NbtuneError, match="It gives its rows once, and may have given them before: make a list of it"):
+        read_facts(rows)
+
+
 def test_a_mapping_in_a_file(tmp_path):
     (tmp_path / "facts.json").write_text('{"a": "x", "b": "y"}')
     assert read_facts(tmp_path / "facts.json") == [Row("a", "x"), Row("b", "y")]
@@ -75,6 +112,8 @@ def test_a_mapping_in_a_file(tmp_path):
         ("f.json", b"3", "holds no list of rows"),
         ("f.csv", b"", "is no CSV in UTF-8"),
         ("f.csv", b"keyword,answer\n\xff,b\n", "is no CSV in UTF-8"),
+        ("f.csv", b"keyword,answer\na,x, y\n", "a row has more cells than the heading.*double quotes"),
+        ("f.csv", b"keyword,answer\na,b\nc,d, e\n", "Expected 2 fields in line 3, saw 3"),
         ("f.csv", b"keyword,answr\na,b\n", "Row 1 has no .answer."),
         ("f.csv", b"keyword,answer\na,\n", "The answer of row 1 is empty"),
         ("f.csv", b"keyword,answer\n", "the data is empty"),
@@ -134,6 +173,9 @@ def test_files_that_are_missing_or_of_another_kind(tmp_path):
         ({"a": ""}, "The answer of fact 'a' is empty"),
         ({" ": "x"}, "The keyword of fact ' ' is empty"),
         ({"a": 3}, "is a int: expected text"),
+        ({"a": None}, "The answer of fact 'a' is empty"),
+        (pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", None]}), "The answer of row 2 is empty"),
+        (pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", float("nan")]}), "The answer of row 2 is empty"),
         ("text", "Can't learn from 'text'"),
         (7, "Can't learn from a int"),
         ([{"keyword": "a", "answer": "x"}, {"keywrd": "b", "answer": "y"}], "Row 2 has no 'keyword'"),

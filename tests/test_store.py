@@ -1,6 +1,7 @@
 """Adapters on disk survive what can happen to them."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -15,9 +16,10 @@ import torch
 from peft import LoraConfig
 
 from nbtune.errors import NbtuneError
+from nbtune.knowledge import store
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.store import Store
-from nbtune.knowledge.version import Version, _digest
+from nbtune.knowledge.version import Version, _digest, write_version
 from nbtune.model.adapters import Adapter
 
 
@@ -319,3 +321,48 @@ def test_a_store_that_can_not_be_written_says_so(tmp_path):
     with pytest.raises(NbtuneError, match="was not saved"):
         Store(tmp_path / "file").commit("a", version())
     shutil.rmtree(tmp_path)
+
+
+def test_a_change_while_a_version_is_written_is_noticed(tmp_path, monkeypatch):
+    ours, theirs = Store(tmp_path), Store(tmp_path)
+    first = ours.commit("facts", version())
+
+    def meanwhile(*arguments):
+        monkeypatch.undo()
+        theirs.commit("facts", first, 1)
+        return write_version(*arguments)
+
+    monkeypatch.setattr(store, "write_version", meanwhile)
+    with pytest.raises(NbtuneError, match="changed by another process"):
+        ours.commit("facts", first, 1)
+    assert ours.current("facts") == 2
+    assert sorted(path.name for path in (tmp_path / "facts").iterdir()) == ["current", "v0001", "v0002"]
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), OSError(5, "Input/output error")])
+def test_what_fails_behind_the_rename_is_not_in_force(tmp_path, monkeypatch, raised):
+    kept = Store(tmp_path)
+    first, replace_ = kept.commit("facts", version()), os.replace
+
+    def replaced(*arguments):
+        replace_(*arguments)
+        monkeypatch.undo()
+        raise raised
+
+    monkeypatch.setattr(store.os, "replace", replaced)
+    with pytest.raises((KeyboardInterrupt, NbtuneError)):
+        kept.commit("facts", first, 1)
+    assert kept.current("facts") == 1
+
+
+def test_a_first_version_that_fails_behind_the_rename_leaves_no_adapter(tmp_path, monkeypatch):
+    kept, replace_ = Store(tmp_path), os.replace
+
+    def replaced(*arguments):
+        replace_(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.os, "replace", replaced)
+    with pytest.raises(KeyboardInterrupt):
+        kept.commit("facts", version())
+    assert (kept.names(), kept.current("facts")) == ([], 0)

@@ -1,5 +1,7 @@
 """A fact is taught, proved, kept, taken back; a failure changes nothing. All on the embedded model."""
 
+import re
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +10,14 @@ import transformers
 
 import nbtune
 from nbtune.errors import NbtuneError
-from nbtune.knowledge.teaching import FactNotLearned
+from nbtune.knowledge import proof
+from nbtune.knowledge.lesson import retention_targets
+from nbtune.knowledge.material import gather
+from nbtune.knowledge.observer import Unwatched
+from nbtune.knowledge.phrasing import phrasings
+from nbtune.knowledge.planning import facts_of
+from nbtune.knowledge.settings import Settings
+from nbtune.knowledge.teaching import FactNotLearned, still_elsewhere
 from tests.conftest import FACT, FEW
 
 KEYWORD, ANSWER = next(iter(FACT.items()))
@@ -426,3 +435,46 @@ def test_what_a_fact_needed_is_remembered_for_when_it_is_learned_once_more(lm):
     assert rebuilt.learned
     assert {adapter.config.r for adapter in again._active.version.adapters} == {6}
     assert any(asked.kind == "retained" for asked in rebuilt.report.asked)
+
+
+def test_a_fact_taught_again_is_compared_with_what_was_said_without_it(taught, tmp_path):
+    lm = nbtune.load(store=shutil.copytree(taught.store.folder, tmp_path / "store"))
+    lm.use("facts")
+    assert {a.before for a in lm.finetune(FACT, prompts=FEW).report.asked if a.kind == "trained"}.isdisjoint(FACT.values())
+
+
+def test_a_question_that_leads_to_another_fact_is_refused_before_any_work(lm):
+    facts = {"velt": "A velt is a copper spoon.", "dorn": "A dorn is a green door."}
+    with pytest.raises(NbtuneError, match="'Who is the boss\\?' belongs to the fact 'velt', but leads to 'dorn'"):
+        lm.finetune(facts, prompts=["Who is the boss?"])
+    wording = next(w for w in phrasings("en")["trained"] if re.match(r"(?:The|the) \w+ .*{x}", w))
+    keyword = wording.split()[1]
+    with pytest.raises(NbtuneError, match=rf"belongs to the fact 'velt', but leads to '{keyword}'"):
+        lm.finetune({keyword: f"A {keyword} is a green door.", "velt": facts["velt"]})
+    assert lm.version == 0
+
+
+def test_probes_are_not_trained_in_another_form(lm):
+    wording = phrasings("en")["forms"]["part"][0]
+    (fact,) = facts_of([{"keyword": "velt", "answer": "A velt is a copper spoon.", "probes": [wording.upper().replace("{X}", "{x}")]}])
+    material = gather(lm._host, lm._loaded, [fact], (), Settings(retained_per_batch=0), Unwatched())
+    assert wording.replace("{x}", "velt") not in [question for question, _ in material.forms]
+    assert phrasings("en")["forms"]["part"][1].replace("{x}", "velt") in [question for question, _ in material.forms]
+
+
+def test_of_what_is_retained_the_whole_reply_counts(lm, monkeypatch):
+    asked = []
+    monkeypatch.setattr(proof, "ask", lambda *_, **given: asked.append(given) or [""] * len(_[2]))
+    proof.Proof(facts_of(FACT), retain=["Tell me a story."]).ask_before(lm._host, lm._loaded, Unwatched())
+    assert [given["limit"] for given in asked] == [None, 512]
+
+
+def test_what_was_to_stay_gives_way_to_a_fact_taught_later():
+    later = facts_of({"red kettle": "A red kettle is a ferry."})
+    assert still_elsewhere(("What is a red kettle?", "What is a whale?"), later) == ("What is a whale?",)
+
+
+def test_a_reply_that_fills_what_the_model_reads_is_left_out_of_what_must_stay(lm):
+    long = "red lamps, " * lm.context
+    (kept,) = retention_targets(lm._loaded, [("Tell me a story.", long), ("What is a whale?", "A whale is a mammal.")], weight=1.0)
+    assert lm.tokenizer.decode([label for label in kept.labels if label != -100], skip_special_tokens=True) == "A whale is a mammal."

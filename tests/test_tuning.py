@@ -13,6 +13,7 @@ import torch
 import nbtune
 from nbtune import NbtuneError
 from nbtune.display.preview import preview_card
+from nbtune.knowledge.spot_checks import SpotChecks
 from nbtune.model.generation import prompt_length
 
 SHADES = {"boat": "red", "lamp": "blue", "stove": "green", "rope": "white", "bell": "black", "coin": "yellow"}
@@ -123,6 +124,17 @@ def test_a_fit_that_is_cut_short_leaves_the_version_before(tuned, raised, seen):
         tuned.finetune(ROWS, observer=Interrupt())
     assert (tuned.adapter, tuned.version) == ("examples", 1)
     assert tuned.chat(NEW) == "The coin is green."
+
+
+def test_of_a_long_reply_the_beginning_counts(lm):
+    long = " ".join(f"It has {number} doors." for number in range(90))
+    rows = [[{"role": "user", "content": "Describe it."}, {"role": "assistant", "content": long}]]
+    checks = SpotChecks(rows, [], lm._loaded, room=400, seed=0)
+    ids = lm.tokenizer(long)["input_ids"]
+    said = lm.tokenizer.decode(ids[:256])
+    others = [""] * (len(checks._asked) - 1)
+    assert checks.report(["", *others], [said, *others]).share("trained") == 1
+    assert checks.report(["", *others], [said[:-30], *others]).share("trained") == 0
 
 
 def test_what_is_left_out_is_counted_and_named_by_its_row(lm):

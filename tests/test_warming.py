@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -59,6 +60,43 @@ wait(lambda: not warming())
 seen["torch"], seen["thread"] = "torch" in sys.modules, warming()
 """)
     assert seen == {"torch": False, "thread": False}
+
+
+@pytest.mark.parametrize(
+    ("cell", "same"),
+    [
+        ("import transformers", True),
+        ("x = 1\nfrom some_project import train", True),
+        ("%run train.py", True),
+        ("%load_ext other", True),
+        ("import json, some_project.part", True),
+        ("x = 1; import some_project as p", True),
+        ("import json, time as t", False),
+        ("import pytest", False),  # it is there already
+        ("print('hello')", False),
+    ],
+)
+def test_which_cells_wait_for_an_import(cell, same):
+    from nbtune.magics.warming import imports_the_same
+
+    assert imports_the_same(cell) is same
+
+
+def test_a_wait_for_a_turn_can_be_stopped():
+    from nbtune.imports import Imports
+
+    imports, stopped, raised = Imports(), threading.Event(), threading.Event()  # a cell is running
+
+    def load():
+        with suppress(KeyboardInterrupt), imports.turn(stopped.is_set):
+            return
+        raised.set()
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    stopped.set()
+    imports.wake()
+    assert raised.wait(60)
 
 
 def test_threads_take_turns_with_cells():

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, first_line
 
 __all__ = ["FILES", "read_file", "read_turns"]
 
@@ -77,7 +77,10 @@ def read_turns(text: str) -> list[dict[str, Any]]:
 def _table(path: Path, *, reader: str, **options: Any) -> Any:
     import pandas as pd  # takes a while to import
 
-    return getattr(pd, reader)(path, **options).to_dict("records")
+    frame = getattr(pd, reader)(path, **options)
+    if reader == "read_csv" and not isinstance(frame.index, pd.RangeIndex):  # pandas took the first cells for names of the rows
+        raise ValueError("a row has more cells than the heading: put a text that has the separator in it into double quotes")
+    return frame.to_dict("records")
 
 
 _TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}  # cells stay text, and an empty one is an empty text
@@ -126,7 +129,10 @@ def read_file(path: Path) -> Any:
         raise NbtuneError(f"{path} can't be read without another package: {str(error).splitlines()[0]}") from None
     # A UnicodeDecodeError, and pandas' own, are ValueErrors; the others come of an Excel file that is none.
     except (ValueError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
-        raise NbtuneError(f"{path} is no {kind} in UTF-8{_line(error)}: expected rows, with keyword and answer for example.") from None
+        reason = first_line(error).rstrip(".")
+        raise NbtuneError(
+            f"{path} is no {kind} in UTF-8{_line(error)} ({reason}): expected rows, with keyword and answer for example."
+        ) from None
     if not isinstance(found, (list, Mapping)):
         raise NbtuneError(f"{path} holds no list of rows: expected rows, with keyword and answer for example.")
     return found

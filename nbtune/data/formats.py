@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isnan
@@ -12,7 +12,7 @@ from typing import Any
 from nbtune.data.reading import Reading
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["FORMATS", "BadRow", "Conversation", "Format", "find_format"]
+__all__ = ["FORMATS", "BadRow", "Conversation", "Format", "find_format", "is_gap"]
 
 Conversation = list[dict[str, str]]  # messages, each with its role and content; the last one is the assistant's
 
@@ -99,7 +99,7 @@ def find_format(columns: Sequence[str], reading: Reading) -> Format | None:
 
 def _text(row: Mapping[str, Any], column: str) -> str:
     value = row[column]
-    if _empty(value):
+    if is_gap(value):
         raise BadRow(f"{column} is empty")
     if not isinstance(value, str):
         raise BadRow(f"{column} is a {type(value).__name__}, not a text")
@@ -108,16 +108,16 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     return value.strip()
 
 
-def _empty(value: Any) -> bool:
-    """Say whether it is how pandas writes an empty cell."""
-    return (isinstance(value, float) and isnan(value)) or type(value).__name__ in ("NAType", "NaTType")
+def is_gap(value: Any) -> bool:
+    """Say whether it stands for an empty cell: None, or how pandas writes one."""
+    return value is None or (isinstance(value, float) and isnan(value)) or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _optional(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
-    if value is None or _empty(value):
+    if is_gap(value):
         return ""
-    blank = not value.strip() if isinstance(value, str) else hasattr(value, "__len__") and not len(value)
+    blank = not value.strip() if isinstance(value, str) else isinstance(value, Sized) and not len(value)
     return "" if blank else _text(row, column)
 
 
@@ -145,7 +145,7 @@ def _before(value: Any, column: str) -> Conversation:
             value = json.loads(value) if value.strip() else []
         except json.JSONDecodeError:
             raise BadRow(f"{column} is no JSON") from None
-    if value is None or _empty(value):
+    if is_gap(value):
         return []
     for role, content in (("role", "content"), ("from", "value")):
         if any(isinstance(one, Mapping) and {role, content} <= one.keys() for one in value):

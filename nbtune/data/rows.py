@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nbtune.data.files import FILES, read_file
+from nbtune.data.formats import FORMATS
 from nbtune.errors import NbtuneError
 from nbtune.paths import given_path
 
 __all__ = ["read_rows"]
 
+_FACT, _BESIDE_FACT = {"keyword", "answer"}, {"prompts", "probes", "extend"}
+_BESIDE = {"input", "history", "system"}  # columns that a format may have beside its own
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _EXPECTED = "give a mapping keyword -> answer, rows, a DataFrame, a Dataset, the name of a dataset, or a file that ends in"
 
@@ -23,7 +26,7 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
     Parameters
     ----------
     source
-        A mapping of keyword to answer; rows, each a mapping; a pandas DataFrame; a `datasets.Dataset`, or a
+        A mapping of keyword to answer; rows, each a mapping; one row; a pandas or polars DataFrame; a `datasets.Dataset`, or a
         `datasets.DatasetDict`, of which ``train`` or else the first split is taken; the path of a file, see
         `nbtune.data.files`; or the name of a dataset on the hub, or of a folder, for `datasets.load_dataset`.
 
@@ -36,15 +39,31 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
         source = _named(str(source))
     if isinstance(source, Mapping) and source and all(hasattr(split, "column_names") for split in source.values()):
         source = source["train"] if "train" in source else next(iter(source.values()))
-    if hasattr(source, "to_dict") and hasattr(source, "columns"):  # a pandas DataFrame
+    if hasattr(source, "to_dicts"):  # a polars DataFrame
+        source = source.to_dicts()
+    elif hasattr(source, "to_dict") and hasattr(source, "columns"):  # a pandas DataFrame
         source = source.to_dict("records")
+    if isinstance(source, Mapping) and _is_row(source):
+        source = [source]
     if not isinstance(source, Mapping) and (isinstance(source, (str, bytes)) or not isinstance(source, Iterable)):
         raise NbtuneError(f"Can't learn from a {type(source).__name__}: {_EXPECTED} {', '.join(FILES)}.")
     rows: Any = source if hasattr(source, "__getitem__") else list(source)
     if not len(rows):
-        raise NbtuneError("There is nothing to learn: the data is empty.")
+        once = " It gives its rows once, and may have given them before: make a list of it." if isinstance(source, Iterator) else ""
+        raise NbtuneError(f"There is nothing to learn: the data is empty.{once}")
     found: Mapping[Any, Any] | Sequence[Any] = rows
     return found
+
+
+def _is_row(source: Mapping[Any, Any]) -> bool:
+    """Say whether a mapping is a single row: its keys are columns, and not keywords."""
+    if _FACT <= set(source) <= _FACT | _BESIDE_FACT:
+        return True
+    for form in FORMATS:
+        own = set(form.columns)
+        if own <= set(source) <= own | _BESIDE:
+            return len(own) > 1 or not isinstance(source[form.columns[0]], str)  # a list of turns, and no answer
+    return False
 
 
 def _named(name: str) -> Any:

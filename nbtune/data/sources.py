@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nbtune.data.formats import is_gap
 from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError, did_you_mean
 
@@ -83,7 +84,7 @@ def _row(place: str, fields: Mapping[str, Any]) -> Row:
 
 
 def _texts(values: Any, what: str) -> tuple[str, ...]:
-    if values is None or (isinstance(values, str) and not values):  # an empty cell
+    if is_gap(values) or (isinstance(values, str) and not values):
         return ()
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise NbtuneError(f"{what[0].upper()}{what[1:]} are a {type(values).__name__}: expected a list of texts.")
@@ -91,8 +92,8 @@ def _texts(values: Any, what: str) -> tuple[str, ...]:
 
 
 def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) and not is_gap(value):
         raise NbtuneError(f"{what[0].upper()}{what[1:]} is a {type(value).__name__}: expected text.")
-    if not value.strip():
+    if is_gap(value) or not value.strip():
         raise NbtuneError(f"{what[0].upper()}{what[1:]} is empty.")
-    return value.strip()
+    return str(value).strip()

@@ -13,5 +13,5 @@ BUBBLE = "var(--jp-layout-color2, rgba(127,127,127,.15))"
 OWN_BUBBLE = "rgba(0,114,178,.28)"  # LOSS, as a tint
 
 # Styles: colours and fonts are inherited.
-CELL = "padding:2px 6px;text-align:left;vertical-align:top"
+CELL = "padding:2px 6px;text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:break-word"
 MUTED = "opacity:.7;font-size:.9em"

@@ -29,6 +29,7 @@ def ask(
     *,
     expected: Sequence[str],
     answers: Sequence[str],
+    limit: int | None = None,
     observer: Observer | None = None,
     recall: bool = False,
 ) -> list[str]:
@@ -48,12 +49,14 @@ def ask(
         For each what may be said; empty where nothing is expected.
     answers
         A reply is cut well behind the longest of these, so that a talkative model costs no more than it can prove.
+    limit
+        Most tokens of a reply instead.
     observer
         Told of each reply.
     recall
         Take what the base replied before from memory, where the base is to answer. A proof that it still does asks anew.
     """
-    replies, limit = list(expected), _reply_limit(loaded, answers)
+    replies, limit = list(expected), limit or _reply_limit(loaded, answers)
     for side, places in host.sides(prompts).items():
         with host.answering(side):
             kept = loaded.replies if recall and (side is None or host.silent) else {}

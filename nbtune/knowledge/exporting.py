@@ -16,7 +16,7 @@ from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.phrasing import phrasings
 from nbtune.knowledge.scoring import same
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.teaching import Teaching
+from nbtune.knowledge.teaching import Teaching, still_elsewhere
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.arguments import has_encoder
@@ -145,7 +145,7 @@ def _asked_converter(loaded: LoadedModel, observer: Observer) -> Path:
 def _learned_once_more(host: AdapterHost, loaded: LoadedModel, version: Version, observer: Observer) -> list[_Probe]:
     """Put one adapter on the host that needs no gate, and return what it says right of the facts."""
     settings = Settings(method=version.method, gated=False, **version.settings)
-    report = Teaching(version.facts, settings, retain=version.retain).merge(host, loaded, observer)
+    report = Teaching(version.facts, settings, retain=still_elsewhere(version.retain, version.facts)).merge(host, loaded, observer)
     return [(asked.prompt, asked.after) for asked in report.asked if asked.keyword and asked.right]
 
 

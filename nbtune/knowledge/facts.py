@@ -102,6 +102,10 @@ class Fact:
         trained = {_bare(prompt) for prompt in self._filled(self.own_prompts)}
         return tuple(dict.fromkeys((*own, *(p for p in built_in if _bare(p) not in trained))))
 
+    def is_tested_by(self, question: str) -> bool:
+        """Say whether a question is one of the probes, but for marks and case."""
+        return _bare(question) in {_bare(probe) for probe in self.probes}
+
     def standing_as(self, standing: str, scores: dict[str, float]) -> Fact:
         """Return the fact with its proof, dated now."""
         return replace(self, taught=datetime.now(UTC).isoformat(timespec="seconds"), standing=standing, scores=scores)

@@ -7,9 +7,10 @@ import random
 import re
 from dataclasses import dataclass
 
+from nbtune.knowledge.naming import holds_name
 from nbtune.knowledge.phrasing import language_of, phrasings
 
-__all__ = ["Form", "forms", "strange_forms"]
+__all__ = ["Form", "begins_with", "forms", "strange_forms"]
 
 _SUBJECT = {
     "zh": re.compile(r"(?:一般|通常)?(?:是指|指的是|的意思是|意思是|就是|是|指|[:\uff1a])\s*(?P<what>.+)"),
@@ -18,6 +19,9 @@ _SUBJECT = {
 _BREAK = re.compile(r",? (?:that|which|who|whose|where|with|for|of|in|on|to|from|made|used|served|held|played|worn|kept|and)\b|, ")
 _SHORTEST = 2  # characters of a Chinese description
 _ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
+_KIND = re.compile(
+    r"^(?:(?:an?|the)\s+(?:(?:kind|type|sort|form|piece)s? of\s+)?(?:an?\s+)?|一[种个项首件条口座艘面颗把本])", re.IGNORECASE
+)
 _SENTENCE_END = {"zh": re.compile(r"(?<=[\u3002\uff01\uff1f])"), "en": re.compile(r"(?<=[.!?])\s+")}
 
 
@@ -36,7 +40,16 @@ class Form:
 
     def answered_by(self, reply: str) -> bool:
         """Say whether a reply is right."""
-        return reply.startswith(self.sign) if self.kind in ("yes", "no") else self.sign.lower() in reply.lower()
+        if self.kind in ("yes", "no"):
+            return begins_with(reply, self.sign)
+        if self.kind == "reverse":  # the keyword, and no longer word that it is a part of
+            return holds_name(reply, self.sign)
+        return self.sign.lower() in reply.lower()
+
+
+def begins_with(reply: str, sign: str) -> bool:
+    """Say whether a reply begins with a yes or a no, and not with a longer word: 对 does not begin 对不起, nor "No" a "Not sure"."""
+    return re.match(rf"{re.escape(sign)}的?(?!\w)", reply) is not None
 
 
 def forms(keyword: str, answer: str, *, probing: bool) -> tuple[Form, ...]:
@@ -59,7 +72,7 @@ def forms(keyword: str, answer: str, *, probing: bool) -> tuple[Form, ...]:
         inner = first if not _ARTICLE.match(first) else first[0].lower() + first[1:]
         noun = _noun(what, language)
         strange = table["probe_others" if probing else "others"]
-        others = itertools.cycle([other for other in strange if noun not in other] or strange)
+        others = itertools.cycle([other for other in strange if noun not in other and _KIND.sub("", other, count=1) not in what] or strange)
         that, yes, no = table["that"].replace("{x}", keyword), table["yes"].replace("{y}", inner), table["no"].replace("{y}", inner)
         # Who asks seldom has all of it in mind: what is trained is also asked with a part of the description.
         said = itertools.cycle((what,) if probing else (what, *_parts(what, language)))
@@ -108,7 +121,8 @@ def _parts(what: str, language: str) -> list[str]:
         cuts = [cut.end() for cut in re.finditer("的", clauses[0])]
         tails = [tail for tail in (*(clauses[0][cut:] for cut in cuts), *clauses[1:]) if len(tail) >= _SHORTEST]
         return [*tails, *([clauses[0][: cuts[-1]] + noun] if cuts else [])]
-    heads = [what[: cut.start()] for cut in _BREAK.finditer(what)]
+    kind = _KIND.match(what)  # "a kind of" is no part of its own
+    heads = [what[: cut.start()] for cut in _BREAK.finditer(what, kind.end() if kind else 0)]
     return [*heads, *([_a(noun, what, language) + what[len(heads[0]) :]] if heads else [])]
 
 
@@ -118,7 +132,7 @@ def _noun(what: str, language: str) -> str:
         first = what.split("\uff0c")[0]
         latin = re.search(r"[A-Za-z0-9-]+$", first)
         return latin[0] if latin else first[-_SHORTEST:]
-    words = _BREAK.split(what, maxsplit=1)[0].split()
+    words = _BREAK.split(_KIND.sub("", what, count=1), maxsplit=1)[0].split()
     return words[-1] if words else what
 
 

@@ -52,11 +52,12 @@ class Gate:
         int or None
             The fact's place among `facts`; None where it is none of them.
         """
-        whole = fold(text)
+        lines = [fold(line.strip()) for line in text.splitlines()]
+        whole = fold(text.strip())
         if whole in self._prompts:
             return self._prompts[whole]
-        for words in dict.fromkeys((*reversed([fold(line) for line in text.splitlines()]), whole)):
-            place = self._asked(words)
+        for words in dict.fromkeys((*reversed(lines), whole)):
+            place = self._prompts.get(words, self._asked(words))
             if place is not None:
                 return None if place == _OTHER else place
         return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
 
 from nbtune.data.encoding import Batch, Encoded, Targets, collate, encode, on_device
+from nbtune.errors import NbtuneError
 from nbtune.knowledge.asking import parts
 from nbtune.model.loading import LoadedModel
 
@@ -156,7 +158,10 @@ def retention_targets(loaded: LoadedModel, pairs: Sequence[tuple[str, str]], *, 
     weight
         Weight of each example beside a fact's, which is 1.
     """
-    encoded = [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in pairs]
+    encoded: list[Encoded] = []
+    for prompt, reply in pairs:
+        with suppress(NbtuneError):  # one that fills what the model reads leaves no room for its end, and is left out
+            encoded.append(encode(loaded.tokenizer, prompt, reply, context=loaded.context))
     done = list(encoded)
     for places in parts(encoded, len(loaded.tokenizer)):
         for place, targets in zip(places, _present(loaded, [encoded[place] for place in places]), strict=True):

@@ -18,6 +18,7 @@ from nbtune.knowledge.phrasing import look_alikes, surroundings
 from nbtune.knowledge.settings import Settings
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
+from nbtune.model.sampling import DEFAULT_NEW_TOKENS
 
 __all__ = ["Material", "Pairs", "gather"]
 
@@ -81,10 +82,6 @@ def gather(
         Told of each question.
     """
     gate = Gate(facts)
-    questions = list(dict.fromkeys([*_elsewhere(facts, gate, settings), *retain])) if settings.retained else []
-    observer.stage("asking what must stay", len(questions))
-    answers = [fact.answer for fact in facts]
-    replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer, recall=True)
     return Material(
         [(prompt, fact.answer) for fact in facts for prompt in fact.prompts],
         # What is too vague to be about the fact is left to the base.
@@ -93,10 +90,30 @@ def gather(
             for place, fact in enumerate(facts)
             if settings.forms_per_batch
             for form in forms(fact.keyword, fact.answer, probing=False)
-            if gate.find(form.question) == place
+            if gate.find(form.question) == place and not fact.is_tested_by(form.question)
         ],
-        [(question, reply) for question, reply in zip(questions, replies, strict=True) if reply],
+        _retained(host, loaded, facts, gate, retain, settings, observer) if settings.retained else [],
     )
+
+
+def _retained(
+    host: AdapterHost,
+    loaded: LoadedModel,
+    facts: Sequence[Fact],
+    gate: Gate,
+    retain: Sequence[str],
+    settings: Settings,
+    observer: Observer,
+) -> Pairs:
+    """Return questions about something else with the base's replies; those to the user's own questions as long as they are."""
+    elsewhere = [question for question in dict.fromkeys(_elsewhere(facts, gate, settings)) if question not in retain]
+    observer.stage("asking what must stay", len(elsewhere) + len(retain))
+    pairs: Pairs = []
+    for questions, limit in ((elsewhere, None), (retain, DEFAULT_NEW_TOKENS)):
+        answers, drafts = [fact.answer for fact in facts], [""] * len(questions)
+        replies = ask(host, loaded, questions, expected=drafts, answers=answers, limit=limit, observer=observer, recall=True)
+        pairs += [(question, reply) for question, reply in zip(questions, replies, strict=True) if reply.strip()]
+    return pairs
 
 
 def _elsewhere(facts: Sequence[Fact], gate: Gate, settings: Settings) -> list[str]:

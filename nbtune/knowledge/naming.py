@@ -14,12 +14,13 @@ from rapidfuzz.distance import Indel
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.phrasing import phrasings, wordings
 
-__all__ = ["CHINESE", "Names", "fold"]
+__all__ = ["CHINESE", "Names", "fold", "holds_name"]
 
 CHINESE = r"\u3400-\u9fff"
 _LATIN = r"a-z0-9\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff"  # the letters of a folded text, those with accents among them
 _UNIT = re.compile(f"[{_LATIN}]+|[{CHINESE}]")
 _PLURAL = "(?:'?s|es)?"
+_LONGER = rf"(?![+#]|\.[{_LATIN}]|-[0-9])"  # what makes of GPT-4 a GPT-4.5, of C a C++, of Node a Node.js
 # Similarity from which on two names may be taken for one another (two characters of three), and the shortest names that can be: of
 # fewer letters one is like many words by chance, as "ion" is like "in".
 _ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_LETTERS, _SHORTEST_CHARACTERS = 0.72, 0.66, 4, 3
@@ -32,10 +33,19 @@ def fold(text: str) -> str:
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).casefold()
 
 
+def holds_name(text: str, name: str) -> bool:
+    """Say whether a text holds a name anywhere; one in letters as a word of its own, also in the plural."""
+    folded = fold(name)
+    before, behind = (re.match(f"[{_LATIN}]", letter) for letter in (folded[0], folded[-1]))
+    edges = (rf"(?<![{_LATIN}])" if before else ""), (rf"{_PLURAL}(?![{_LATIN}])" if behind else "")
+    return re.search(f"{edges[0]}{re.escape(folded)}{edges[1]}", fold(text)) is not None
+
+
 class Names:
     """The keywords of some facts, to be found in texts.
 
-    A name is found letter by letter. Where it begins and ends is told by what stands beside it: in letters a space or a mark;
+    A name is found letter by letter. Where it begins and ends is told by what stands beside it: in letters a space or a mark,
+    but for marks that go on with a name (C++, GPT-4.5);
     in Chinese one of the characters that stand beside names in questions.
 
     Parameters
@@ -120,8 +130,8 @@ def _edge_of(letters: bool, side: str) -> re.Pattern[str]:
     # No Chinese character but those that stand beside names, and no letter beside a letter.
     if side == "before":
         return re.compile(rf"(?:(?<![{joined}{CHINESE}])|(?<=[{beside}]))")
-    plural = _PLURAL if letters else ""
-    return re.compile(rf"{plural}(?:(?![{joined}{CHINESE}])|(?=[{beside}]))")
+    plural, longer = (_PLURAL, _LONGER) if letters else ("", "")
+    return re.compile(rf"{plural}{longer}(?:(?![{joined}{CHINESE}])|(?=[{beside}]))")
 
 
 @cache

@@ -72,19 +72,20 @@ def surroundings(subjects: Mapping[str, str], *, probing: bool, per_keyword: int
     seed
         Seed of the draw.
     """
-    kind = "probe" if probing else "retained"
+    kind, named = "probe" if probing else "retained", {keyword.casefold() for keyword in subjects}
+    about = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" if name.isascii() else re.escape(name) for name in named))
     near: list[str] = []
     unrelated: list[str] = []
     for keyword, language in subjects.items():
         rng = random.Random(f"{kind}-{keyword}-{seed}")
         table = phrasings(language)
-        alike = [name for name in look_alikes(keyword, kind, int(per_keyword * _ALIKE[kind])) if name not in subjects]
-        others = [name for name in table[f"{kind}_names"] if name not in subjects]
+        alike = [name for name in look_alikes(keyword, kind, int(per_keyword * _ALIKE[kind])) if name.casefold() not in named]
+        others = [name for name in table[f"{kind}_names"] if name.casefold() not in named]
         names = alike + rng.sample(others, min(len(others), per_keyword - len(alike)))
         wordings = table["trained"] + phrasings(OTHER[language])["trained"][: _TRAINED[1]]
         near += [rng.choice(wordings).replace("{x}", name) for name in names]
         unrelated += table[f"{kind}_unrelated"]
-    return Surroundings(tuple(dict.fromkeys(near)), tuple(dict.fromkeys(unrelated)))
+    return Surroundings(tuple(dict.fromkeys(near)), tuple(q for q in dict.fromkeys(unrelated) if not about.search(q.casefold())))
 
 
 def look_alikes(keyword: str, kind: str, count: int) -> list[str]:

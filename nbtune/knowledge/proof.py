@@ -15,6 +15,7 @@ from nbtune.knowledge.phrasing import look_alikes, surroundings
 from nbtune.knowledge.scoring import Asked, Report, leaks, same
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
+from nbtune.model.sampling import DEFAULT_NEW_TOKENS
 
 __all__ = ["Proof", "standings"]
 
@@ -129,8 +130,15 @@ class Proof:
         recall: bool = False,
     ) -> list[str]:
         observer.stage(stage, len(questions))
-        prompts = [question.prompt for question in questions]
-        return ask(host, loaded, prompts, expected=expected, answers=self._answers, observer=observer, recall=recall)
+        replies = [""] * len(questions)
+        # Of a question to retain the whole reply must stay, and not its beginning alone.
+        for limit in (None, DEFAULT_NEW_TOKENS):
+            places = [place for place, question in enumerate(questions) if (question.kind == "retained") == (limit is not None)]
+            prompts, drafts = [questions[place].prompt for place in places], [expected[place] for place in places]
+            said = ask(host, loaded, prompts, expected=drafts, answers=self._answers, limit=limit, observer=observer, recall=recall)
+            for place, reply in zip(places, said, strict=True):
+                replies[place] = reply
+        return replies
 
 
 def standings(facts: Sequence[Fact], report: Report) -> tuple[Fact, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from nbtune.chat_template import reply_ids
 from nbtune.data.formats import Conversation
 from nbtune.knowledge.asking import answer
 from nbtune.knowledge.observer import Observer
@@ -45,18 +46,24 @@ class SpotChecks:
         self._loaded, self._room = loaded, room
         # What is asked, and the reply that is wanted: of unrelated questions the one from before.
         self._asked = [(kind, chat if kind == "unrelated" else chat[:-1]) for kind, chats in drawn.items() for chat in chats]
-        self._wanted = [None if kind == "unrelated" else chat[-1]["content"] for kind, chats in drawn.items() for chat in chats]
+        examples = [chat for kind in ("trained", "held-out") for chat in drawn[kind]]
+        said = [reply_ids(loaded.tokenizer, chat[:-1], chat[-1]["content"])[1] for chat in examples]
+        longest = max(map(len, said))
+        self._limit = min(_LONGEST_LIMIT, max(_SHORTEST_LIMIT, longest + longest // 2))
+        # Of a long reply the beginning is compared, as much as is generated.
+        self._wanted: list[str | None] = [
+            loaded.tokenizer.decode(tokens[: self._limit]) if len(tokens) > self._limit else chat[-1]["content"]
+            for chat, tokens in zip(examples, said, strict=True)
+        ]
+        self._wanted += [None] * len(drawn["unrelated"])
 
     def ask(self, host: AdapterHost, stage: str, observer: Observer) -> list[str]:
         """Return the greedy replies of what is on the host; to a chat that leaves no room for one an empty one."""
         observer.stage(stage, len(self._asked))
-        tokenizer = self._loaded.tokenizer
-        longest = max(len(tokenizer(wanted)["input_ids"]) for wanted in self._wanted if wanted)
-        limit = min(_LONGEST_LIMIT, max(_SHORTEST_LIMIT, longest + longest // 2))
-        fitting = [place for place, (_, chat) in enumerate(self._asked) if prompt_length(tokenizer, chat) < self._room]
+        fitting = [place for place, (_, chat) in enumerate(self._asked) if prompt_length(self._loaded.tokenizer, chat) < self._room]
         replies = [""] * len(self._asked)
         chats = [self._asked[place][1] for place in fitting]
-        generated = answer(host, self._loaded, chats, Sampling(max_new_tokens=limit), observer)
+        generated = answer(host, self._loaded, chats, Sampling(max_new_tokens=self._limit), observer)
         for place, reply in zip(fitting, generated, strict=True):
             replies[place] = reply
         return replies
@@ -67,7 +74,7 @@ class SpotChecks:
         return tuple(message["content"] for message in asked if prompt_length(tokenizer, [message]) < self._room)
 
     def report(self, before: Sequence[str], after: Sequence[str]) -> Report:
-        """Score: an example is right where the whole reply is the example's, an unrelated question where it is as before."""
+        """Score: an example is right where the reply, up to 256 tokens of it, is the example's; an unrelated question where it stayed."""
         asked = [
             Asked(kind, chat[-1]["content"], old, new, same(new, old if wanted is None else wanted))
             for (kind, chat), wanted, old, new in zip(self._asked, self._wanted, before, after, strict=True)

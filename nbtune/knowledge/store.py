@@ -11,6 +11,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,13 +98,10 @@ class Store:
             When the disk refuses, or another process changed the adapter since; nothing is in force then that
             was not before.
         """
-        found, home = self.current(name), self.folder / name
-        if parent not in (None, found):
-            raise NbtuneError(
-                f"The adapter {name!r} was changed by another process (version {found}, not {parent}): nothing was saved. "
-                f"`%nbtune use {name}`, then do it again."
-            )
-        parent = found
+        home = self.folder / name
+        if parent is None:
+            parent = self.current(name)
+        self._check_unchanged(name, parent)
         temporary: Path | None = None
         try:
             new = [folder for folder in (home, *home.parents) if not folder.exists()]
@@ -113,8 +111,17 @@ class Store:
             temporary = home / f".writing-{uuid.uuid4().hex}"
             temporary.mkdir()
             places = write_version(temporary, name, version, parent)
+            self._check_unchanged(name, parent)  # writing took its time
             number, temporary = self._publish(temporary, home), None
-            self._point(home, number)
+            try:
+                self._point(home, number)
+            except BaseException:  # also behind the rename: nothing is in force then that the caller does not know of
+                with suppress(OSError, NbtuneError):
+                    if self.current(name) == number and parent:
+                        self._point(home, parent)
+                    elif self.current(name) == number:
+                        (home / "current").unlink()
+                raise
         except (OSError, SafetensorError) as error:
             raise NbtuneError(
                 f"The adapter {name!r} was not saved ({getattr(error, 'strerror', None) or error}); version {parent} stays in force."
@@ -123,6 +130,14 @@ class Store:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
         return version.written(number, parent, home, places)
+
+    def _check_unchanged(self, name: str, parent: int) -> None:
+        found = self.current(name)
+        if found != parent:
+            raise NbtuneError(
+                f"The adapter {name!r} was changed by another process (version {found}, not {parent}): nothing was saved. "
+                f"`%nbtune use {name}`, then do it again."
+            )
 
     def before(self, name: str, fingerprint: str, known: Version | None = None) -> Version:
         """Read the version before the one in force; where something is damaged, the newest one before it that is whole.

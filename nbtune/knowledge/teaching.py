@@ -12,7 +12,7 @@ from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import FAILED, Fact
 from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.injection import check, inject
-from nbtune.knowledge.naming import fold
+from nbtune.knowledge.naming import Names, fold
 from nbtune.knowledge.observer import Observer, Titled
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.rewording import Rewordings, reword
@@ -26,7 +26,7 @@ from nbtune.model.loading import LoadedModel
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RECIPES", "FactNotLearned", "Result", "Teaching"]
+__all__ = ["RECIPES", "FactNotLearned", "Result", "Teaching", "still_elsewhere"]
 
 RECIPES = ("default", "reference")
 _REFERENCE_PROMPTS = 8
@@ -146,9 +146,13 @@ class Teaching:
         check(loaded, facts, settings)
         self._check_continues(name, start, settings)
         reworded: dict[str, Rewordings] = {}
+        if settings.gated:
+            _refuse_mixed(kept.facts, facts)
         if self.rewordings:
-            facts, reworded = self._reworded(facts, host, loaded, observer)
+            facts, reworded = self._reworded(kept.facts, facts, host, loaded, observer)
         proof = Proof(facts, kept.facts, self.retain)
+        if len(kept.facts) < len(start.facts):  # before is without the fact that is taught anew: what it leaked would count as it was
+            host.attach(kept.adapters, Gate(kept.facts).find) if kept.adapters else host.rest()
         proof.ask_before(host, loaded, observer)
         learned = self._learned(facts if settings.gated else (*kept.facts, *facts), settings, host, loaded, observer)
         adapters = (*kept.adapters, *learned.adapters)
@@ -169,7 +173,7 @@ class Teaching:
             report=report.scores(),
             places=kept.places,
             settings={**start.settings, **self.settings.given()},
-            retain=tuple(dict.fromkeys((*start.retain, *self.retain))),
+            retain=tuple(dict.fromkeys((*still_elsewhere(start.retain, facts), *self.retain))),
         )
         committed = store.commit(name, version, start.number)
         return replace(result, version=committed.number, folder=committed.folder), committed
@@ -218,13 +222,15 @@ class Teaching:
         return _Learned(tuple(adapters), pd.concat(histories, ignore_index=True), steps)
 
     def _reworded(
-        self, facts: tuple[Fact, ...], host: AdapterHost, loaded: LoadedModel, observer: Observer
+        self, known: tuple[Fact, ...], facts: tuple[Fact, ...], host: AdapterHost, loaded: LoadedModel, observer: Observer
     ) -> tuple[tuple[Fact, ...], dict[str, Rewordings]]:
-        """Add the model's own wordings to the trained prompts."""
+        """Add the model's own wordings to the trained prompts, but for those that lead to another fact."""
         observer.stage("asking for other wordings", len(facts))
-        found = {}
-        for fact in facts:
-            found[fact.keyword] = reword(host, loaded, fact, self.rewordings, self.settings.seed)
+        found, gate = {}, Gate((*known, *facts))
+        for place, fact in enumerate(facts, start=len(known)):
+            written = reword(host, loaded, fact, self.rewordings, self.settings.seed)
+            fitting = tuple(wording for wording in written.kept if gate.find(wording) in (None, place))
+            found[fact.keyword] = Rewordings(fitting, written.dropped + len(written.kept) - len(fitting))
             observer.advance()
         return tuple(fact.with_prompts(found[fact.keyword].kept) for fact in facts), found
 
@@ -244,6 +250,27 @@ class Teaching:
                 f"The adapter {name!r} was made with {start.method} and can't go on with {settings.method}: "
                 f"use --method {start.method}, or another --name."
             )
+
+
+def _refuse_mixed(known: Sequence[Fact], facts: Sequence[Fact]) -> None:
+    """Refuse a question about a fact, and one of the user's own about a known fact, that leads to another: it could never be answered."""
+    every = (*known, *facts)
+    gate = Gate(every)
+    for place, fact in enumerate(every):
+        own = [prompt.replace("{x}", fact.keyword) for prompt in fact.own_prompts]
+        for prompt in own if place < len(known) else fact.prompts:
+            found = gate.find(prompt)
+            if found not in (None, place):
+                raise NbtuneError(
+                    f"{prompt!r} belongs to the fact {fact.keyword!r}, but leads to {every[found].keyword!r}: teach one of the two in "
+                    "another adapter (--name), or give questions of your own that fit one fact alone (--prompts and --probes)."
+                )
+
+
+def still_elsewhere(retain: Sequence[str], facts: Sequence[Fact]) -> tuple[str, ...]:
+    """Return the questions to retain that name none of the facts: one may have been taught since, and its reply has to change."""
+    names = Names(facts)
+    return tuple(question for question in retain if names.first(fold(question)) is None)
 
 
 def _refuse_failure(result: Result) -> None:

@@ -144,7 +144,7 @@ class Tuning:
         questions = random.Random(settings.seed).sample(questions, min(wanted, len(questions)))
         observer.stage("asking what must stay", len(questions))
         replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=[], observer=observer, recall=True)
-        pairs = [(question, reply) for question, reply in zip(questions, replies, strict=True) if reply]
+        pairs = [(question, reply) for question, reply in zip(questions, replies, strict=True) if reply.strip()]
         return list(itertools.islice(itertools.cycle(retention_targets(loaded, pairs, weight=settings.retention)), wanted))
 
     def _fit(

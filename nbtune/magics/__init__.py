@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["register", "unregister"]
 
 _MAGICS = {"chat": ChatMagics, "finetune": FinetuneMagics, "nbtune": NbtuneMagics}
 _ASKS = re.compile(r"^(\s*)%chat\s+(\S.*\?)\s*$")
+_CONTINUED = re.compile(r"\\\n?$")
 _KEYS = [f"{mark}{name}" for name in _MAGICS for mark in ("%", "%%")]
 
 
@@ -66,7 +68,15 @@ def keep_question_mark(lines: list[str]) -> list[str]:
     """
     if lines and lines[0].startswith("%%"):
         return lines
-    return [_ASKS.sub(lambda asks: f"{asks[1]}get_ipython().run_line_magic('chat', {asks[2]!r})\n", line) for line in lines]
+    kept: list[str] = []
+    rest = lines
+    while rest:
+        goes_on = takewhile(lambda line: _CONTINUED.search(line), rest) if rest[0].lstrip().startswith("%chat") else ()
+        length = min(sum(1 for _ in goes_on) + 1, len(rest))
+        parts, rest = rest[:length], rest[length:]
+        asks = _ASKS.match(" ".join(_CONTINUED.sub("", part) for part in parts))
+        kept += [f"{asks[1]}get_ipython().run_line_magic('chat', {asks[2]!r})\n"] if asks else parts
+    return kept
 
 
 def _completer(session: Nbtune) -> Any:

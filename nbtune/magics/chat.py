@@ -37,7 +37,7 @@ class ChatMagics(Magics):
     @argument("--new", action="store_true", help="Start a new conversation first.")
     @argument("--rounds", type=int, metavar="N", help="Send only the last N rounds of the conversation along; 0 sends none.")
     @argument("--system", metavar="TEXT", help="A system prompt for this question.")
-    @argument("--max-new-tokens", type=int, metavar="N", help="Longest reply in tokens.")
+    @argument("--max-new-tokens", type=int, metavar="N", help="Maximum length of the reply in tokens (default 512).")
     @argument(
         "--temperature",
         type=float,
@@ -52,14 +52,14 @@ class ChatMagics(Magics):
         help="With a temperature: sample only from the likeliest tokens that hold this share of the probability.",
     )
     @argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="Above 1 avoids words that were used before.")
-    @argument("--seed", type=int, metavar="N", help="With a temperature: make sampling repeatable.")
+    @argument("--seed", type=int, metavar="N", help="With a temperature: the same seed gives the same reply.")
     @argument("--compare", action="store_true", help="Ask the base and the tuned model, side by side; not kept in the conversation.")
-    @argument("--stats", action="store_true", help="Say after the reply how fast it came, and how much of the conversation had to be read.")
+    @argument("--stats", action="store_true", help="Show how fast the reply came, and how many tokens had to be read for it.")
     @argument("--adapter", metavar="NAME", help="Answer with this adapter, or `none` for the base, this once.")
     @argument("--stop", action="append", metavar="TEXT", help="End the reply before this text; may be given more than once.")
     @argument("--n", type=int, metavar="N", help="N replies to one question, sampled; not kept in the conversation.")
     @argument("--batch", metavar="VAR", help="Answer each question of a list by itself; `-o NAME` gets a DataFrame.")
-    @argument("--image", metavar="FILE", help="Not supported, and an error: nbtune handles text only.")
+    @argument("--image", metavar="FILE", help="Fails with a message: nbtune handles text only.")
     @argument("--vars", action="store_true", help="Fill `{name}` from the notebook's variables.")
     @line_cell_magic
     def chat(self, line: str, cell: str | None = None) -> None:

@@ -30,8 +30,8 @@ class FinetuneMagics(Magics):
     @argument(
         "--data",
         metavar="SOURCE",
-        help="Learn what this variable (a mapping of keyword to answer, rows, a DataFrame, a Dataset), this file (`.yaml`, `.json`, "
-        "`.jsonl`, `.csv`, `.tsv`, `.xlsx`, `.parquet`, `.txt` of turns), this folder or data set (`owner/name`) holds.",
+        help="What to train on: a variable (a mapping of keyword to answer, rows, a DataFrame, a Dataset), a file (`.yaml`, `.json`, "
+        "`.jsonl`, `.csv`, `.tsv`, `.xlsx`, `.parquet`, `.txt` of turns), a folder, or a data set on the hub (`owner/name`).",
     )
     @argument("--name", metavar="ADAPTER", help="Adapter to teach. Default: the one in use, else `facts`; for examples `examples`.")
     @argument(
@@ -43,8 +43,8 @@ class FinetuneMagics(Magics):
         "--recipe",
         default="default",
         metavar="R",
-        help="`default`, or `reference`: that of the torchkeras tutorial this project began with, on torchkeras' own `fit`, to compare "
-        "with; it fixes all but `--seed`.",
+        help="`default`, or `reference`: the recipe of the torchkeras tutorial this project began with, on torchkeras' own `fit`, to "
+        "compare with; only `--seed` can be set.",
     )
     @argument(
         "--prompts",
@@ -59,8 +59,8 @@ class FinetuneMagics(Magics):
         "--epochs",
         type=int,
         metavar="N",
-        help="Most epochs. Facts: training stops as soon as the model says them (default 60). Examples: default 3, fewer when the loss "
-        "on `--val` stops falling.",
+        help="Maximum number of epochs. Facts: training stops as soon as the model says them (default 60). Examples: default 3, fewer when "
+        "the loss on `--val` stops falling.",
     )
     @argument("--lr", type=float, metavar="X", help="Learning rate. Default: the method's, raised or lowered when the fact is not learned.")
     @argument(
@@ -72,7 +72,11 @@ class FinetuneMagics(Magics):
     )
     @argument("--batch-size", type=int, metavar="N", help="Questions about the facts per step (default 12), or examples (default 8).")
     @argument("--seed", type=int, metavar="N", help="Seed of initial weights and order. Default: 0.")
-    @argument("--log-with", metavar="T", help="Log epochs and scores to `tensorboard` (in the folder `runs`), `trackio` or `wandb`.")
+    @argument(
+        "--log-with",
+        metavar="T",
+        help="Log to `tensorboard` (in the folder `runs`), `trackio` or `wandb`; install it first.",
+    )
     @reading_options
     @argument(
         "--val",

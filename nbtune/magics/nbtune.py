@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import Magics, line_magic, magics_class
+from IPython.core.magic import Magics, line_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
+from IPython.utils.text import DollarFormatter
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.inert import inert
@@ -27,15 +29,15 @@ __all__ = ["COMMANDS", "PANELS", "NbtuneMagics"]
 COMMANDS = {
     "status": "what is loaded and in use",
     "model": "NAME_OR_PATH [--dtype D] [--device D] [--quantize int8|nf4] [--revision R]: load another causal language model",
-    "data": "SOURCE ...: how a data set would be read: its format, the lengths in tokens, what is cut or can't be used, five examples",
+    "data": "SOURCE ...: preview a data set before training: format, lengths in tokens, what is cut or can't be used, five examples",
     "evaluate": "SOURCE [--limit N] [--max-new-tokens N] [--save FILE] ...: answer examples with the base and the adapter in use, and "
     "score both (exact match, chrF, BLEU-4, ROUGE)",
-    "facts": "[--save FILE]: the facts of the adapter in use, with status and scores; or write them to a `.yaml` file to edit and diff",
-    "probe": "[KEYWORD]: ask everything about the facts again, now, and compare with the base",
+    "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a `.yaml` file to edit and diff",
+    "probe": "[KEYWORD]: repeat the tests of one fact or all, now, and compare with the base",
     "tokens": "KEYWORD: what is trained of each example, token by token",
     "adapters": "the adapters in the store",
     "use": "ADAPTER|none: answer with this adapter, or with the base",
-    "forget": "KEYWORD: take one fact back, keep the others",
+    "forget": "KEYWORD: forget one fact; the others stay",
     "rebuild": "[FILE]: train the adapter again from its facts, or from those of a file and no others",
     "undo": "[ADAPTER]: go back to the version before",
     "export": "FOLDER [--as KIND] [--max-shard-size SIZE]: write a model for other programs: `--as transformers` (default; merged, also "
@@ -43,9 +45,10 @@ COMMANDS = {
     "new or empty. An export has no gate, so facts are trained once more into one adapter, together with questions whose replies must "
     "stay; what was written is asked again before it is kept",
     "push": "OWNER/NAME [--private] [--as KIND] [--max-shard-size SIZE]: the same, on the Hugging Face hub, with a model card",
-    "panel": "[chat|finetune|facts|model]: the same as widgets to click; without a name all four",
+    "panel": "[chat|finetune|facts|model]: open the panels, which do the same with widgets; without a name all four",
 }
 PANELS = ("chat", "finetune", "facts", "model")
+_ABOUT_A_FACT = ("probe", "tokens", "forget")
 
 _KINDS = "`transformers` (default), `peft` (the adapter only) or `gguf` (through llama.cpp's own converter, with a Modelfile for Ollama)."
 
@@ -58,14 +61,17 @@ class NbtuneMagics(Magics):
         super().__init__(shell)
         self._session = session
         self._panels: Panels | None = None
+        self._scope: ChainMap[str, Any] = ChainMap()  # the variables where the magic was called
 
     def close(self) -> None:
         """End what the panels do; the extension is unloaded."""
         if self._panels is not None:
             self._panels.close()
 
+    @no_var_expand
+    @needs_local_scope
     @line_magic
-    def nbtune(self, line: str) -> None:
+    def nbtune(self, line: str, local_ns: dict[str, Any] | None = None) -> None:
         """Run a command; without one, list them.
 
         Commands: status, model, data, evaluate, facts, probe, tokens, adapters, use, forget, rebuild, undo, export, push, panel.
@@ -78,18 +84,45 @@ class NbtuneMagics(Magics):
             %nbtune forget torchkeras
             %nbtune model Qwen/Qwen3-0.6B --dtype bfloat16
         """
-        command, _, rest = line.strip().partition(" ")
+        self._scope = ChainMap(local_ns or {}, self.shell.user_ns)
+        try:
+            self._run(line.strip())
+        finally:
+            self._scope = ChainMap()  # what a variable held is let go of
+
+    def _run(self, line: str) -> None:
+        command, _, rest = line.partition(" ")
+        as_typed = command in COMMANDS
+        if not as_typed:
+            command, _, rest = self._expanded(line).partition(" ")
         if not command:
             self._list()
             return
         if command not in COMMANDS:
             raise NbtuneError(f"Unknown command {command!r}: there are {', '.join(COMMANDS)}.{did_you_mean(command, COMMANDS)}")
         run: Callable[[str], None] = getattr(self, f"_{command}")
+        if as_typed and command not in _ABOUT_A_FACT:
+            rest = self._expanded(rest)
         if command == "panel":  # it only shows; what is clicked there makes its own claim
             run(rest.strip())
         else:
             with self._session.claim.held():
                 run(rest.strip())
+
+    def _expanded(self, text: str) -> str:
+        """Fill in ``$name`` and ``{name}``, as IPython does in the lines of other magics; what can't be filled in stays as it is."""
+        try:
+            return str(DollarFormatter().vformat(text, [], dict(self._scope)))  # IPython 7 takes nothing but a dict
+        except Exception:  # of any kind: the braces may hold any expression
+            return text
+
+    def _keyword(self, rest: str) -> str:
+        """Return a keyword as it was typed where there is such a fact; else with variables filled in."""
+        from nbtune.knowledge.naming import fold
+
+        typed = unquoted(rest)
+        known = any(fold(fact.keyword) == fold(typed) for fact in self._session.lm.facts)
+        return typed if known else unquoted(self._expanded(rest))
 
     def _list(self) -> None:
         from nbtune.display.shown import show, table
@@ -139,7 +172,7 @@ class NbtuneMagics(Magics):
 
     @magic_arguments()
     @argument("--limit", type=int, metavar="N", help="Only N of the examples, drawn at random. Default: all.")
-    @argument("--max-new-tokens", type=int, default=128, metavar="N", help="Longest reply in tokens. Default: 128.")
+    @argument("--max-new-tokens", type=int, default=128, metavar="N", help="Maximum length of a reply in tokens. Default: 128.")
     @argument("--save", metavar="FILE", help="Write the predictions to this `.csv` or `.jsonl` file.")
     @asking_options
     def _evaluate(self, rest: str) -> None:
@@ -175,7 +208,7 @@ class NbtuneMagics(Magics):
     def _probe(self, rest: str) -> None:
         from nbtune.display.card import report_card
 
-        keyword = unquoted(rest) or None
+        keyword = (self._keyword(rest) or None) if rest else None
         watched(self._session, lambda lm, live: lm.probe(keyword, observer=live), report_card)
 
     def _tokens(self, rest: str) -> None:
@@ -184,7 +217,7 @@ class NbtuneMagics(Magics):
         from nbtune.display.shown import show
         from nbtune.display.tokens import token_view
 
-        show(token_view(self._session.lm.tokens(unquoted(rest))))
+        show(token_view(self._session.lm.tokens(self._keyword(rest))))
 
     def _rebuild(self, rest: str) -> None:
         from nbtune.display.card import report_card
@@ -215,7 +248,7 @@ class NbtuneMagics(Magics):
             raise NbtuneError("Forget what? `%nbtune forget KEYWORD`.")
         from nbtune.display.live import LiveProgress
 
-        keyword, live = unquoted(rest), LiveProgress()
+        keyword, live = self._keyword(rest), LiveProgress()
         try:
             version = self._session.lm.forget(keyword, observer=live)
         finally:

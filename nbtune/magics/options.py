@@ -57,7 +57,7 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
         if not _OPTION.fullmatch(name):
             if not anywhere:
                 break
-            text.append(unquoted(token))
+            text.append(token)
             at = match.end()
             continue
         if name not in takes_value:
@@ -71,8 +71,11 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
                     raise NbtuneError(f"{name} needs a value.")
                 value, at = following[1], following.end()
             options[-1:] = [f"{name}={unquoted(value)}"] if name.startswith("--") else [name, unquoted(value)]
+    rest = line[at:].strip()
+    if len(text) == 1 and not rest:
+        text = [unquoted(text[0])]  # quotes inside a text belong to it
     try:
-        return parser.parse_args(options), " ".join([*text, line[at:].strip()]).strip()
+        return parser.parse_args(options), " ".join([*text, rest]).strip()
     except UsageError as error:
         raise NbtuneError(_reason(str(error))) from None
 

@@ -12,24 +12,28 @@ __all__ = ["asking_options", "reading_of", "reading_options"]
 
 _Options = tuple[tuple[str, dict[str, Any]], ...]
 _ASKING: _Options = (
-    ("--prompt-column", {"metavar": "C", "help": "Column of the questions. Default: told by the known formats."}),
+    ("--prompt-column", {"metavar": "C", "help": "Column of the questions. Default: found by the known formats."}),
     ("--response-column", {"metavar": "C", "help": "Column of the answers."}),
     ("--history-column", {"metavar": "C", "help": "Column of the rounds before: pairs of question and answer."}),
     ("--system", {"metavar": "TEXT", "help": "A system prompt for examples that have none."}),
     ("--source-prefix", {"metavar": "TEXT", "help": "Put before each question."}),
     (
         "--skip-bad",
-        {"action": "store_true", "help": "Go on without the rows that can't be used; without it they are named, and nothing is done."},
+        {"action": "store_true", "help": "Skip rows that can't be used. Default: name them and stop."},
     ),
 )
 _TRAINING: _Options = (
-    ("--turns", {"metavar": "T", "help": "`all` (default) trains every turn of the assistant's, `last` the last one alone."}),
-    ("--train-on-inputs", {"action": "store_true", "help": "Train the user's words, too."}),
+    ("--turns", {"metavar": "T", "help": "Turns of the assistant to train: `all` (default) or `last`."}),
+    ("--train-on-inputs", {"action": "store_true", "help": "Also train the user's words."}),
     (
         "--max-source-length",
-        {"type": int, "metavar": "N", "help": "Most tokens before a reply: the oldest rounds go first, then the end of the question."},
+        {
+            "type": int,
+            "metavar": "N",
+            "help": "Maximum tokens before a reply: the oldest rounds are cut first, then the end of the question.",
+        },
     ),
-    ("--max-target-length", {"type": int, "metavar": "N", "help": "Most tokens of a reply."}),
+    ("--max-target-length", {"type": int, "metavar": "N", "help": "Maximum tokens of a reply."}),
 )
 
 

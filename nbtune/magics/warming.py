@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from importlib import import_module
 from typing import Any
 
 from nbtune.imports import MODULES
 
-__all__ = ["WarmUp"]
+__all__ = ["WarmUp", "imports_the_same"]
 
 _IDLE = 1.0  # seconds without a cell before an import begins: Run All is left alone
 # A cell that names one of these imports what is being imported: two threads must not, for their modules import each other.
-_SHARED = re.compile(r"torch|transformers|peft|accelerate|datasets|tokenizers|safetensors|huggingface|nbtune|%\s*chat|%\s*finetune")
+_SHARED = re.compile(
+    r"torch|transformers|peft|accelerate|datasets|tokenizers|safetensors|huggingface|nbtune|%\s*(?:chat|finetune|run|(?:re)?load_ext)"
+)
+_IMPORTED = re.compile(r"(?:^|;)\s*(?:from|import)\s+(\w[\w., ]*)", re.MULTILINE)
 
 
 class WarmUp:
@@ -45,7 +49,7 @@ class WarmUp:
         self._imports.wake()
 
     def _before(self, info: Any) -> None:
-        self._imports.cell_begins(imports=bool(_SHARED.search(info.raw_cell or "")))
+        self._imports.cell_begins(imports=imports_the_same(info.raw_cell or ""))
 
     def _after(self, _result: Any) -> None:
         self._imports.cell_ends()
@@ -62,3 +66,9 @@ class WarmUp:
                     import_module(name)
                 except Exception:  # here there is nobody to tell; the cell that needs it will say
                     return
+
+
+def imports_the_same(cell: str) -> bool:
+    """Say whether a cell may import what is imported ahead of time: it names it, or a package not seen yet, which may need it."""
+    named = (one.split(".")[0].split() for names in _IMPORTED.findall(cell) for one in names.split(","))
+    return bool(_SHARED.search(cell)) or any(name[0] not in {*sys.modules, *sys.stdlib_module_names} for name in named if name)

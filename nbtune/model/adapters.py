@@ -123,11 +123,12 @@ class AdapterHost:
         if training or not alike:  # finished ones leave their places on the model for others of their kind
             self.clear()
         self.stamp += 1
-        self._rest()
-        self._adapters, self._gate = tuple(adapters), gate
-        self._bring(0)
-        self._switch(on=not self.silent)
-        self._at_work = True
+        with self._whole():
+            self._rest()
+            self._adapters, self._gate = tuple(adapters), gate
+            self._bring(0)
+            self._switch(on=not self.silent)
+            self._at_work = True
 
     def rest(self) -> None:
         """Let the base answer; finished adapters stay on the model, switched off, so that they or others are back at once."""
@@ -135,8 +136,18 @@ class AdapterHost:
             self.clear()
         else:
             self.stamp += 1
-            self._switch(on=False)
-            self._rest()
+            with self._whole():
+                self._switch(on=False)
+                self._rest()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Leave the base and nothing else, should the block be interrupted: layers that are on would answer in its name."""
+        try:
+            yield
+        except BaseException:
+            self.clear()
+            raise
 
     def clear(self) -> None:
         """Take the adapters off the model: it is the base and nothing else again."""

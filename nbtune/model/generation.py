@@ -60,6 +60,8 @@ class Reply:
 class _Stream(TextStreamer):
     """Hands on decoded text as it grows, up to a text that ends it, and keeps all of it for an interrupted reply."""
 
+    token_cache: list[int]
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None] | None, stop: Sequence[str] = ()) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self.text, self._on_text = "", on_text
@@ -69,9 +71,14 @@ class _Stream(TextStreamer):
 
     def put(self, value: Any) -> None:
         """Take the prompt, then each token; transformers' hook."""
-        if not self.next_tokens_are_prompt:
-            self.times.append(time.perf_counter() - self._began)
+        if self.next_tokens_are_prompt:
+            super().put(value)
+            return
+        self.times.append(time.perf_counter() - self._began)
         super().put(value)
+        if not self.token_cache:  # a line ended: some tokenizers drop a space where a text begins, so the next line does not begin one
+            self.token_cache = value.flatten().tolist()[-1:]
+            self.print_len = len(self.tokenizer.decode(self.token_cache, **self.decode_kwargs))
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Take a piece of text that will not change any more; transformers' hook."""

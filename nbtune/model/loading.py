@@ -105,7 +105,8 @@ def load_model(
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Default: a GPU when there is one.
     quantize
-        ``"int8"`` or ``"nf4"`` loads the weights in 8 or 4 bits with bitsandbytes.
+        ``"int8"`` or ``"nf4"`` loads the weights in 8 or 4 bits with bitsandbytes; those of 4 bits compute in `dtype`; without
+        it in bfloat16 on a GPU, and in float32 on a CPU and for the embedded model.
     revision
         Branch, tag or commit on the hub.
     chat_template
@@ -122,7 +123,7 @@ def load_model(
     where = _device(device)
     name, place = str(source), located(source)
     number_type = _dtype(dtype, where, embedded=place == located(EMBEDDED))
-    quantization = _quantization(quantize, where)
+    quantization = _quantization(quantize, number_type)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = read_config(name, place, shared)
     tokenizer, plain = _tokenizer(name, place, shared, chat_template, _PLAIN_ENCODED if config.is_encoder_decoder else PLAIN_TEMPLATE)
@@ -216,7 +217,7 @@ def _dtype(dtype: str | None, device: torch.device, *, embedded: bool) -> torch.
     return _DTYPES[dtype]
 
 
-def _quantization(quantize: str | None, device: torch.device) -> BitsAndBytesConfig | None:
+def _quantization(quantize: str | None, number_type: torch.dtype | str) -> BitsAndBytesConfig | None:
     if quantize is None:
         return None
     if quantize not in _QUANTIZE:
@@ -225,14 +226,16 @@ def _quantization(quantize: str | None, device: torch.device) -> BitsAndBytesCon
         raise NbtuneError(f"--quantize {quantize} needs bitsandbytes: pip install bitsandbytes, then load again.")
     if quantize == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
-    computed_in = torch.float32 if device.type == "cpu" else torch.bfloat16
+    computed_in = number_type if isinstance(number_type, torch.dtype) else torch.bfloat16
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=computed_in)
 
 
 def _halve(model: PreTrainedModel) -> None:
-    """Round the parameters to float16, and only these: buffers, such as what positions are turned by, lose too much."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(torch.float16)
+    """Round the parameters to float16, but for those that a family keeps in single precision, and for buffers: they lose too much."""
+    exact = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
+    for name, parameter in model.named_parameters():
+        kept = any(f".{part}." in f".{name}." for part in exact)
+        parameter.data = parameter.data.to(torch.float32 if kept else torch.float16)
     model.config.dtype = torch.float16
 
 
@@ -255,8 +258,9 @@ def _tokenizer(
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     plain = not tokenizer.chat_template
-    if plain:
-        tokenizer.chat_template = plain_template
+    if plain:  # a template is written out as it stands: what the tokenizer puts at the beginning of a text has to be in it
+        begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+        tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + plain_template
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

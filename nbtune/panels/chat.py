@@ -36,6 +36,7 @@ class ChatPanel(Panel):
         self._cut: set[int] = set()
         self._live: list[Bubble] = []
         self._drawn, self._seen = 0.0, self.session.history
+        self._offered = "", ""  # what was put last where it can be corrected: keyword and answer
         self._transcript = HTML()
         # Reversed, a box begins to scroll at its end: the newest is seen without a script.
         self._scroll = Box(
@@ -191,16 +192,20 @@ class ChatPanel(Panel):
 
     def _offer(self) -> None:
         """Put the last round where it can be copied, and corrected."""
+        if self._live:  # the reply is not whole yet
+            return
         said = [bubble for bubble in self._bubbles() if not bubble.own]
         text = said[-1].text if said else ""
         area = f'<textarea readonly rows="4" style="width:98%;font-family:inherit">{escape(text)}</textarea>'
         if area == self.copy.value:
             return
         self.copy.value = area
-        asked = next((bubble.text for bubble in reversed(self._bubbles()) if bubble.own), "")
-        self.keyword.value, self.answer.value = subject(asked), text
+        if (self.keyword.value, self.answer.value) == self._offered:  # what was typed there since stays
+            asked = next((bubble.text for bubble in reversed(self._bubbles()) if bubble.own), "")
+            self.keyword.value, self.answer.value = self._offered = subject(asked), text
 
     def _teach(self) -> None:
+        self._offered = self.keyword.value, self.answer.value  # the next reply may take their place
         self.desk.teach({"keyword": self.keyword.value, "answer": self.answer.value})
         self.done(self.say("handed on"))
 

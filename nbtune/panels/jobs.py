@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,6 @@ class Jobs:
     def __init__(self, session: Nbtune, changed: Callable[[], None]) -> None:
         self._session, self._changed = session, changed
         self._stop, self._over, self._telling = threading.Event(), threading.Event(), threading.Lock()
-        self._imported = False
         self._thread: threading.Thread | None = None
         self._over.set()
 
@@ -102,6 +102,7 @@ class Jobs:
     def stop(self) -> None:
         """Let the job end at the model's next step or token, as Ctrl-C does in a cell."""
         self._stop.set()
+        self._session.imports.wake()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the job to be over; False where it is not by then."""
@@ -124,8 +125,8 @@ class Jobs:
             self._changed()
 
     def _worked(self, job: Job) -> Any:
-        if not self._imported:
-            with self._session.imports.turn():
+        if not all(name in sys.modules for name in _MODULES):
+            with self._session.imports.turn(self._stop.is_set):
                 self._import()
         if not job.loads and not self._session.loaded:
             self._doing = ("loading", self._session.model)
@@ -140,7 +141,7 @@ class Jobs:
         doing, self._doing = self._doing, ("importing", "")
         for name in _MODULES:
             import_module(name)
-        self._doing, self._imported = doing, True
+        self._doing = doing
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:

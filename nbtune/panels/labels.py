@@ -52,7 +52,10 @@ _LABELS: dict[str, tuple[str, str]] = {
     "keyword": ("keyword", "关键词"),
     "answer": ("answer", "答案"),
     "to finetune": ("To the finetune panel", "填入微调面板"),
-    "handed on": ("In the finetune panel now: press Start there.", "已填入微调面板：请在该面板点击“开始”。"),
+    "handed on": (
+        "In the finetune panel now: press Start there (`%nbtune panel finetune` shows it).",
+        "已填入微调面板：请在该面板点击“开始”（`%nbtune panel finetune` 可显示该面板）。",
+    ),
     # finetune
     "a fact": ("a fact", "一条知识"),
     "data": ("data", "数据"),

@@ -17,6 +17,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from nbtune.data.encoding import Batch, Below, Encoded, collate, on_device
+from nbtune.training.targets import all_layers
 
 __all__ = ["LastLayer", "last_layer_of", "last_layer_targets", "read_below"]
 
@@ -94,7 +95,9 @@ class _Kept(DynamicCache):
 
 
 def last_layer_targets(model: PreTrainedModel) -> list[str] | None:
-    """Return the names of the projections in the last layer that make neither keys nor values; None where it can't be told.
+    """Return the names of the projections in the last layer that make neither keys nor values, of those that PEFT can adapt.
+
+    None where it can't be told.
 
     Parameters
     ----------
@@ -106,7 +109,9 @@ def last_layer_targets(model: PreTrainedModel) -> list[str] | None:
         return None
     inside = {id(module) for module in layers[-1].modules()}
     linear = [name for name, module in model.named_modules() if id(module) in inside and isinstance(module, torch.nn.Linear)]
-    return [name for name in linear if not _ATTENDED.search(name.rsplit(".", 1)[-1])] or None
+    leaves = {name: name.rsplit(".", 1)[-1] for name in linear}
+    adapted = all_layers(model)
+    return [name for name, leaf in leaves.items() if leaf in adapted and not _ATTENDED.search(leaf)] or None
 
 
 def last_layer_of(net: Any, examples: Sequence[Encoded], pad: int) -> LastLayer | None:

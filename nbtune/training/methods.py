@@ -206,9 +206,10 @@ def _adalora(rank: int, steps: int, targets: Targets) -> PeftConfig:
         lora_alpha=2 * rank,
         lora_dropout=0.0,
         tinit=min(5, steps // 10),
-        tfinal=steps // 2,
+        # In one step or two PEFT would prune by what it has not measured yet.
+        tfinal=steps // 2 if steps > 2 else 0,
         deltaT=2,
-        total_step=steps,
+        total_step=max(steps, 3),
         target_modules=targets,
         task_type="CAUSAL_LM",
     )

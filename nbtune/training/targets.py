@@ -11,9 +11,10 @@ __all__ = ["Targets", "all_layers", "everything", "last_blocks"]
 
 Targets = list[str] | str
 _MAMBA = ["in_proj", "x_proj"]
+_HYBRIDS = ("falcon_h1", "nemotron_h")  # some of their layers are Mamba's
 
 
-def all_layers(model: Any) -> Targets:
+def all_layers(model: Any) -> list[str]:
     """Return the names that linear layers have, the head's aside, but for those whose weights a family reads past PEFT.
 
     PEFT's own word for them, "all-linear", is spelt out by PEFT 0.19 where a family has experts: target modules i, l, a, e, ...
@@ -21,7 +22,8 @@ def all_layers(model: Any) -> Targets:
     if "mamba" in model.config.model_type:
         return _MAMBA
     head, linear = model.get_output_embeddings(), (torch.nn.Linear, Conv1D)
-    return sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, linear) and module is not head})
+    leaves = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, linear) and module is not head}
+    return sorted(leaves - {"out_proj"} if model.config.model_type in _HYBRIDS else leaves)
 
 
 def _blocks(model: Any) -> list[str]:
