@@ -61,5 +61,6 @@ def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _code(piped: re.Match[str]) -> str:
-    """Return code with a pipe as HTML: in Markdown GitHub wants it escaped in a table, and MkDocs would show that."""
-    return f"<code>{escape(piped[1], quote=False).replace('|', '&#124;')}</code>"
+    """Return code with a pipe as HTML: GitHub wants it escaped in a table, MkDocs would show that; and it takes brackets for links."""
+    code = escape(piped[1], quote=False)
+    return f"<code>{code.translate({ord(mark): f'&#{ord(mark)};' for mark in '|[]'})}</code>"
