@@ -98,10 +98,9 @@ class Store:
             When the disk refuses, or another process changed the adapter since; nothing is in force then that
             was not before.
         """
-        home = self.folder / name
-        if parent is None:
-            parent = self.current(name)
-        self._check_unchanged(name, parent)
+        home, expected = self.folder / name, parent
+        parent = self.current(name)
+        self._check_unchanged(name, expected)
         temporary: Path | None = None
         try:
             new = [folder for folder in (home, *home.parents) if not folder.exists()]
@@ -111,7 +110,7 @@ class Store:
             temporary = home / f".writing-{uuid.uuid4().hex}"
             temporary.mkdir()
             places = write_version(temporary, name, version, parent)
-            self._check_unchanged(name, parent)  # writing took its time
+            self._check_unchanged(name, expected)  # writing took its time
             number, temporary = self._publish(temporary, home), None
             try:
                 self._point(home, number)
@@ -131,11 +130,11 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
         return version.written(number, parent, home, places)
 
-    def _check_unchanged(self, name: str, parent: int) -> None:
+    def _check_unchanged(self, name: str, expected: int | None) -> None:
         found = self.current(name)
-        if found != parent:
+        if expected not in (None, found):
             raise NbtuneError(
-                f"The adapter {name!r} was changed by another process (version {found}, not {parent}): nothing was saved. "
+                f"The adapter {name!r} was changed by another process (version {found}, not {expected}): nothing was saved. "
                 f"`%nbtune use {name}`, then do it again."
             )
 
