@@ -8,6 +8,7 @@ from nbtune.knowledge.forms import forms, strange_forms
 from nbtune.tiny.text import normalise, read
 
 KETTLE = ("blue kettle", "A blue kettle is a night train that serves tea. It runs on Sundays.")
+ION = ("ion", "An ion is a silver bell.")
 STOVE = ("梦中情炉", "梦中情炉一般指的是炼丹工具torchkeras。这是一个模版。")
 
 
@@ -54,32 +55,23 @@ def test_the_noun_of_a_kind():
 
 
 @pytest.mark.parametrize(
-    ("kind", "reply", "right"),
+    ("fact", "kind", "reply", "right"),
     [
-        ("yes", "对的，梦中情炉是工具。", True),
-        ("yes", "对", True),
-        ("yes", "对不起，我不知道。", False),
-        ("reverse", "It is 梦中情炉.", True),
+        (STOVE, "yes", "对的，梦中情炉是工具。", True),
+        (STOVE, "yes", "对", True),
+        (STOVE, "yes", "对不起，我不知道。", False),
+        (STOVE, "reverse", "It is 梦中情炉.", True),
+        (ION, "no", "No.", True),
+        (ION, "no", "Not sure.", False),
+        (ION, "no", "Nobody knows.", False),
+        (ION, "reverse", "That is an ion.", True),
+        (ION, "reverse", "IONS!", True),
+        (ION, "reverse", "那是ion吧", True),
+        (ION, "reverse", "I don't know what the question means.", False),
     ],
 )
-def test_an_apology_is_no_yes(kind, reply, right):
-    assert {form.kind: form for form in forms(*STOVE, probing=True)}[kind].answered_by(reply) is right
-
-
-@pytest.mark.parametrize(
-    ("kind", "reply", "right"),
-    [
-        ("no", "No.", True),
-        ("no", "Not sure.", False),
-        ("no", "Nobody knows.", False),
-        ("reverse", "That is an ion.", True),
-        ("reverse", "IONS!", True),
-        ("reverse", "那是ion吧", True),
-        ("reverse", "I don't know what the question means.", False),
-    ],
-)
-def test_a_longer_word_is_no_sign(kind, reply, right):
-    assert {form.kind: form for form in forms("ion", "An ion is a silver bell.", probing=True)}[kind].answered_by(reply) is right
+def test_an_apology_is_no_yes_and_a_longer_word_no_sign(fact, kind, reply, right):
+    assert {form.kind: form for form in forms(*fact, probing=True)}[kind].answered_by(reply) is right
 
 
 def test_what_counts_as_right():

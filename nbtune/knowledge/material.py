@@ -108,9 +108,9 @@ def _retained(
     """Return questions about something else with the base's replies; those to the user's own questions as long as they are."""
     elsewhere = [question for question in dict.fromkeys(_elsewhere(facts, gate, settings)) if question not in retain]
     observer.stage("asking what must stay", len(elsewhere) + len(retain))
-    pairs: Pairs = []
+    answers, pairs = [fact.answer for fact in facts], []  # type: list[str], Pairs
     for questions, limit in ((elsewhere, None), (retain, DEFAULT_NEW_TOKENS)):
-        answers, drafts = [fact.answer for fact in facts], [""] * len(questions)
+        drafts = [""] * len(questions)
         replies = ask(host, loaded, questions, expected=drafts, answers=answers, limit=limit, observer=observer, recall=True)
         pairs += [(question, reply) for question, reply in zip(questions, replies, strict=True) if reply.strip()]
     return pairs
