@@ -160,7 +160,7 @@ def generate(
         When the chat does not fit into the context.
     """
     stream = _Stream(tokenizer, on_text, sampling.stop)  # its clock runs from here: the user waits for the template, too
-    prompt = chat_ids(tokenizer, chat)
+    prompt = cache.prompts.of(tokenizer, chat) if cache else chat_ids(tokenizer, chat)
     if before := virtual_tokens(net):  # they stand before a conversation, so that what was read of one is no beginning of it
         context, cache, draft = context - before, None, ()
     if has_encoder(net) or prepares_inputs(net):  # what is said does not simply go on from what was read

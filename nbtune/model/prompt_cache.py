@@ -1,4 +1,4 @@
-"""Keeps the keys and values of a conversation, so that its next turn reads only what is new."""
+"""Keeps what was computed of a conversation, so that its next turn reads only what is new: its tokens, keys and values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+from nbtune.model.prompt_tokens import PromptTokens
 
 __all__ = ["PromptCache", "can_be_cut"]
 
@@ -33,6 +35,7 @@ class PromptCache:
     """
 
     def __init__(self) -> None:
+        self.prompts = PromptTokens()
         self._kept: dict[int | None, _Kept] = {}
 
     def take(self, side: int | None, stamp: int, tokens: list[int]) -> DynamicCache | None:
