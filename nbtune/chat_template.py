@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jinja2.exceptions import TemplateError
@@ -11,7 +13,7 @@ from nbtune.errors import NbtuneError, first_line
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["THINKING", "chat_ids", "reply_ids", "written"]
+__all__ = ["THINKING", "chat_ids", "refusals", "reply_ids", "written"]
 
 THINKING = "enable_thinking"  # what templates of models that may think before they reply ask for
 
@@ -37,8 +39,21 @@ def written(tokenizer: PreTrainedTokenizerBase, chat: Any, *, add_generation_pro
     """
     if THINKING in str(tokenizer.chat_template):
         options[THINKING] = False
-    try:
+    with refusals():
         return tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, **options)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Say in one line that a chat template, or a tokenizer, refuses a conversation.
+
+    Raises
+    ------
+    NbtuneError
+        In place of what they raise.
+    """
+    try:
+        yield
     except (TemplateError, TypeError, ValueError) as error:
         raise NbtuneError(f"The chat template of the model refuses this conversation: {first_line(error)}") from None
 

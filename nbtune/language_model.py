@@ -293,7 +293,8 @@ class LanguageModel:
         if not facts:
             raise NbtuneError(f"The adapter {name!r} holds no fact to ask about.")
         self._active.check_answering()
-        started, proof, watched = time.perf_counter(), Proof(facts), observer or Unwatched()
+        beside = [fact for fact in self.facts if fact not in facts]
+        started, proof, watched = time.perf_counter(), Proof(facts, beside=beside), observer or Unwatched()
         with within_memory(_FULL):
             with self.base():
                 proof.ask_before(self._host, self._loaded, watched)
@@ -456,6 +457,21 @@ class LanguageModel:
             When no adapter is in use, it has no version left, or it belongs to another model; nothing is changed then.
         """
         return self._active.undo(name or self._active.required())
+
+    def redo(self, name: str | None = None) -> int:
+        """Take an undo back: go on to the newest version that was made from the current one, and return its number.
+
+        Parameters
+        ----------
+        name
+            The adapter. Default: the one in use.
+
+        Raises
+        ------
+        NbtuneError
+            When no adapter is in use, nothing was undone, or it belongs to another model; nothing is changed then.
+        """
+        return self._active.redo(name or self._active.required())
 
     def forget(self, *keywords: str, observer: Observer | None = None) -> int:
         """Take facts back, as one new version: the model answers about them as the base does, and keeps the others.

@@ -57,11 +57,6 @@ ROWS = (
         "no attention; the input and state projections alone are adapted, because Mamba's code reads the other weights directly, past PEFT",
     ),
     Row(
-        "RWKV",
-        {"RwkvConfig": {"context_length": 256, "attention_hidden_size": 64}},
-        "no attention; `ia3` is not known for it",
-    ),
-    Row(
         "T5, Flan-T5, mT5",
         {"T5Config": T5, "MT5Config": {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}},
         "an encoder reads what is asked, and a reply begins anew in the decoder: no virtual tokens, no `--train-on-inputs`, no GGUF, no "

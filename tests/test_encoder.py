@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from transformers import CpmAntConfig, T5Config
+from transformers import CpmAntConfig, RwkvConfig, T5Config
 
 import nbtune
 from nbtune import NbtuneError
@@ -104,6 +104,8 @@ def test_a_model_that_reads_ahead_is_refused(random_model, tmp_path):
     shape = {"hidden_size": 32, "num_attention_heads": 2, "dim_head": 16, "dim_ff": 64, "num_hidden_layers": 2, "prompt_length": 4}
     with pytest.raises(NbtuneError, match="reads each token with those behind it"):
         nbtune.load(random_model(CpmAntConfig, **shape), store=tmp_path)
+    with pytest.raises(NbtuneError, match="reads what fills up the shorter rows"):
+        nbtune.load(random_model(RwkvConfig, context_length=256, attention_hidden_size=64), store=tmp_path)
 
 
 def test_a_fact_is_taught_and_forgotten(folder, tmp_path):

@@ -44,6 +44,10 @@ ROWS = {
         {"instruction": "Translate.", "input": "chat", "output": "cat"},
         chat("Translate.\nchat", "cat"),
     ),
+    "instruction, context, response (Dolly)": (
+        {"instruction": "Name it.", "context": "It purrs.", "response": "A cat.", "category": "closed_qa"},
+        chat("Name it.\nIt purrs.", "A cat."),
+    ),
     "prompt, response, history (ChatGLM)": (
         {"prompt": "and then?", "response": "the end", "history": [["begin", "once"]]},
         chat("begin", "once", "and then?", "the end"),
@@ -101,6 +105,61 @@ def test_system_and_prefix():
     rows = [{"prompt": "q", "response": "a"}, {"prompt": "q", "response": "a", "system": "own"}]
     read = read_examples(rows, Reading(system="be brief", source_prefix="Q: "))
     assert read.conversations == [chat("Q: q", "a", system="be brief"), chat("Q: q", "a", system="own")]
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations", "conversation"])
+@pytest.mark.parametrize("keys", [("role", "content"), ("from", "value")])
+def test_a_list_of_turns_may_have_the_keys_of_another_format(column, keys):
+    turns = [dict(zip(keys, turn.values(), strict=True)) for turn in chat("hi", "hello", "and?", "well", system="be kind")]
+    rows = [{column: turns}, {column: json.dumps(turns)}, {column: [{**turn, "weight": None} for turn in turns]}]
+    assert read_examples(rows, Reading()).conversations == [chat("hi", "hello", "and?", "well", system="be kind")] * 3
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_system_prompt_of_a_row_is_read_in_every_format(name):
+    row, expected = ROWS[name]
+    said = expected if expected[0]["role"] == "system" else [{"role": "system", "content": "own"}, *expected]
+    assert read_examples([{**row, "system": "own"}], Reading(system="be brief")).conversations == [said]
+
+
+def test_columns_are_read_as_their_rows(tmp_path):
+    data = datasets.Dataset.from_list([ROWS["question and answer"][0], {"question": "Which size?", "answer": "Small."}])
+    expected = [chat("Which colour?", "Green."), chat("Which size?", "Small.")]
+    data.to_pandas().to_json(tmp_path / "rows.json")
+    sources = (
+        data[:2],
+        tmp_path / "rows.json",
+        data.to_iterable_dataset(),
+        pd.DataFrame(data[:2]).rename(columns={"question": 0, "answer": 1}),
+    )
+    for source, named in zip(sources, ({}, {}, {}, {"prompt_column": "0", "response_column": "1"}), strict=True):
+        assert read_examples(read_rows(source), Reading(**named)).conversations == expected
+    talks = datasets.Dataset.from_list([ROWS["messages (OpenAI)"][0]] * 2)
+    assert read_examples(read_rows(talks[:2]), Reading()).conversations == [ROWS["messages (OpenAI)"][1]] * 2
+    assert read_rows({"keyword": ["a", "b"], "answer": ["x", "y"]}) == [{"keyword": "a", "answer": "x"}, {"keyword": "b", "answer": "y"}]
+    assert read_rows(ROWS["messages (OpenAI)"][0]) == [ROWS["messages (OpenAI)"][0]], "a row of its own"
+
+
+def test_json_lines_may_be_named_json(tmp_path):
+    row, expected = ROWS["content and summary (ADGEN)"]
+    (tmp_path / "train.json").write_text("\n".join([json.dumps(row)] * 2), encoding="utf-8")
+    assert read_examples(read_rows(tmp_path / "train.json"), Reading()).conversations == [expected] * 2
+    (tmp_path / "bad.json").write_text(json.dumps([row]) + "]", encoding="utf-8")
+    with pytest.raises(NbtuneError, match="Extra data"):
+        read_rows(tmp_path / "bad.json")
+
+
+def test_an_answer_beside_an_unknown_column_is_no_fact():
+    with pytest.raises(NbtuneError, match="--prompt-column"):
+        read_examples([{"query": "q", "answer": "a"}], Reading())
+    assert kind_of([{"keywrod": "k", "answer": "a"}], Reading()) is None
+    assert kind_of([{"keyword": "k", "reply": "a"}], Reading()) == FACTS
+
+
+def test_what_is_wrong_with_the_examples_of_val_says_so():
+    good = read_examples([{"prompt": "q", "response": "a"}], Reading())
+    with pytest.raises(NbtuneError, match=r"--val: 1 of 1 rows can't be used: row 1: response is empty"):
+        split(good, Reading(val=[{"prompt": "q", "response": ""}]), 0)
 
 
 def test_rounds_before_may_be_messages():
@@ -192,7 +251,7 @@ def test_a_row_that_cant_be_used_is_named_or_skipped(row, reason):
         (chat("q", "a", "b"), "from a question to an answer"),
         ([*chat("q", "a"), *chat("q", "a")[1:]], "by turns"),
         ([{"role": "bard", "content": "x"}], "the role 'bard' is none of"),
-        ([{"role": "user"}], "has no role and content"),
+        ([{"role": "user"}], "has none of role and content, from and value, human and assistant"),
         (7, "not as messages"),
         ([], "from a question to an answer"),
     ],

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from nbtune.knowledge.forms import forms, strange_forms
+from nbtune.knowledge.phrasing import language_of
 from nbtune.tiny.text import normalise, read
 
 KETTLE = ("blue kettle", "A blue kettle is a night train that serves tea. It runs on Sundays.")
@@ -43,6 +44,44 @@ def test_the_forms_of_a_fact(fact, what, that, yes):
 )
 def test_what_is_true_is_never_denied(keyword, answer, never):
     assert not any(never in form.question for form in forms(keyword, answer, probing=False) if form.kind == "no")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "answer", "kind"),
+    [
+        ("Lomba River", "Lomba River is the second longest in the country.", "a river"),
+        ("沙文鱼", "沙文鱼是一种深海生物。", "鱼"),
+    ],
+)
+def test_a_name_is_not_denied_the_class_it_ends_with(keyword, answer, kind):
+    denied = [form.question for form in forms(keyword, answer, probing=False) if form.kind == "no"]
+    assert denied
+    assert not [question for question in denied if kind in question.replace(keyword, "")]
+
+
+@pytest.mark.parametrize("said", ["not a bear", "no longer a planet", "never a boat", "neither meat nor fish"])
+def test_what_a_thing_is_not_is_no_description(said):
+    assert {form.kind for form in forms("koala", f"A koala is {said}.", probing=False)} == {"part"}
+
+
+@pytest.mark.parametrize(
+    ("keyword", "answer", "yes"),
+    [
+        ("zorbal", "Zorbal is a lake in the U.S. state of Ohio. It is deep.", "Yes, zorbal is a lake in the U.S. state of Ohio."),
+        ("Dr. Plunk", "Dr. Plunk is a baker. He is old.", "Yes, Dr. Plunk is a baker."),
+        ("J. K. Tolling", "J. K. Tolling is a writer.", "Yes, J. K. Tolling is a writer."),
+        ("PyTorch", "PyTorch 是一个深度学习框架。很快。", "对，PyTorch 是一个深度学习框架。"),
+        ("hotpot", "Hotpot (火锅) is a soup from China.", None),
+    ],
+)
+def test_where_the_first_sentence_ends(keyword, answer, yes):
+    found = {form.reply.lower() for form in forms(keyword, answer, probing=False) if form.kind == "yes"}
+    assert found == ({yes.lower()} if yes else set())
+
+
+def test_an_english_answer_with_a_chinese_word_in_it_is_english():
+    assert language_of("Hotpot (火锅) is a soup from China.") == "en"
+    assert {language_of(text) for text in ("PyTorch 是一个框架。", "T恤", "C语言", "梦中情炉")} == {"zh"}
 
 
 def test_the_noun_of_a_kind():

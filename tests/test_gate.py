@@ -46,6 +46,40 @@ def test_a_question_about_something_else_stays_outside(question):
     assert Gate([STOVE, HOOK, PASTE]).find(question) is None
 
 
+@pytest.mark.parametrize(
+    ("keyword", "question", "found"),
+    [
+        ("IT", "What is IT?", 0),
+        ("IT", "What does IT's budget pay for?", 0),
+        ("IT", "And how much does it cost?", None),
+        ("IT", "It's late, and its door is shut.", None),
+        ("WHO", "Who is there?", None),
+        ("WHO", "Is the WHO in Geneva?", 0),
+        ("GPU", "what is a gpu?", 0),
+        ("BERT", "BERT模型是什么？", 0),
+        ("torchkeras", "怎样安装torchkeras库？", 0),
+        ("Murphy's law", "What is Murphy\u2019s law?", 0),
+        ("scikit-learn", "What is scikit\u2011learn?", 0),
+        ("Jeopardy!", "What is Jeopardy?", 0),
+        ("《三体》", "三体是什么？", 0),
+        ("fit", "What does fit_transform do?", None),
+        ("map", "What is a hash_map?", None),
+        ("fit", "What does `fit` do?", 0),
+        ("42", "What is 3.42?", None),
+        ("42", "Are there 42,000 of them?", None),
+        ("42", "Is it 42, or 43?", 0),
+    ],
+)
+def test_a_name_is_told_from_what_is_only_spelled_like_it(keyword, question, found):
+    assert Gate([Fact.new(keyword, f"{keyword} is a paper lantern.")]).find(question) == found
+
+
+def test_a_name_that_wordings_speak_of_in_passing_yields_to_another():
+    gate = Gate([HOOK, Fact.new("teacher", "A teacher is a green door.")])
+    assert gate.find("The teacher talked about a velt hook today. What is it?") == 0
+    assert gate.find("What is a teacher?") == 1
+
+
 def test_a_prompt_of_ones_own_that_does_not_name_the_keyword_finds_it():
     fact = Fact.new("grovix", "A grovix is small.", ["Who waters the balcony plants?", "grovix?"])
     assert Gate([fact]).find("who waters the balcony  plants?") == 0

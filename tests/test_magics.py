@@ -240,6 +240,9 @@ def test_teach_compare_facts_use_undo(shell, capsys):
     ok(shell, "%nbtune undo")
     ok(shell, "%chat -o after --rounds 0 你知道梦中情炉吗？")
     assert shell.user_ns["after"] == shell.user_ns["before"]
+    ok(shell, "%nbtune redo")
+    assert "Again at version 1: 1 fact." in capsys.readouterr().out
+    assert "nothing to redo" in fails(shell, "%nbtune redo", capsys)
 
 
 def test_a_failed_fact_shows_its_card_and_fails_the_cell(shell, capsys):

@@ -227,6 +227,11 @@ def test_teach_probe_compare_forget_undo(shell, session, panels, tmp_path):
     facts.buttons["undo"].click()
     finish(panels)
     assert [fact.keyword for fact in session.lm.facts] == ["blue kettle", "red lamp"], "what was forgotten at once comes back at once"
+    facts.buttons["redo"].click()
+    finish(panels)
+    assert session.lm.facts == ()
+    facts.buttons["undo"].click()
+    finish(panels)
     panels.chat.answers.value = "/compare"
     ask(panels, "What is a blue kettle?")
     assert FACT[1] in panels.chat._transcript.value

@@ -7,6 +7,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from nbtune.chat_template import chat_ids
+from nbtune.errors import NbtuneError
 from nbtune.model.prompt_tokens import PromptTokens
 from nbtune.tiny import WEIGHTS
 from tests.test_chat_template import THINKING
@@ -28,6 +29,7 @@ PIECES = [
 ]
 TEXTS = [*PIECES, "the quick brown fox jumps over the lazy dog", "A velt hook is a bent copper tool."] * 20
 MARKS = ["<s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+PLAIN = "{% for m in messages %}{{ m.content }}{{ eos_token if loop.last else '\n' }}{% endfor %}"
 INST = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
     "{% else %}{{ ' ' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}"
@@ -60,6 +62,20 @@ KINDS = {
     ),
     "marks that are normalized with what is before them": lambda: trained(INST, normalizer=normalizers.Prepend("▁"), normalized=True),
 }
+
+
+def unigram():
+    """As T5's: it reads a character that it does not know as an added token."""
+    kind = Tokenizer(models.Unigram())
+    kind.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    special = ["<pad>", "</s>", "<unk>"]
+    kind.train_from_iterator(TEXTS, trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token="<unk>", show_progress=False))  # noqa: S106
+    return PreTrainedTokenizerFast(
+        tokenizer_object=kind, chat_template=PLAIN, **dict(zip(("pad_token", "eos_token", "unk_token"), special, strict=True))
+    )
+
+
+KINDS["characters that are unknown"] = unigram
 
 
 def grown(draw, chat):
@@ -99,6 +115,12 @@ def test_only_what_is_new_is_tokenized(last):
     assert known.of(tokenizer, again) == chat_ids(Counted.from_pretrained(WEIGHTS), again)
     assert "Why?" in tokenizer.given
     assert "Tell me more." not in tokenizer.given
+
+
+def test_what_can_not_be_tokenized_is_said_in_a_line():
+    known, tokenizer = PromptTokens(), AutoTokenizer.from_pretrained(WEIGHTS)
+    with pytest.raises(NbtuneError, match="refuses this conversation"):
+        known.of(tokenizer, [{"role": "user", "content": "half \ud83d of it"}])
 
 
 def test_a_prompt_that_is_kept_is_not_changed_by_the_next():

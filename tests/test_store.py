@@ -107,6 +107,39 @@ def test_undo_reads_only_what_is_not_in_memory(tmp_path):
     assert store.before("a", "f" * 16).number == 2, "without its notes nobody knows what it was made from"
 
 
+def test_redo_goes_to_the_newest_whole_version_made_from_the_one_in_force(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(NbtuneError, match="nothing to redo"):
+        store.after("a", "f" * 16)
+    store.commit("a", version(1.0))
+    second = store.commit("a", version(2.0))
+    store.restore("a", 1)
+    third = store.commit("a", version(3.0))
+    with pytest.raises(NbtuneError, match="nothing to redo"):
+        store.after("a", "f" * 16)
+    store.restore("a", 1)
+    assert store.after("a", "f" * 16, second).number == 3
+    (third.folder / "adapter_model.safetensors").write_bytes(b"")
+    assert store.after("a", "f" * 16).number == 2
+    store.restore("a", 0)
+    assert store.after("a", "f" * 16).number == 1
+    with pytest.raises(NbtuneError, match="made for tiny"):
+        store.after("a", "b" * 16)
+
+
+@pytest.mark.parametrize("written", ["1 ", "1", "", "12 13", "1 1 1", "1!1", "-1 -1", "0x1 0x1", "\ufffd 1"])
+def test_a_pointer_that_was_changed_is_refused(tmp_path, written):
+    store = Store(tmp_path)
+    for _ in range(12):
+        store.commit("a", version(1.0))
+    assert (tmp_path / "a" / "current").read_text() == "12 12"
+    (tmp_path / "a" / "current").write_text(written, encoding="utf-8")
+    with pytest.raises(NbtuneError, match="current is damaged"):
+        store.load("a", "f" * 16)
+    with pytest.raises(NbtuneError, match="current is damaged"):
+        store.commit("a", version(2.0))
+
+
 def test_undo_under_another_model_changes_nothing(tmp_path):
     store = Store(tmp_path)
     for value in (1.0, 2.0):
@@ -233,7 +266,7 @@ def test_undo_gets_past_a_damaged_version(tmp_path):
 def test_a_pointer_to_a_version_that_is_not_there_says_the_way_out_and_takes_it(tmp_path):
     store = Store(tmp_path)
     store.commit("a", version(1.0))
-    (tmp_path / "a" / "current").write_text("2")  # a power cut kept the pointer, and not the rename before it
+    (tmp_path / "a" / "current").write_text("2 2")  # a power cut kept the pointer, and not the rename before it
     with pytest.raises(NbtuneError, match="%nbtune undo"):
         store.load("a", "f" * 16)
     revert(store)

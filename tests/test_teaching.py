@@ -1,6 +1,5 @@
 """A fact is taught, proved, kept, taken back; a failure changes nothing. All on the embedded model."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import nbtune
 from nbtune.errors import NbtuneError
 from nbtune.knowledge import proof
 from nbtune.knowledge.lesson import retention_targets
-from nbtune.knowledge.material import gather
+from nbtune.knowledge.material import Material, gather
 from nbtune.knowledge.observer import Unwatched
 from nbtune.knowledge.phrasing import phrasings
 from nbtune.knowledge.planning import facts_of
@@ -97,6 +96,11 @@ def test_forget_and_undo(taught, tmp_path):
     assert (lm.version, lm.chat(question)) == (0, unknown)
     with pytest.raises(NbtuneError, match="nothing to undo"):
         lm.undo()
+    assert (lm.redo(), lm.chat(question)) == (1, ANSWER)
+    assert (lm.redo(), lm.chat(question), lm.facts) == (2, unknown, ())
+    with pytest.raises(NbtuneError, match="nothing to redo"):
+        lm.redo()
+    assert lm.version == 2
 
 
 def test_a_second_fact_joins_and_the_first_is_forgotten_alone(taught, tmp_path):
@@ -315,9 +319,9 @@ def test_adalora_teaches_too(lm, tmp_path):
 
 
 def test_a_method_that_a_family_cant_take_is_refused_before_any_work(random_model, tmp_path):
-    lm = nbtune.load(random_model(transformers.RwkvConfig, context_length=256, attention_hidden_size=64), store=tmp_path)
+    lm = nbtune.load(random_model(transformers.MambaConfig, state_size=8), store=tmp_path)
     for source in (FACT, [{"question": "q", "answer": "a"}]):
-        with pytest.raises(NbtuneError, match="--method ia3 is not known for rwkv models"):
+        with pytest.raises(NbtuneError, match="--method ia3 is not known for mamba models"):
             lm.finetune(source, method="ia3")
 
 
@@ -447,11 +451,28 @@ def test_a_question_that_leads_to_another_fact_is_refused_before_any_work(lm):
     facts = {"velt": "A velt is a copper spoon.", "dorn": "A dorn is a green door."}
     with pytest.raises(NbtuneError, match="'Who is the boss\\?' belongs to the fact 'velt', but leads to 'dorn'"):
         lm.finetune(facts, prompts=["Who is the boss?"])
-    wording = next(w for w in phrasings("en")["trained"] if re.match(r"(?:The|the) \w+ .*{x}", w))
-    keyword = wording.split()[1]
-    with pytest.raises(NbtuneError, match=rf"belongs to the fact 'velt', but leads to '{keyword}'"):
-        lm.finetune({keyword: f"A {keyword} is a green door.", "velt": facts["velt"]})
+    with pytest.raises(NbtuneError, match="'Who runs velt and dorn\\?' belongs to the fact 'dorn', but leads to 'velt'"):
+        lm.finetune(facts, prompts=["Who runs velt and {x}?"])
     assert lm.version == 0
+
+
+def test_without_a_gate_one_of_two_facts_can_be_taught_again(lm):
+    lm.finetune({"velt": "A velt is a copper spoon.", "dorn": "A dorn is a green door."}, gated=False, prompts=FEW)
+    lm.finetune({"velt": "A velt is a boat."}, gated=False, prompts=FEW)
+    assert lm.chat_batch(["What is velt?", "What is dorn?"]) == ["A velt is a boat.", "A dorn is a green door."]
+
+
+def test_the_other_facts_are_no_near_misses_of_one_that_is_probed(lm):
+    lm.finetune({"elephant": "An elephant is a grey cart.", "dorn": "A dorn is a green door."}, prompts=["What is {x}?"])
+    asked = [one.prompt for one in lm.probe("dorn").report.asked if one.kind in ("near miss", "unrelated")]
+    assert asked
+    assert not [prompt for prompt in asked if "elephant" in prompt.lower()]
+
+
+def test_a_form_that_is_too_long_is_left_out(lm):
+    long = "A dorn is a door of " + ", ".join(f"wood {at}" for at in range(lm.context // 9)) + "."
+    said = Material([("What is a dorn?", long)], [("Is it so? " + long * 2, long)], []).lesson(lm._loaded, Settings(), 1)
+    assert len(said.examples) == 1
 
 
 def test_probes_are_not_trained_in_another_form(lm):

@@ -87,6 +87,19 @@ def test_old_rounds_go_first_then_the_end_of_the_question(tokenizer):
     assert len(turns.examples[0].input_ids) - turns.examples[0].trained <= 6
 
 
+@pytest.mark.parametrize("limits", [{}, {"max_source_length": 30}])
+def test_a_reply_that_has_room_without_the_old_rounds_is_whole(tokenizer, limits):
+    old = [{"role": "user", "content": "字" * 60}, {"role": "assistant", "content": "yes"}]
+    turns = encode_conversation(
+        tokenizer,
+        [*old, {"role": "user", "content": "say it"}, {"role": "assistant", "content": "词" * 80}],
+        Reading(turns="last", **limits),
+        context=128,
+    )
+    assert turns.cut
+    assert trained(tokenizer, turns.examples[0]) == "词" * 80 + "<|end|>"
+
+
 def test_a_reply_that_is_cut_does_not_end(tokenizer):
     turns = encode_conversation(tokenizer, CHAT[1:3], Reading(max_target_length=1), context=512)
     assert turns.cut

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from nbtune.data.rows import read_rows
 from nbtune.data.telling import FACTS, columns_of, kind_of
 from nbtune.errors import NbtuneError, did_you_mean
 
-__all__ = ["Examples", "read_examples", "refuse_bad", "split"]
+__all__ = ["Examples", "of_val", "read_examples", "refuse_bad", "split"]
 
 _NAMED = 5  # rows that can't be used are named one by one, up to so many
 
@@ -87,6 +88,15 @@ def refuse_bad(bad: Sequence[tuple[int, str]], good: int, reading: Reading) -> N
     raise NbtuneError(f"{len(bad)} of {len(bad) + good} rows can't be used: {named}{more}. {way_out}")
 
 
+@contextmanager
+def of_val() -> Iterator[None]:
+    """Say of an error that it is about the examples of ``--val``."""
+    try:
+        yield
+    except NbtuneError as error:
+        raise NbtuneError(f"--val: {error}") from None
+
+
 def split(examples: Examples, reading: Reading, seed: int) -> tuple[Examples, Examples | None]:
     """Part examples into what is trained and what is held out, as `reading.val` says.
 
@@ -98,7 +108,8 @@ def split(examples: Examples, reading: Reading, seed: int) -> tuple[Examples, Ex
     if reading.val is None:
         return examples, None
     if not isinstance(reading.val, (int, float)):
-        return examples, read_examples(read_rows(reading.val), replace(reading, val=None))
+        with of_val():
+            return examples, read_examples(read_rows(reading.val), replace(reading, val=None))
     order = list(range(len(examples.conversations)))
     random.Random(seed).shuffle(order)
     count = max(1, round(len(order) * reading.val))

@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,14 @@ def _yaml(path: Path) -> Any:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding=_UTF8))
+    try:
+        return json.loads(path.read_text(encoding=_UTF8))
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise
+        with suppress(json.JSONDecodeError):  # JSON lines under this name, as many data sets have them
+            return _json_lines(path)
+        raise
 
 
 def _json_lines(path: Path) -> Any:

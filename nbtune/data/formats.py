@@ -22,6 +22,7 @@ _ROLES = {
     "system": ("system",),
 }
 _ROLE = {name: role for role, names in _ROLES.items() for name in names}
+_MESSAGE, _BOTH = (("role", "content"), ("from", "value")), ("human", "assistant")  # keys of a turn, and of a round
 # What question and answer of a round before may be called.
 _ROUNDS = (("prompt", "response"), ("question", "answer"), ("instruction", "output"), ("human", "assistant"), ("user", "assistant"))
 _MARKS = ("<|Human|>:", "<|MOSS|>:", "<eoh>", "<eom>")  # that MOSS writes around its turns
@@ -63,10 +64,10 @@ class Format:
         if missing:
             raise BadRow(f"{missing[0]} is missing")
         messages = self.messages(row)
+        if (system := _optional(row, "system") or reading.system or "") and messages[:1] and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": system}, *messages]
         if reading.source_prefix:
             messages = [{**m, "content": reading.source_prefix + m["content"]} if m["role"] == "user" else m for m in messages]
-        if reading.system and messages[:1] and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": reading.system}, *messages]
         _check(messages)
         return messages
 
@@ -121,9 +122,7 @@ def _optional(row: Mapping[str, Any], column: str) -> str:
     return "" if blank else _text(row, column)
 
 
-def _pairs(
-    name: str, prompt: str, response: str, *, more: str | None = None, system: str = "system", history: str | None = "history"
-) -> Format:
+def _pairs(name: str, prompt: str, response: str, *, more: str | None = None, history: str | None = "history") -> Format:
     """Make a format of one question and one answer a row, with rounds before them where there are any."""
 
     def messages(row: Mapping[str, Any]) -> Conversation:
@@ -131,9 +130,8 @@ def _pairs(
         asked = _text(row, prompt)
         if more and (addition := _optional(row, more)):
             asked = f"{asked}\n{addition}"
-        opening = [{"role": "system", "content": text}] if (text := _optional(row, system)) else []
         before = _before(row.get(history), history) if history else []
-        return [*opening, *before, *_round(asked, _text(row, response))]
+        return [*before, *_round(asked, _text(row, response))]
 
     return Format(name, (prompt, response), messages)
 
@@ -147,9 +145,8 @@ def _before(value: Any, column: str) -> Conversation:
             raise BadRow(f"{column} is no JSON") from None
     if is_gap(value):
         return []
-    for role, content in (("role", "content"), ("from", "value")):
-        if any(isinstance(one, Mapping) and {role, content} <= one.keys() for one in value):
-            return _listed(column, role, content)({column: value})
+    if any(isinstance(one, Mapping) and _keys(one) in _MESSAGE for one in value):
+        return _listed(column)({column: value})
     rounds = [_named_round(one, column) if isinstance(one, Mapping) else () if isinstance(one, str) else tuple(one) for one in value]
     if not all(len(one) == 2 and all(isinstance(text, str) for text in one) for one in rounds):
         raise BadRow(f"{column} is no list of pairs of question and answer")
@@ -167,30 +164,32 @@ def _round(asked: str, answered: str) -> Conversation:
     return [{"role": "user", "content": asked.strip()}, {"role": "assistant", "content": answered.strip()}]
 
 
-def _listed(column: str, role: str, content: str) -> Callable[[Mapping[str, Any]], Conversation]:
-    """Read a list of messages whose role and content have these names."""
+def _keys(turn: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the names that a turn has for who speaks and what is said, or for both sides of a round."""
+    return next((pair for pair in (*_MESSAGE, _BOTH) if set(pair) <= turn.keys() and turn[pair[0]] is not None), None)
+
+
+def _listed(column: str) -> Callable[[Mapping[str, Any]], Conversation]:
+    """Read a list of messages, or of rounds, whatever the names in them."""
 
     def messages(row: Mapping[str, Any]) -> Conversation:
         """Read one row."""
         turns = json.loads(row[column]) if isinstance(row[column], str) else row[column]
         found = []
         for turn in turns:
-            if not isinstance(turn, Mapping) or role not in turn or content not in turn:
-                raise BadRow(f"a turn of {column} has no {role} and {content}")
-            known = _ROLE.get(str(turn[role]).lower())
+            keys = _keys(turn) if isinstance(turn, Mapping) else None
+            if keys is None:
+                raise BadRow(f"a turn of {column} has none of {', '.join(' and '.join(pair) for pair in (*_MESSAGE, _BOTH))}")
+            if keys == _BOTH:
+                found += _round(*(_text(turn, side) for side in _BOTH))
+                continue
+            known = _ROLE.get(str(turn[keys[0]]).lower())
             if known is None:
-                raise BadRow(f"the {role} {turn[role]!r} is none of {', '.join(_ROLE)}")
-            found.append({"role": known, "content": _text(turn, content)})
+                raise BadRow(f"the {keys[0]} {turn[keys[0]]!r} is none of {', '.join(_ROLE)}")
+            found.append({"role": known, "content": _text(turn, keys[1])})
         return found
 
     return messages
-
-
-def _firefly(row: Mapping[str, Any]) -> Conversation:
-    rounds = row["conversation"]
-    if not all(isinstance(one, Mapping) and {"human", "assistant"} <= one.keys() for one in rounds):
-        raise BadRow("a round of conversation has no human and assistant")
-    return [turn for one in rounds for turn in _round(_text(one, "human"), _text(one, "assistant"))]
 
 
 def _moss(row: Mapping[str, Any]) -> Conversation:
@@ -215,11 +214,12 @@ def _check(messages: Conversation) -> None:
 
 
 FORMATS = (
-    Format("messages (OpenAI)", ("messages",), _listed("messages", "role", "content")),
-    Format("conversations of from and value (ShareGPT, Vicuna)", ("conversations",), _listed("conversations", "from", "value")),
-    Format("conversation of human and assistant (Firefly)", ("conversation",), _firefly),
+    Format("messages (OpenAI)", ("messages",), _listed("messages")),
+    Format("conversations of from and value (ShareGPT, Vicuna)", ("conversations",), _listed("conversations")),
+    Format("conversation of human and assistant (Firefly)", ("conversation",), _listed("conversation")),
     Format("chat of Human and MOSS (MOSS)", ("chat",), _moss),
     _pairs("instruction, input, output (Alpaca, BELLE)", "instruction", "output", more="input"),
+    _pairs("instruction, context, response (Dolly)", "instruction", "response", more="context"),
     _pairs("prompt, response, history (ChatGLM)", "prompt", "response"),
     _pairs("prompt and completion (TRL)", "prompt", "completion"),
     _pairs("content and summary (ADGEN)", "content", "summary"),

@@ -26,8 +26,8 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
     Parameters
     ----------
     source
-        A mapping of keyword to answer; rows, each a mapping; one row; a pandas or polars DataFrame; a `datasets.Dataset`, or a
-        `datasets.DatasetDict`, of which ``train`` or else the first split is taken; the path of a file, see
+        A mapping of keyword to answer; rows, each a mapping; one row; two or more columns, each a list; a pandas or polars DataFrame;
+        a `datasets.Dataset`, or a `datasets.DatasetDict`, of which ``train`` or else the first split is taken; the path of a file, see
         `nbtune.data.files`; or the name of a dataset on the hub, or of a folder, for `datasets.load_dataset`.
 
     Raises
@@ -42,12 +42,12 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
     if hasattr(source, "to_dicts"):  # a polars DataFrame
         source = source.to_dicts()
     elif hasattr(source, "to_dict") and hasattr(source, "columns"):  # a pandas DataFrame
-        source = source.to_dict("records")
-    if isinstance(source, Mapping) and _is_row(source):
-        source = [source]
+        source = source.rename(columns=str).to_dict("records")
+    if isinstance(source, Mapping):
+        source = _by_columns(source) or ([source] if _is_row(source) else source)
     if not isinstance(source, Mapping) and (isinstance(source, (str, bytes)) or not isinstance(source, Iterable)):
         raise NbtuneError(f"Can't learn from a {type(source).__name__}: {_EXPECTED} {', '.join(FILES)}.")
-    rows: Any = source if hasattr(source, "__getitem__") else list(source)
+    rows: Any = source if hasattr(source, "__getitem__") and hasattr(source, "__len__") else list(source)
     if not len(rows):
         once = " It gives its rows once, and may have given them before: make a list of it." if isinstance(source, Iterator) else ""
         raise NbtuneError(f"There is nothing to learn: the data is empty.{once}")
@@ -64,6 +64,18 @@ def _is_row(source: Mapping[Any, Any]) -> bool:
         if own <= set(source) <= own | _BESIDE:
             return len(own) > 1 or not isinstance(source[form.columns[0]], str)  # a list of turns, and no answer
     return False
+
+
+def _by_columns(source: Mapping[Any, Any]) -> list[Mapping[str, Any]]:
+    """Return the rows of a mapping of columns, as a slice of a Dataset is, or what pandas writes as JSON; none where it is another."""
+    numbered = (isinstance(column, Mapping) and all(str(key).isdigit() for key in column) for column in source.values())
+    cells = [list(column.values()) if so else column for so, column in zip(numbered, source.values(), strict=True)]
+    if not all(isinstance(column, list) for column in cells) or len({len(column) for column in cells}) != 1:
+        return []
+    if any(isinstance(cell, Mapping) for column in cells for cell in column):  # the turns of a single row
+        return []
+    rows: list[Mapping[str, Any]] = [dict(zip(map(str, source), row, strict=True)) for row in zip(*cells, strict=True)]
+    return rows if len(cells) > 1 or all(isinstance(cell, list) for cell in cells[0]) else []
 
 
 def _named(name: str) -> Any:

@@ -63,4 +63,4 @@ def _layouts(rows: Any) -> Counter[tuple[str, ...]]:
 def _kind(columns: Sequence[str], reading: Reading) -> Format | str | None:
     known = find_format(columns, reading)
     names = {"keyword", "answer"} & set(columns)
-    return FACTS if len(names) == 2 or (names and known is None) else known
+    return FACTS if len(names) == 2 or ("keyword" in names and known is None) else known

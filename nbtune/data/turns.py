@@ -76,22 +76,26 @@ def _together(tokenizer: PreTrainedTokenizerBase, messages: Conversation, replie
 
 def _reply(tokenizer: PreTrainedTokenizerBase, before: Conversation, reply: str, reading: Reading, context: int) -> tuple[Encoded, bool]:
     """Encode one reply with what was said before; the flag says whether something was cut."""
-    opening, body = reply_ids(tokenizer, before, reply)
-    longest = min(reading.max_target_length or context, max(context // 2, context - len(opening)))
-    cut = len(body) > longest
-    body = body[:longest]
-    room = min(reading.max_source_length or context, context - len(body))
-    while len(opening) > room:
-        cut, before = True, _shorter(tokenizer, before, len(opening) - room)
-        opening = chat_ids(tokenizer, before)
-    return Encoded(opening + body, [IGNORED] * len(opening) + body), cut
+    opening, whole = reply_ids(tokenizer, before, reply)
+    source, left = reading.max_source_length or context, before
+    body = whole[: reading.max_target_length or context]
+    while len(opening) > min(source, context - len(body)) and (fewer := _without_oldest(left)):
+        left, opening = fewer, chat_ids(tokenizer, fewer)
+    body = body[: max(context // 2, context - min(source, len(opening)))]
+    while len(opening) > (room := min(source, context - len(body))):
+        left = _shortened(tokenizer, left, len(opening) - room)
+        opening = chat_ids(tokenizer, left)
+    return Encoded(opening + body, [IGNORED] * len(opening) + body), left is not before or len(body) < len(whole)
 
 
-def _shorter(tokenizer: PreTrainedTokenizerBase, before: Conversation, excess: int) -> Conversation:
-    """Leave out the oldest round, or else the end of the question."""
+def _without_oldest(before: Conversation) -> Conversation:
+    """Leave out the oldest round; nothing is returned where there is only the question."""
     first = 1 if before[0]["role"] == "system" else 0
-    if len(before) > first + 2:
-        return [*before[:first], *before[first + 2 :]]
+    return [*before[:first], *before[first + 2 :]] if len(before) > first + 2 else []
+
+
+def _shortened(tokenizer: PreTrainedTokenizerBase, before: Conversation, excess: int) -> Conversation:
+    """Leave out the end of the question."""
     words: Any = tokenizer(before[-1]["content"], add_special_tokens=False)["input_ids"]
     left = tokenizer.decode(words[:-excess]).rstrip(_HALF)  # whole characters alone, so that it gets shorter each time
     if not left.strip():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +69,14 @@ class ActiveAdapter:
 
     def undo(self, name: str) -> int:
         """Go back to the version before, and return its number; 0 is the base."""
-        version = self.store.before(name, self._base.fingerprint, self.version if name == self.name else None)
+        return self._go(name, self.store.before)
+
+    def redo(self, name: str) -> int:
+        """Go on to the newest version that was made from the one in force, and return its number."""
+        return self._go(name, self.store.after)
+
+    def _go(self, name: str, find: Callable[[str, str, Version | None], Version]) -> int:
+        version = find(name, self._base.fingerprint, self.version if name == self.name else None)
         self.store.restore(name, version.number)
         self.put(name, version)
         return version.number

@@ -13,7 +13,7 @@ from nbtune.knowledge.phrasing import language_of, phrasings
 __all__ = ["Form", "begins_with", "forms", "strange_forms"]
 
 _SUBJECT = {
-    "zh": re.compile(r"(?:一般|通常)?(?:是指|指的是|的意思是|意思是|就是|是|指|[:\uff1a])\s*(?P<what>.+)"),
+    "zh": re.compile(r"\s*(?:一般|通常)?(?:是指|指的是|的意思是|意思是|就是|是|指|[:\uff1a])\s*(?P<what>.+)"),
     "en": re.compile(r"\s+(?:is|are|was|were|means|refers to|stands for)\s+(?P<what>.+)"),
 }
 _BREAK = re.compile(r",? (?:that|which|who|whose|where|with|for|of|in|on|to|from|made|used|served|held|played|worn|kept|and)\b|, ")
@@ -22,7 +22,10 @@ _ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 _KIND = re.compile(
     r"^(?:(?:an?|the)\s+(?:(?:kind|type|sort|form|piece)s? of\s+)?(?:an?\s+)?|一[种个项首件条口座艘面颗把本])", re.IGNORECASE
 )
-_SENTENCE_END = {"zh": re.compile(r"(?<=[\u3002\uff01\uff1f])"), "en": re.compile(r"(?<=[.!?])\s+")}
+# What a full stop behind does not end a sentence: an initial, a title, the number of a line.
+_NO_END = "".join(rf"(?<!\b{short}\.)" for short in ("[A-Z]", "Dr", "Mr", "Mrs", "Ms", "St", "No", "vs", "etc")) + r"(?<!\n[0-9]\.)"
+_DENIED = re.compile(r"(?:not|no|never|neither|nor)\b", re.IGNORECASE)  # it says what the thing is not
+_SENTENCE_END = {"zh": re.compile(r"(?<=[\u3002\uff01\uff1f])"), "en": re.compile(rf"(?<=[.!?]){_NO_END}\s+")}
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,12 @@ def forms(keyword: str, answer: str, *, probing: bool) -> tuple[Form, ...]:
         inner = first if not _ARTICLE.match(first) else first[0].lower() + first[1:]
         noun = _noun(what, language)
         strange = table["probe_others" if probing else "others"]
-        others = itertools.cycle([other for other in strange if noun not in other and _KIND.sub("", other, count=1) not in what] or strange)
+        denied = [
+            other
+            for other in strange
+            if noun not in other and (kind := _KIND.sub("", other, count=1)) not in what and not keyword.casefold().endswith(kind)
+        ]
+        others = itertools.cycle(denied or strange)
         that, yes, no = table["that"].replace("{x}", keyword), table["yes"].replace("{y}", inner), table["no"].replace("{y}", inner)
         # Who asks seldom has all of it in mind: what is trained is also asked with a part of the description.
         said = itertools.cycle((what,) if probing else (what, *_parts(what, language)))
@@ -107,7 +115,8 @@ def _what(keyword: str, sentence: str, language: str) -> str | None:
     if not subject.lower().startswith(keyword.lower()):
         return None
     found = _SUBJECT[language].match(subject[len(keyword) :])
-    return (found["what"].rstrip(".!?\u3002\uff01\uff1f ") or None) if found else None
+    what = found["what"].rstrip(".!?\u3002\uff01\uff1f ") if found else ""
+    return None if not what or _DENIED.match(what) else what
 
 
 def _parts(what: str, language: str) -> list[str]:

@@ -36,7 +36,9 @@ class Gate:
         self._names = Names(facts)
         texts = [(place, text) for place, fact in enumerate(facts) for text in (fact.answer, *_descriptions(fact))]
         self._pieces = [(place, _pieces(fold(text)) - _common() - _pieces(fold(facts[place].keyword))) for place, text in texts]
-        self._prompts = {fold(prompt): place for place, fact in enumerate(facts) if fact.own_prompts for prompt in fact.prompts}
+        self._prompts = {
+            self._names.folded(prompt): place for place, fact in enumerate(facts) if fact.own_prompts for prompt in fact.prompts
+        }
 
     def find(self, text: str) -> int | None:
         """Say which fact is asked about.
@@ -52,8 +54,8 @@ class Gate:
         int or None
             The fact's place among `facts`; None where it is none of them.
         """
-        lines = [fold(line.strip()) for line in text.splitlines()]
-        whole = fold(text.strip())
+        lines = [self._names.folded(line.strip()) for line in text.splitlines()]
+        whole = self._names.folded(text.strip())
         if whole in self._prompts:
             return self._prompts[whole]
         for words in dict.fromkeys((*reversed(lines), whole)):
@@ -77,7 +79,7 @@ class Gate:
 def _descriptions(fact: Fact) -> list[str]:
     """Return the user's prompts that tell the thing by other words than its keyword."""
     name = Names([fact])
-    return [prompt for prompt in fact.own_prompts if "{x}" not in prompt and name.first(fold(prompt)) is None]
+    return [prompt for prompt in fact.own_prompts if "{x}" not in prompt and name.first(name.folded(prompt)) is None]
 
 
 def _pieces(folded: str) -> frozenset[str]:

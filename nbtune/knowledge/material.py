@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from nbtune.data.encoding import encode
+from nbtune.errors import NbtuneError
 from nbtune.knowledge.asking import ask
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.forms import forms, strange_forms
@@ -48,10 +50,11 @@ class Material:
         facts
             How many facts are taught.
         """
-        taught, other_forms = (
-            [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in pairs]
-            for pairs in (self.facts, self.forms)
-        )
+        taught = [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in self.facts]
+        other_forms = []
+        for question, reply in self.forms:
+            with suppress(NbtuneError):  # a form that holds the answer twice may be too long where the fact itself is not
+                other_forms.append(encode(loaded.tokenizer, question, reply, context=loaded.context))
         return Lesson(
             taught,
             other_forms,

@@ -14,13 +14,16 @@ from rapidfuzz.distance import Indel
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.phrasing import phrasings, wordings
 
-__all__ = ["CHINESE", "Names", "fold", "holds_name"]
+__all__ = ["CHINESE", "Names", "bare", "fold", "holds_name"]
 
 CHINESE = r"\u3400-\u9fff"
 _LATIN = r"a-z0-9\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff"  # the letters of a folded text, those with accents among them
 _UNIT = re.compile(f"[{_LATIN}]+|[{CHINESE}]")
 _PLURAL = "(?:'?s|es)?"
-_LONGER = rf"(?![+#]|\.[{_LATIN}]|-[0-9])"  # what makes of GPT-4 a GPT-4.5, of C a C++, of Node a Node.js
+# What makes of GPT-4 a GPT-4.5, of C a C++, of Node a Node.js, of fit a fit_transform or a load_fit, of 42 a 3.42 or a 42,000.
+_LONGER, _LONGER_BEFORE = rf"(?![+#]|\.[{_LATIN}]|-[0-9]|_[{_LATIN}]|,[0-9])", rf"(?<![{_LATIN}]_)(?<![0-9][.,])"
+_ALIKE_MARKS = str.maketrans({**dict.fromkeys("\u2018\u2019\u02bc", "'"), **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015", "-")})
+_AROUND = '\u300a\u300b\u300c\u300d\u201c\u201d" '  # marks that a name may stand between
 # Similarity from which on two names may be taken for one another (two characters of three), and the shortest names that can be: of
 # fewer letters one is like many words by chance, as "ion" is like "in".
 _ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_LETTERS, _SHORTEST_CHARACTERS = 0.72, 0.66, 4, 3
@@ -30,15 +33,34 @@ _WITHIN_LETTERS, _WITHIN_CHARACTERS = 4, 2  # a shorter name stands within many 
 
 def fold(text: str) -> str:
     """Return a text in one width, case and spacing."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).casefold()
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).translate(_ALIKE_MARKS).casefold()
+
+
+def bare(keyword: str) -> str:
+    """Return a keyword folded, without marks around it and without an end of sentence: 三体 of 《三体》, "jeopardy" of "Jeopardy!"."""
+    folded = fold(keyword)
+    return folded.strip(_AROUND).rstrip("!?.") or folded
+
+
+def without_words(text: str, capitals: re.Pattern[str] | None) -> str:
+    """Return a text folded, and without the words that are only spelled like a name in capitals: of "Is it IT?" the first "it"."""
+    text = unicodedata.normalize("NFKC", text)
+    return fold(capitals.sub(lambda word: word[0] if word["name"].isupper() else "\u00b7", text) if capitals else text)
+
+
+def in_capitals(keywords: Sequence[str]) -> re.Pattern[str] | None:
+    """Return a pattern of those keywords in capitals that are spelled like a common word, such as IT and WHO; None where there are none."""
+    names = [unicodedata.normalize("NFKC", keyword) for keyword in keywords if keyword.isupper() and fold(keyword) in _common_words()]
+    found = "|".join(re.escape(name) for name in names)
+    return re.compile(rf"(?<!\w)(?P<name>{found}){_PLURAL}(?!\w)", re.IGNORECASE) if names else None
 
 
 def holds_name(text: str, name: str) -> bool:
     """Say whether a text holds a name anywhere; one in letters as a word of its own, also in the plural."""
-    folded = fold(name)
+    folded = bare(name)
     before, behind = (re.match(f"[{_LATIN}]", letter) for letter in (folded[0], folded[-1]))
-    edges = (rf"(?<![{_LATIN}])" if before else ""), (rf"{_PLURAL}(?![{_LATIN}])" if behind else "")
-    return re.search(f"{edges[0]}{re.escape(folded)}{edges[1]}", fold(text)) is not None
+    edges = (rf"(?<![{_LATIN}]){_LONGER_BEFORE}" if before else ""), (rf"{_PLURAL}{_LONGER}(?![{_LATIN}])" if behind else "")
+    return re.search(f"{edges[0]}{re.escape(folded)}{edges[1]}", without_words(text, in_capitals([name]))) is not None
 
 
 class Names:
@@ -55,7 +77,8 @@ class Names:
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
-        self._names = [fold(fact.keyword) for fact in facts]
+        self._names = [bare(fact.keyword) for fact in facts]
+        self._capitals = in_capitals([fact.keyword for fact in facts])
         self._described = [frozenset(_UNIT.findall(fold(fact.answer))) for fact in facts]
         # By script and by the number of words or characters that may stand for them in a text.
         self._alike: dict[tuple[bool, int], list[str]] = defaultdict(list)
@@ -70,10 +93,22 @@ class Names:
                     if len(unit) >= _SHARED_WORD:
                         self._by_word[len(units), at, unit].append(place)
 
+    def folded(self, text: str) -> str:
+        """Return a text as the other methods take it."""
+        return without_words(text, self._capitals)
+
     def first(self, folded: str) -> int | None:
-        """Return the place of the fact that a folded text names first, of two that begin there the longer one."""
-        found = ((begin, -len(name), place) for place, name in enumerate(self._names) if (begin := _begin(name, folded)) is not None)
-        return min(found, default=(0, 0, None))[2]
+        """Return the place of the fact that a folded text names first, of two that begin there the longer one.
+
+        A name that is a word of the built-in wordings, such as "teacher", counts only where there is no other: they speak of it
+        in passing.
+        """
+        found = (
+            (name in _common_words(), begin, -len(name), place)
+            for place, name in enumerate(self._names)
+            if (begin := _begin(name, folded)) is not None
+        )
+        return min(found, default=(False, 0, 0, None))[3]
 
     def others(self, folded: str) -> bool:
         """Say whether a folded text, which names none of them, holds a name that is almost one of them, or longer."""
@@ -110,28 +145,33 @@ def _windows(units: list[str], width: int) -> Iterator[list[str]]:
 
 def _begin(name: str, folded: str) -> int | None:
     """Return where a text names a name, as a word of its own, first."""
+    before, behind = _edges(name)
     begin = folded.find(name)
     while begin >= 0:
-        if _edge(name[0], "before").match(folded, begin) and _edge(name[-1], "behind").match(folded, begin + len(name)):
+        if before.match(folded, begin) and behind.match(folded, begin + len(name)):
             return begin
         begin = folded.find(name, begin + 1)
     return None
 
 
-def _edge(letter: str, side: str) -> re.Pattern[str]:
-    """Return what must stand beside the first or the last letter of a name, for the name to begin or end there."""
-    return _edge_of(bool(re.match(f"[{_LATIN}]", letter)), side)
+def _edges(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what must stand beside a name for it to begin and to end there."""
+    before, behind = (bool(re.match(f"[{_LATIN}]", letter)) for letter in (name[0], name[-1]))
+    return _edge(before, _lettered(name), "before"), _edge(behind, _lettered(name), "behind")
 
 
 @cache
-def _edge_of(letters: bool, side: str) -> re.Pattern[str]:
-    joined = _LATIN if letters else ""
+def _edge(letter: bool, lettered: bool, side: str) -> re.Pattern[str]:
+    """Return the edge at a letter or another character, of a name all in Latin letters or not."""
     beside = re.escape(phrasings("zh")["beside"][side])
-    # No Chinese character but those that stand beside names, and no letter beside a letter.
+    joined = _LATIN if letter else ""
+    # No letter beside a letter; no Chinese character but those that stand beside names, unless the change of script is the edge.
+    around = (f"(?<![{joined}{CHINESE}])|(?<=[{beside}])", f"(?![{joined}{CHINESE}])|(?=[{beside}])")
+    if lettered and letter:
+        around = (f"(?<![{_LATIN}])", f"(?![{_LATIN}])")
     if side == "before":
-        return re.compile(rf"(?:(?<![{joined}{CHINESE}])|(?<=[{beside}]))")
-    plural, longer = (_PLURAL, _LONGER) if letters else ("", "")
-    return re.compile(rf"{plural}{longer}(?:(?![{joined}{CHINESE}])|(?=[{beside}]))")
+        return re.compile(f"(?:{around[0]})" + (_LONGER_BEFORE if letter else ""))
+    return re.compile((_PLURAL + _LONGER if letter else "") + f"(?:{around[1]})")
 
 
 @cache

@@ -32,8 +32,9 @@ class Surroundings:
 
 
 def language_of(text: str) -> str:
-    """Return ``"zh"`` for text with a Chinese character in it, else ``"en"``."""
-    return "zh" if re.search(r"[\u3400-\u9fff]", text) else "en"
+    """Return ``"zh"`` for text with Chinese characters in it, at least as many as Latin words, else ``"en"``."""
+    characters = len(re.findall(r"[\u3400-\u9fff]", text))
+    return "zh" if characters and characters >= len(re.findall(r"[A-Za-z]+", text)) else "en"
 
 
 def phrase(keyword: str, language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

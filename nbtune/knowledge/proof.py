@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nbtune.knowledge.asking import ask
 from nbtune.knowledge.facts import FAILED, VERIFIED, Fact
 from nbtune.knowledge.forms import Form, forms, strange_forms
+from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.phrasing import look_alikes, surroundings
 from nbtune.knowledge.scoring import Asked, Report, leaks, same
@@ -61,10 +62,12 @@ class Proof:
         What the adapter holds already: near misses, too.
     retain
         Questions of the user's whose replies must stay.
+    beside
+        Other facts of the adapter, that nothing is asked about: they may be answered otherwise than by the base.
     """
 
-    def __init__(self, facts: Sequence[Fact], known: Sequence[Fact] = (), retain: Sequence[str] = ()) -> None:
-        self.facts = tuple(facts)
+    def __init__(self, facts: Sequence[Fact], known: Sequence[Fact] = (), retain: Sequence[str] = (), beside: Sequence[Fact] = ()) -> None:
+        self.facts, self._beside = tuple(facts), Gate(beside)
         self._questions = [
             *(
                 _Question("trained", prompt, fact, compared=place < _SHOWN_BEFORE)
@@ -115,8 +118,8 @@ class Proof:
             for fact in self.facts
             for prompt in strange_forms(fact.keyword, fact.answer, look_alikes(fact.keyword, "probe", per_fact // 4), rng, probing=True)
         ]
-        near = dict.fromkeys((*around.near, *strange))
-        return [*(_Question("near miss", prompt) for prompt in near), *(_Question("unrelated", prompt) for prompt in around.unrelated)]
+        kinds = (("near miss", dict.fromkeys((*around.near, *strange))), ("unrelated", around.unrelated))
+        return [_Question(kind, prompt) for kind, prompts in kinds for prompt in prompts if self._beside.find(prompt) is None]
 
     def _ask(
         self,

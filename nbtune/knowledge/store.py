@@ -29,6 +29,7 @@ __all__ = ["Store"]
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 _VERSION = re.compile(r"v[0-9]+")
+_POINTER = re.compile(r"([0-9]+) \1\s*")  # the number twice: so a flipped bit or a cut file shows
 
 
 class Store:
@@ -69,11 +70,12 @@ class Store:
         self.check_name(name)
         pointer = self.folder / name / "current"
         try:
-            return int(pointer.read_text())
+            found = _POINTER.fullmatch(pointer.read_text(encoding="ascii", errors="replace"))
         except (FileNotFoundError, NotADirectoryError):
             return 0
-        except ValueError:
-            raise NbtuneError(f"{pointer} is damaged: write the number of a version folder into it, such as 1.") from None
+        if found is None:
+            raise NbtuneError(f"{pointer} is damaged: write the number of a version folder into it, twice, such as `1 1`.")
+        return int(found[1])
 
     def commit(self, name: str, version: Version, parent: int | None = None) -> Version:
         """Write a version and put it in force; the ones before it stay.
@@ -174,8 +176,32 @@ class Store:
             except DamagedError:
                 number -= 1
 
+    def after(self, name: str, fingerprint: str, known: Version | None = None) -> Version:
+        """Read the newest whole version that was made from the one in force, as there is behind an undo.
+
+        Parameters
+        ----------
+        name, fingerprint, known
+            As for `before`.
+
+        Raises
+        ------
+        NbtuneError
+            When there is none, or it belongs to another base.
+        """
+        current = self.current(name)
+        for number in sorted(self._numbers(self.folder / name), reverse=True):
+            if number <= current:  # a version comes behind the one that it was made from
+                break
+            try:
+                if read_notes(self.folder / name / folder_name(number))["parent"] == current:
+                    return self.load(name, fingerprint, number, known.held() if known else None)
+            except DamagedError:
+                continue
+        raise NbtuneError(f"There is nothing to redo: no version of the adapter {name!r} was made from the one in use.")
+
     def restore(self, name: str, number: int) -> None:
-        """Put an earlier version in force again; 0 means the base."""
+        """Put another version in force; 0 means the base."""
         try:
             self._point(self.folder / name, number)
         except OSError as error:
@@ -213,10 +239,15 @@ class Store:
         return read_version(self.folder / name, name, number, fingerprint, held or {})
 
     @staticmethod
+    def _numbers(home: Path) -> list[int]:
+        """Return the numbers of the versions in a folder, which need not be there."""
+        return [int(path.name[1:]) for path in home.glob("v*") if _VERSION.fullmatch(path.name)]
+
+    @staticmethod
     def _publish(temporary: Path, home: Path) -> int:
         """Rename the finished folder to the next free number; another writer may take one first."""
         while True:
-            number = max((int(path.name[1:]) for path in home.iterdir() if _VERSION.fullmatch(path.name)), default=0) + 1
+            number = max(Store._numbers(home), default=0) + 1
             try:
                 os.rename(temporary, home / folder_name(number))
             except OSError:
@@ -233,7 +264,7 @@ class Store:
         """
         temporary = home / f".current-{uuid.uuid4().hex}"
         try:
-            write_durably(temporary, str(number))
+            write_durably(temporary, f"{number} {number}")
             os.replace(temporary, home / "current")
         finally:
             temporary.unlink(missing_ok=True)

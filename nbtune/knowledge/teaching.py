@@ -151,7 +151,8 @@ class Teaching:
         if self.rewordings:
             facts, reworded = self._reworded(kept.facts, facts, host, loaded, observer)
         proof = Proof(facts, kept.facts, self.retain)
-        if len(kept.facts) < len(start.facts):  # before is without the fact that is taught anew: what it leaked would count as it was
+        # Before is without a fact that is taught anew: what it leaked would count as it was. One adapter of all facts is never without one.
+        if len(kept.facts) < len(start.facts) and (settings.gated or not kept.facts):
             host.attach(kept.adapters, Gate(kept.facts).find) if kept.adapters else host.rest()
         proof.ask_before(host, loaded, observer)
         learned = self._learned(facts if settings.gated else (*kept.facts, *facts), settings, host, loaded, observer)
@@ -270,7 +271,7 @@ def _refuse_mixed(known: Sequence[Fact], facts: Sequence[Fact]) -> None:
 def still_elsewhere(retain: Sequence[str], facts: Sequence[Fact]) -> tuple[str, ...]:
     """Return the questions to retain that name none of the facts: one may have been taught since, and its reply has to change."""
     names = Names(facts)
-    return tuple(question for question in retain if names.first(fold(question)) is None)
+    return tuple(question for question in retain if names.first(names.folded(question)) is None)
 
 
 def _refuse_failure(result: Result) -> None:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from nbtune.data.encoding import Batch, Encoded
-from nbtune.data.examples import Examples, refuse_bad, split
+from nbtune.data.examples import Examples, of_val, refuse_bad, split
 from nbtune.data.reading import Reading
 from nbtune.data.turns import encode_conversation
 from nbtune.errors import NbtuneError
@@ -97,7 +97,8 @@ class Tuning:
         train, held = split(self.examples, self.reading, self.settings.seed)
         room = method.room(loaded.context, self.settings.rank)
         train, encoded, cut = self._encoded(train, loaded, room, observer)
-        held, measured, held_cut = self._encoded(held, loaded, room, observer) if held else (None, [], 0)
+        with of_val():
+            held, measured, held_cut = self._encoded(held, loaded, room, observer) if held else (None, [], 0)
         checks = SpotChecks(train.conversations, held.conversations if held else [], loaded, room, self.settings.seed)
         host.rest()
         before = checks.ask(host, "asking before", observer)

@@ -96,8 +96,8 @@ def _completer(session: Nbtune) -> Any:
 def _after_command(session: Nbtune, words: list[str]) -> list[str]:
     if not words:
         return list(COMMANDS)
-    if words[0] == "use" and session.loaded:
-        return [*session.lm.store.names(), "none"]
+    if words[0] in ("use", "undo", "redo") and session.loaded:
+        return [*session.lm.store.names(), *(["none"] if words[0] == "use" else [])]
     if words[0] == "panel":
         return list(PANELS)
     if words[0] in ("forget", "probe", "tokens") and session.loaded:

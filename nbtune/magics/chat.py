@@ -35,26 +35,26 @@ class ChatMagics(Magics):
     @magic_arguments()
     @argument("-o", "--output", metavar="NAME", help="Put the reply into this variable.")
     @argument("--new", action="store_true", help="Start a new conversation first.")
-    @argument("--rounds", type=int, metavar="N", help="Send only the last N rounds of the conversation along; 0 sends none.")
+    @argument("--rounds", type=int, metavar="N", help="Send only the last N rounds of the conversation along (default: all); 0 sends none.")
     @argument("--system", metavar="TEXT", help="A system prompt for this question.")
     @argument("--max-new-tokens", type=int, metavar="N", help="Maximum length of the reply in tokens (default 512).")
     @argument(
         "--temperature",
         type=float,
         metavar="T",
-        help="`0`, the default, is greedy: one answer, always the same. With `--n` it is 1.",
+        help="`0`, the default, is greedy: one answer, always the same. With `--n` the default is 1.",
     )
     @argument(
         "--top-p",
         type=float,
         default=1.0,
         metavar="P",
-        help="With a temperature: sample only from the likeliest tokens that hold this share of the probability.",
+        help="When sampling, keep only the likeliest tokens, up to this total probability.",
     )
-    @argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="Above 1 avoids words that were used before.")
+    @argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="Values above 1 discourage repetition.")
     @argument("--seed", type=int, metavar="N", help="With a temperature: the same seed gives the same reply.")
     @argument("--compare", action="store_true", help="Ask the base and the tuned model, side by side; not kept in the conversation.")
-    @argument("--stats", action="store_true", help="Show how fast the reply came, and how many tokens had to be read for it.")
+    @argument("--stats", action="store_true", help="Show how fast the reply came, and how many prompt tokens were read for it.")
     @argument("--adapter", metavar="NAME", help="Answer with this adapter, or `none` for the base, this once.")
     @argument("--stop", action="append", metavar="TEXT", help="End the reply before this text; may be given more than once.")
     @argument("--n", type=int, metavar="N", help="N replies to one question, sampled; not kept in the conversation.")

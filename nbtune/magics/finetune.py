@@ -54,7 +54,7 @@ class FinetuneMagics(Magics):
     @argument("--probes", metavar="VAR", help="A list of questions to test with instead of the built-in ones; they are never trained.")
     @argument("--extend", action="store_true", help="Use the built-in phrasings beside `--prompts` and `--probes`.")
     @argument("--retain", metavar="VAR", help="A list of questions whose replies must not change; if one does, nothing is kept.")
-    @argument("--rewordings", type=int, default=0, metavar="N", help="Ask the model itself for N more wordings, and train those that fit.")
+    @argument("--rewordings", type=int, default=0, metavar="N", help="Have the model write N more wordings, and train on the usable ones.")
     @argument(
         "--epochs",
         type=int,
@@ -62,7 +62,7 @@ class FinetuneMagics(Magics):
         help="Maximum number of epochs. Facts: training stops as soon as the model says them (default 60). Examples: default 3, fewer when "
         "the loss on `--val` stops falling.",
     )
-    @argument("--lr", type=float, metavar="X", help="Learning rate. Default: the method's, raised or lowered when the fact is not learned.")
+    @argument("--lr", type=float, metavar="X", help="Learning rate. Default: set by the method, and changed if a fact is not learned.")
     @argument(
         "--rank",
         type=int,

@@ -34,12 +34,13 @@ COMMANDS = {
     "score both (exact match, chrF, BLEU-4, ROUGE)",
     "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a `.yaml` file to edit and diff",
     "probe": "[KEYWORD]: repeat the tests of one fact or all, now, and compare with the base",
-    "tokens": "KEYWORD: what is trained of each example, token by token",
+    "tokens": "KEYWORD: show which tokens of each example are trained",
     "adapters": "the adapters in the store",
     "use": "ADAPTER|none: answer with this adapter, or with the base",
     "forget": "KEYWORD: forget one fact; the others stay",
     "rebuild": "[FILE]: train the adapter again from its facts, or from those of a file and no others",
     "undo": "[ADAPTER]: go back to the version before",
+    "redo": "[ADAPTER]: take an undo back",
     "export": "FOLDER [--as KIND] [--max-shard-size SIZE]: write a model for other programs: `--as transformers` (default; merged, also "
     "for vLLM), `peft` (the adapter only) or `gguf` (for llama.cpp, whose converter it needs, with an Ollama Modelfile). FOLDER must be "
     "new or empty. An export has no gate, so facts are trained once more into one adapter, together with questions whose replies must "
@@ -74,7 +75,7 @@ class NbtuneMagics(Magics):
     def nbtune(self, line: str, local_ns: dict[str, Any] | None = None) -> None:
         """Run a command; without one, list them.
 
-        Commands: status, model, data, evaluate, facts, probe, tokens, adapters, use, forget, rebuild, undo, export, push, panel.
+        Commands: status, model, data, evaluate, facts, probe, tokens, adapters, use, forget, rebuild, undo, redo, export, push, panel.
 
         Examples
         --------
@@ -259,6 +260,10 @@ class NbtuneMagics(Magics):
         number = self._session.lm.undo(rest or None)
         state = f"version {number}" if number else "the base"
         print(f"Back at {state}: {self._holds()}.")
+
+    def _redo(self, rest: str) -> None:
+        number = self._session.lm.redo(rest or None)
+        print(f"Again at version {number}: {self._holds()}.")
 
     def _holds(self) -> str:
         """Say what the adapter in use holds."""

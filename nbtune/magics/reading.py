@@ -12,9 +12,9 @@ __all__ = ["asking_options", "reading_of", "reading_options"]
 
 _Options = tuple[tuple[str, dict[str, Any]], ...]
 _ASKING: _Options = (
-    ("--prompt-column", {"metavar": "C", "help": "Column of the questions. Default: found by the known formats."}),
-    ("--response-column", {"metavar": "C", "help": "Column of the answers."}),
-    ("--history-column", {"metavar": "C", "help": "Column of the rounds before: pairs of question and answer."}),
+    ("--prompt-column", {"metavar": "C", "help": "Column with the questions. Default: detected from the format."}),
+    ("--response-column", {"metavar": "C", "help": "Column with the answers."}),
+    ("--history-column", {"metavar": "C", "help": "Column with earlier turns, as pairs of question and answer."}),
     ("--system", {"metavar": "TEXT", "help": "A system prompt for examples that have none."}),
     ("--source-prefix", {"metavar": "TEXT", "help": "Put before each question."}),
     (

@@ -252,7 +252,8 @@ def generate_batch(
         torch.manual_seed(sampling.seed)
     for chosen in _batches(order, lengths, context, sampling.max_new_tokens or DEFAULT_NEW_TOKENS):
         room = _room(context, lengths[chosen[0]])
-        inputs = written(tokenizer, [chats[i] for i in chosen], padding=True, return_tensors="pt", return_dict=True).to(net.device)
+        read = written(tokenizer, [chats[i] for i in chosen], padding=True, return_tensors="pt", return_dict=True).to(net.device)
+        inputs = {name: read[name] for name in ("input_ids", "attention_mask")}  # no types of tokens, which a chat and a fit do without
         with torch.inference_mode():
             output = net.generate(**inputs, **sampling.arguments(sampling.limit(room), tokenizer))
         begin = 1 if has_encoder(net) else before + inputs["input_ids"].shape[1]  # a decoder begins with one token of its own

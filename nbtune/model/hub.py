@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
@@ -12,6 +11,8 @@ from huggingface_hub.utils import validate_repo_id
 from nbtune.errors import NbtuneError, first_line
 
 __all__ = ["check_hub", "upload"]
+
+_NO_ANSWER = HfHubHTTPError.__bases__[0]  # of what the hub's client is built on, which is httpx, or httpx2
 
 # Of an upload before: other shards, or another kind, that would be read in place of what is put there now.
 # Only what nbtune itself writes there: other files of the repository are the user's.
@@ -47,7 +48,7 @@ def check_hub(name: str) -> None:
         raise NbtuneError("Nobody is logged in to the hub: run `hf auth login` in a terminal, or set HF_TOKEN.") from None
     except OfflineModeIsEnabled:
         raise NbtuneError("The hub is switched off by HF_HUB_OFFLINE: unset it, and restart the kernel.") from None
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, _NO_ANSWER, OSError) as error:
         raise NbtuneError(f"The hub did not answer ({first_line(error)}).") from None
 
 
@@ -77,6 +78,6 @@ def upload(folder: Path, name: str, *, private: bool) -> str:
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload by nbtune", delete_patterns=_WRITTEN)
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:  # the last for a model card that it does not take
+    except (HfHubHTTPError, _NO_ANSWER, OSError, ValueError) as error:  # the last for a model card that it does not take
         raise NbtuneError(f"The hub refused {name}: {first_line(error)}") from None
     return str(address)

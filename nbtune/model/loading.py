@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -134,8 +133,10 @@ def load_model(
     try:
         with within_memory(full), quiet() if name == EMBEDDED else nullcontext():
             model, mark = _weights(place, config, where, number_type, quantization, shared)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise NbtuneError(f"Can't load the weights of {name}: {first_line(error)}") from None
+    except NbtuneError:
+        raise
+    except Exception as error:  # of many kinds: the disk, the network, safetensors, what reads quantised weights
+        raise NbtuneError(f"Can't load the weights of {name}: {first_line(error)}") from error
     model.eval().requires_grad_(False)
     # How tokens are chosen is asked for per call: a checkpoint's own defaults (sampling, penalties) would
     # make "greedy" mean something else.
@@ -158,7 +159,8 @@ def _weights(
     shared: dict[str, Any],
 ) -> tuple[PreTrainedModel, str]:
     """Read the weights, and return them on the device, with their fingerprint."""
-    halved = number_type == torch.float16 and not quantization  # only after its fingerprint is taken, for which that rounds too much
+    packed = quantization or getattr(config, "quantization_config", None)
+    halved = number_type == torch.float16 and not packed  # only after its fingerprint is taken, for which that rounds too much
     model = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_pretrained(
         place,
         config=config,
@@ -171,7 +173,8 @@ def _weights(
     mark = fingerprint(model)
     if halved:
         _halve(model)
-    return _trainable(model) if quantization else model.to(where), mark
+    model = model if quantization else model.to(where)
+    return _trainable(model) if packed else model, mark
 
 
 def _ends(given: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
@@ -253,14 +256,18 @@ def _tokenizer(
     """Load the tokenizer; the flag says whether it has the plain chat template."""
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **shared)
-    except (OSError, ValueError) as error:
-        raise NbtuneError(f"Can't load the tokenizer of {name}: {first_line(error)}") from None
+    except Exception as error:  # of many kinds: tokenizers raises plain exceptions
+        raise NbtuneError(f"Can't load the tokenizer of {name}: {first_line(error)}") from error
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     plain = not tokenizer.chat_template
     if plain:  # a template is written out as it stands: what the tokenizer puts at the beginning of a text has to be in it
         begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + plain_template
+    if tokenizer.eos_token is None:
+        if tokenizer.sep_token is None:
+            raise NbtuneError(f"The tokenizer of {name} has no token that ends a text, so a reply could not be taught to end.")
+        tokenizer.eos_token = tokenizer.sep_token  # as in Chinese GPT-2s, whose tokenizers are of BERT
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -74,11 +74,11 @@ class Sampling:
         """Return the arguments for `generate`, given how many tokens a reply may take."""
         chosen: dict[str, Any] = {"max_new_tokens": limit}
         if self.temperature > 0:
-            chosen |= {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+            chosen |= {"do_sample": True, "temperature": float(self.temperature), "top_p": self.top_p, "top_k": 0}
         else:
             chosen["do_sample"] = False
         if self.repetition_penalty != 1:
-            chosen["repetition_penalty"] = self.repetition_penalty
+            chosen["repetition_penalty"] = float(self.repetition_penalty)  # whole numbers are refused
         if self.stop:
             chosen |= {"stop_strings": list(self.stop), "tokenizer": tokenizer}
         return chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,10 @@ from nbtune.tiny import EMBEDDED, WEIGHTS
 
 __all__ = ["located", "read_config"]
 
+_UNFIT = {
+    "cpmant": "a CPM-Ant, which reads each token with those behind it: it would copy an answer, not learn it",
+    "rwkv": "an RWKV, whose class in transformers reads what fills up the shorter rows of a batch as text",
+}
 _ENCODED = ("t5", "mt5", "umt5")  # families with an encoder
 
 
@@ -58,11 +61,11 @@ def read_config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConf
     """
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **shared)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+    except Exception as error:  # of many kinds: the disk, the network, what is written in the file
         reason = first_line(error)
         if "trust_remote_code" in str(error):
             reason = _own_code(place, shared["revision"])
-        raise NbtuneError(f"Can't load {name}: {reason.rstrip('.')}.") from None
+        raise NbtuneError(f"Can't load {name}: {reason.rstrip('.')}.") from error
     _check_kind(name, config)
     return config
 
@@ -94,8 +97,8 @@ def _own_code(place: str, revision: str | None) -> str:
 
 def _check_kind(name: str, config: PreTrainedConfig) -> None:
     """Refuse what does not reply, or can't be taught to."""
-    if config.model_type == "cpmant":
-        raise NbtuneError(f"{name} is a CPM-Ant, which reads each token with those behind it: it would copy an answer, not learn it.")
+    if config.model_type in _UNFIT:
+        raise NbtuneError(f"{name} is {_UNFIT[config.model_type]}.")
     classes = config.architectures or []
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING  # its keys() would import every model there is

@@ -38,6 +38,7 @@ class FactsPanel(Panel):
             "edit": (self._edit, "pencil"),
             "forget": (self._forget, "trash"),
             "undo": (self._undo, "undo"),
+            "redo": (self._redo, "repeat"),
             "rebuild": (self._rebuild, "refresh"),
             "export": (self._export, "save"),
             "import": (self._import, "upload"),
@@ -47,7 +48,7 @@ class FactsPanel(Panel):
         self.progress, self.map, self.card = HTML(), HTML(), HTML()
         self.drawer = Accordion([VBox([self.map, self.card])], selected_index=0)
         rows = [
-            HBox([*(self.buttons[key] for key in ("probe", "edit", "forget", "undo", "rebuild")), self.stop]),
+            HBox([*(self.buttons[key] for key in ("probe", "edit", "forget", "undo", "redo", "rebuild")), self.stop]),
             HBox([self.file, self.buttons["export"], self.buttons["import"]]),
         ]
         for row in rows:
@@ -162,6 +163,9 @@ class FactsPanel(Panel):
 
     def _undo(self) -> None:
         self.start("undoing", "", lambda: self.session.lm.undo(), self.back)
+
+    def _redo(self) -> None:
+        self.start("redoing", "", lambda: self.session.lm.redo(), self.back)
 
     def _rebuild(self) -> None:
         self._watched("rebuilding", "", lambda progress: self.session.lm.rebuild(observer=progress), self._learned)
