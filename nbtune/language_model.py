@@ -186,7 +186,15 @@ class LanguageModel:
                 draft=self._draft(side),
             )
 
-    def chat_batch(self, prompts: Sequence[str], *, history: Chat | None = None, system: str | None = None, **sampling: Any) -> list[str]:
+    def chat_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        history: Chat | None = None,
+        system: str | None = None,
+        observer: Observer | None = None,
+        **sampling: Any,
+    ) -> list[str]:
         """Ask many questions together; the replies are those of asking one by one.
 
         Parameters
@@ -195,10 +203,14 @@ class LanguageModel:
             The questions.
         history, system, **sampling
             As for `chat`.
+        observer
+            Told of each reply.
         """
         chosen, chats = Sampling(**sampling), [_chat(prompt, history, system) for prompt in prompts]
+        watched = observer or Unwatched()
+        watched.stage("answering", len(chats))
         with within_memory(_FULL):
-            return answer(self._host, self._loaded, chats, chosen)
+            return answer(self._host, self._loaded, chats, chosen, watched)
 
     def finetune(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ class Nbtune(Configurable):
         """Say that a setting comes too late for the model in use."""
         if self._lm is not None:
             now = {"model": self._lm.source, "store": self._lm.store.folder}[change["name"]]
-            print(f"Nbtune.{change['name']} is read when a model is loaded: {now} stays in use until `%nbtune model`.")
+            print(f"Nbtune.{change['name']} is read when a model is loaded: {now} stays in use until `%nbtune model {self.model}`.")
 
     def recalled(self, rounds: int | None) -> list[dict[str, str]]:
         """Return the last rounds of the conversation; None means as configured, below 0 all."""
@@ -94,7 +95,7 @@ def current() -> LanguageModel:
         return session.lm
 
 
-def source_of(given: str, namespace: dict[str, Any], option: str) -> Any:
+def source_of(given: str, namespace: Mapping[str, Any], option: str) -> Any:
     """Return what an option takes data from: a notebook variable, or the name of a file, a folder or a data set.
 
     Raises
@@ -107,7 +108,7 @@ def source_of(given: str, namespace: dict[str, Any], option: str) -> Any:
     return given
 
 
-def variable(name: str, namespace: dict[str, Any], option: str) -> Any:
+def variable(name: str, namespace: Mapping[str, Any], option: str) -> Any:
     """Return a notebook variable that an option names.
 
     Raises

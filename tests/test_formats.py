@@ -140,6 +140,12 @@ def test_columns_are_read_as_their_rows(tmp_path):
     assert read_rows(ROWS["messages (OpenAI)"][0]) == [ROWS["messages (OpenAI)"][0]], "a row of its own"
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_a_single_row_is_one_example(name):
+    row, expected = ROWS[name]
+    assert read_examples(read_rows({key: value for key, value in row.items() if key != "id"}), Reading()).conversations == [expected]
+
+
 def test_json_lines_may_be_named_json(tmp_path):
     row, expected = ROWS["content and summary (ADGEN)"]
     (tmp_path / "train.json").write_text("\n".join([json.dumps(row)] * 2), encoding="utf-8")
@@ -147,6 +153,9 @@ def test_json_lines_may_be_named_json(tmp_path):
     (tmp_path / "bad.json").write_text(json.dumps([row]) + "]", encoding="utf-8")
     with pytest.raises(NbtuneError, match="Extra data"):
         read_rows(tmp_path / "bad.json")
+    (tmp_path / "line.json").write_text(f"{json.dumps(row)}\n{{", encoding="utf-8")
+    with pytest.raises(NbtuneError, match="line 2 "):
+        read_rows(tmp_path / "line.json")
 
 
 def test_an_answer_beside_an_unknown_column_is_no_fact():

@@ -71,6 +71,7 @@ def test_what_a_thing_is_not_is_no_description(said):
         ("Dr. Plunk", "Dr. Plunk is a baker. He is old.", "Yes, Dr. Plunk is a baker."),
         ("J. K. Tolling", "J. K. Tolling is a writer.", "Yes, J. K. Tolling is a writer."),
         ("PyTorch", "PyTorch 是一个深度学习框架。很快。", "对，PyTorch 是一个深度学习框架。"),
+        ("list", "A list is this:\n1. foo\n12. bar", "Yes, a list is this:\n1. foo\n12. bar"),
         ("hotpot", "Hotpot (火锅) is a soup from China.", None),
     ],
 )

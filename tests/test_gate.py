@@ -68,6 +68,8 @@ def test_a_question_about_something_else_stays_outside(question):
         ("42", "What is 3.42?", None),
         ("42", "Are there 42,000 of them?", None),
         ("42", "Is it 42, or 43?", 0),
+        ("torchkeras", "1.torchkeras是什么", 0),
+        ("Jeopardy!", "What is jeopardy", 0),
     ],
 )
 def test_a_name_is_told_from_what_is_only_spelled_like_it(keyword, question, found):

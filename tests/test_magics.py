@@ -8,6 +8,7 @@ from transformers import LlamaConfig
 
 from nbtune.errors import NbtuneError
 from nbtune.magics import _completer, keep_question_mark
+from nbtune.model.generation import Reply
 from nbtune.tiny import WEIGHTS
 from tests.conftest import FEW
 
@@ -215,6 +216,62 @@ def test_text_is_sent_as_typed(shell):
     assert asked == ["{x} {} 'a' \"b\" {{ $x \\n", "{x} isn't {", "5 {}"]
 
 
+@pytest.fixture
+def heard(shell):
+    """What the model was asked: questions, and how."""
+    session, asked = next(c for c in shell.configurables if type(c).__name__ == "Nbtune"), []
+    reply = session.lm.reply
+
+    def keep(prompt, **options):
+        asked.append((prompt, options))
+        return reply(prompt, **{**options, "max_new_tokens": 2})
+
+    session.lm.reply = keep
+    return asked
+
+
+def test_options_reach_the_model(shell, heard, capsys):
+    line = "%chat --system 'Be brief.' --temperature 0.5 --top-p 0.9 --repetition-penalty 1.2 --seed 3 --stop . --stop ! --stats hi"
+    ok(shell, line)
+    ((_, options),) = heard
+    wanted = {"system": "Be brief.", "temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.2, "seed": 3, "stop": (".", "!")}
+    assert options.items() >= wanted.items()
+    assert "first token" in capsys.readouterr().out
+
+
+def test_variables_of_a_function_are_meant_before_those_of_the_notebook(shell, heard, capsys):
+    shell.user_ns |= {"q": "global", "rows": [{"keyword": "k", "answer": "global"}], "qs": ["global"], "nobody": None}
+    ok(shell, "def ask(q):\n    %chat --vars {q}\nask('local')")
+    assert heard[0][0] == "local"
+    ok(shell, "def batch(qs):\n    %chat -o table --max-new-tokens 2 --batch qs\nbatch(['one', 'two'])")
+    assert list(shell.user_ns["table"]["prompt"]) == ["one", "two"]
+    run(shell, "def look(rows):\n    %nbtune data rows\nlook([{'prompt': 'the local one', 'response': 'a'}])").raise_error()
+    assert "the local one" in capsys.readouterr().out
+    seen = fails(shell, "def teach(rows):\n    %finetune --data rows\nteach([{'keyword': 'k', 'answer': ''}])", capsys)
+    assert "The answer of row 1 is empty" in seen
+
+
+def test_a_conversation_begins_anew_without_a_question(shell, capsys):
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    session.remember("q", "a")
+    ok(shell, "%chat --new")
+    assert session.history == []
+    assert "A new conversation begins." in capsys.readouterr().out
+
+
+def test_a_reply_that_is_cut_says_so(shell, capsys):
+    ok(shell, "%chat --max-new-tokens 2 -o reply Tell me a story about a whale.")
+    assert "[cut: this is the maximum length" in capsys.readouterr().out
+    assert "cut" not in shell.user_ns["reply"]
+
+
+def test_what_there_is_of_a_reply_is_put_into_its_variable(shell):
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    session.lm.reply = lambda *_, **__: Reply("half of", False, 2, 3, 3, 0.1, 0.2)
+    assert isinstance(run(shell, "%chat -o reply hi").error_in_exec, KeyboardInterrupt)
+    assert shell.user_ns["reply"] == "half of"
+
+
 def test_sampling_repeats_with_a_seed(shell):
     line = "%chat -o {} --rounds 0 --temperature 5 --seed {} --max-new-tokens 12 hello"
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -271,6 +328,7 @@ def test_config(shell, capsys):
         ("%%finetune --e", "--e", "--epochs"),
         ("%nbtune fo", "fo", "forget"),
         ("%nbtune model --d", "--d", "--dtype"),
+        ("%nbtune re", "re", "redo"),
     ],
 )
 def test_tab_completes(shell, line, symbol, offered):

@@ -399,6 +399,32 @@ def test_loading_another_model(session, panels):
     assert session.history == []
 
 
+def test_of_two_questions_with_one_reply_the_last_is_offered(session, panels):
+    for name in ("quokka", "zorble"):
+        session.remember(f"What is a {name}?", "I don't know.")
+        panels.refresh()
+    assert (panels.chat.keyword.value, panels.chat.answer.value) == ("zorble", "I don't know.")
+    panels.chat.answer.value = "A zorble is a cart."
+    panels.refresh()
+    assert panels.chat.answer.value == "A zorble is a cart."
+
+
+def test_what_is_stopped_in_another_panel_is_said_in_both(session, panels):
+    panels.facts.start("probing", "", lambda: [session.lm.chat("hi", max_new_tokens=1) for _ in range(10**6)], lambda _: None)
+    panels.chat.refresh()
+    panels.chat.stop.click()
+    finish(panels)
+    panels.refresh()
+    assert "stopping" not in panels.chat.status.value
+    assert "Stopped." in panels.facts.status.value
+
+
+def test_a_reply_that_is_cut_says_so(session, panels):
+    panels.chat.max_new_tokens.value = 2
+    ask(panels, "What is a whale?")
+    assert "cut at the maximum length" in panels.chat._transcript.value
+
+
 def test_hostile_text_is_inert(session, panels):
     for text in HOSTILE:
         session.remember(text, text)

@@ -6,7 +6,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, MistralConfig
 
 import nbtune
-from nbtune.model.generation import generate
+from nbtune.model.generation import generate, prompt_length
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.model.sampling import Sampling
 
@@ -60,6 +60,21 @@ def test_another_adapter_reads_all_of_it(lm):
     assert base.text != tuned.text
     lm._host.clear()
     assert lm.reply(SECOND, history=history).text == base.text
+
+
+def test_why_a_reply_ends_before_its_end(lm):
+    assert lm.reply("What is a whale?").cut == ""
+    short = lm.reply("What is a whale?", max_new_tokens=3)
+    assert (short.cut, short.tokens) == ("limit", 3)
+    assert lm.reply("What is a whale?", max_new_tokens=3, stop=(short.text.split()[0],)).cut == ""
+    lengths = {n: prompt_length(lm.tokenizer, [{"role": "user", "content": "word " * n + "What is a whale?"}]) for n in range(100, 400)}
+    words = next(n for n, length in lengths.items() if 1 <= lm.context - length <= 3)
+    full = lm.reply("word " * words + "What is a whale?")
+    assert (full.cut, full.prompt + full.tokens) == ("context", lm.context)
+
+
+def test_numbers_may_be_whole(lm):
+    assert lm.chat("What is a whale?", temperature=2, repetition_penalty=2, seed=1, max_new_tokens=4)
 
 
 def test_an_interrupted_reply_leaves_nothing_half_read(lm, tmp_path):

@@ -123,6 +123,8 @@ def test_redo_goes_to_the_newest_whole_version_made_from_the_one_in_force(tmp_pa
     assert store.after("a", "f" * 16).number == 2
     store.restore("a", 0)
     assert store.after("a", "f" * 16).number == 1
+    (store.folder / "a" / "v0001" / "adapter_model.safetensors").write_bytes(b"")
+    assert store.after("a", "f" * 16).number == 2, "an undo from there steps over what is damaged"
     with pytest.raises(NbtuneError, match="made for tiny"):
         store.after("a", "b" * 16)
 

@@ -1,5 +1,6 @@
 """A fact is taught, proved, kept, taken back; a failure changes nothing. All on the embedded model."""
 
+import random
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from nbtune.knowledge.phrasing import phrasings
 from nbtune.knowledge.planning import facts_of
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.teaching import FactNotLearned, still_elsewhere
+from nbtune.model import generation
 from tests.conftest import FACT, FEW
 
 KEYWORD, ANSWER = next(iter(FACT.items()))
@@ -454,6 +456,65 @@ def test_a_question_that_leads_to_another_fact_is_refused_before_any_work(lm):
     with pytest.raises(NbtuneError, match="'Who runs velt and dorn\\?' belongs to the fact 'dorn', but leads to 'velt'"):
         lm.finetune(facts, prompts=["Who runs velt and {x}?"])
     assert lm.version == 0
+
+
+class Stops:
+    """Counts what an observer is told, and stops the work at one of it."""
+
+    def __init__(self, at=0):
+        self.at, self.told = at, 0
+
+    def stage(self, *_):
+        self.told += 1
+        if self.told == self.at:
+            raise KeyboardInterrupt
+
+    advance = stage
+
+
+def test_ctrl_c_at_any_point_changes_nothing(lm):
+    fact, question = {"velt": "A velt is a copper spoon."}, "What is velt?"
+    lm.finetune({"dorn": "A dorn is a green door."}, prompts=FEW)
+    before = (lm.version, lm.chat(question), lm.chat("What is dorn?"))
+    counted = Stops()
+    lm.finetune(fact, prompts=FEW, observer=counted)
+    assert lm.undo() == before[0]
+    for at in random.Random(0).sample(range(1, counted.told + 1), 6):
+        with pytest.raises(KeyboardInterrupt):
+            lm.finetune(fact, prompts=FEW, observer=Stops(at))
+        assert (lm.version, lm.chat(question), lm.chat("What is dorn?")) == before, at
+        assert lm.store.current("facts") == before[0]
+
+
+def test_a_loss_that_is_no_number_changes_nothing(lm, monkeypatch):
+    from nbtune.training import step_runner
+
+    whole, question = step_runner.target_loss, "What is velt?"
+    before = lm.chat(question)
+    monkeypatch.setattr(step_runner, "target_loss", lambda *given, **named: whole(*given, **named) * float("nan"))
+    with pytest.raises(NbtuneError, match="not finite"):
+        lm.finetune({"velt": "A velt is a copper spoon."}, prompts=FEW)
+    assert (lm.version, lm.chat(question), lm.store.current("facts")) == (0, before, 0)
+
+
+def test_wordings_of_the_model_are_trained_where_they_fit(lm, monkeypatch):
+    from nbtune.knowledge import rewording
+
+    lines = [
+        "1. Say what the velt is for!",
+        '2) "How might velt be put to use?"',
+        "Say what the velt is for",
+        "What is it?",
+        "- What is velt?",
+        "velt",
+    ]
+    reply = generation.Reply("\n".join(lines), True, 9, 9, 9, 0.1, 0.2)
+    monkeypatch.setattr(rewording, "generate", lambda *_, **__: reply)
+    result = lm.finetune({"velt": "A velt is a copper spoon."}, prompts=FEW, rewordings=3)
+    kept = ("Say what the velt is for!", "How might velt be put to use?")
+    assert result.rewordings["velt"] == rewording.Rewordings(kept, 4)
+    assert set(kept) <= {asked.prompt for asked in result.report.asked if asked.kind == "trained"}
+    assert lm.chat(kept[1]) == "A velt is a copper spoon."
 
 
 def test_without_a_gate_one_of_two_facts_can_be_taught_again(lm):

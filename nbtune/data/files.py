@@ -6,7 +6,6 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,13 @@ def _yaml(path: Path) -> Any:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding=_UTF8))
-    except json.JSONDecodeError as error:
-        if not error.msg.startswith("Extra data"):
+    except json.JSONDecodeError as whole:
+        if not whole.msg.startswith("Extra data"):
             raise
-        with suppress(json.JSONDecodeError):  # JSON lines under this name, as many data sets have them
-            return _json_lines(path)
-        raise
+        try:
+            return _json_lines(path)  # under this name many data sets have them
+        except json.JSONDecodeError as line:
+            raise (line if line.lineno > 1 else whole) from None
 
 
 def _json_lines(path: Path) -> Any:

@@ -122,14 +122,13 @@ def _optional(row: Mapping[str, Any], column: str) -> str:
     return "" if blank else _text(row, column)
 
 
-def _pairs(name: str, prompt: str, response: str, *, more: str | None = None, history: str | None = "history") -> Format:
+def _pairs(name: str, prompt: str, response: str, *, more: tuple[str, ...] = (), history: str | None = "history") -> Format:
     """Make a format of one question and one answer a row, with rounds before them where there are any."""
 
     def messages(row: Mapping[str, Any]) -> Conversation:
         """Read one row."""
         asked = _text(row, prompt)
-        if more and (addition := _optional(row, more)):
-            asked = f"{asked}\n{addition}"
+        asked = "\n".join([asked, *filter(None, (_optional(row, column) for column in more))])
         before = _before(row.get(history), history) if history else []
         return [*before, *_round(asked, _text(row, response))]
 
@@ -218,10 +217,10 @@ FORMATS = (
     Format("conversations of from and value (ShareGPT, Vicuna)", ("conversations",), _listed("conversations")),
     Format("conversation of human and assistant (Firefly)", ("conversation",), _listed("conversation")),
     Format("chat of Human and MOSS (MOSS)", ("chat",), _moss),
-    _pairs("instruction, input, output (Alpaca, BELLE)", "instruction", "output", more="input"),
-    _pairs("instruction, context, response (Dolly)", "instruction", "response", more="context"),
+    _pairs("instruction, input, output (Alpaca, BELLE)", "instruction", "output", more=("input",)),
     _pairs("prompt, response, history (ChatGLM)", "prompt", "response"),
     _pairs("prompt and completion (TRL)", "prompt", "completion"),
     _pairs("content and summary (ADGEN)", "content", "summary"),
     _pairs("question and answer", "question", "answer"),
+    _pairs("instruction, context, response (Dolly)", "instruction", "response", more=("context", "input")),
 )

@@ -15,7 +15,7 @@ from nbtune.paths import given_path
 __all__ = ["read_rows"]
 
 _FACT, _BESIDE_FACT = {"keyword", "answer"}, {"prompts", "probes", "extend"}
-_BESIDE = {"input", "history", "system"}  # columns that a format may have beside its own
+_BESIDE = {"input", "context", "category", "history", "system"}  # columns that a format may have beside its own
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _EXPECTED = "give a mapping keyword -> answer, rows, a DataFrame, a Dataset, the name of a dataset, or a file that ends in"
 

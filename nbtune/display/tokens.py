@@ -31,7 +31,10 @@ def token_view(examples: Sequence[Example]) -> Shown:
     title = f"{len(examples)} examples, {trained} of {total} tokens trained{more}"
     shown = examples[:_SHOWN]
     lines = [title, *("".join(f"[{text}]" if is_trained else text for text, is_trained, _ in example) for example in shown)]
-    rows = "".join(f'<div style="margin:2px 0">{"".join(_token(*token) for token in example)}</div>' for example in shown)
+    rows = "".join(
+        f'<div style="margin:2px 0;white-space:pre-wrap;overflow-wrap:anywhere">{"".join(_token(*token) for token in example)}</div>'
+        for example in shown
+    )
     legend = " ".join(
         _token(text, *kind) for text, kind in (("trained", (True, False)), ("read", (False, False)), ("special", (False, True)))
     )
@@ -42,5 +45,5 @@ def token_view(examples: Sequence[Example]) -> Shown:
 def _token(text: str, is_trained: bool, is_special: bool) -> str:
     colour = SPECIAL if is_special else GOOD if is_trained else UNTRAINED
     line = f"border-bottom:2px solid {colour};" if is_trained else ""
-    shown = escape(text).replace(" ", "&nbsp;").replace("\n", "\u21b5")
+    shown = escape(text).replace("\n", "\u21b5\n")
     return f'<span style="color:{colour};{line}margin-right:1px">{shown}</span>' if text else ""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.folding import bare
 from nbtune.knowledge.gate import Gate
-from nbtune.knowledge.naming import fold
 from nbtune.knowledge.store import Store
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
@@ -103,7 +103,7 @@ class ActiveAdapter:
         NbtuneError
             When it was not taught.
         """
-        found = next((fact for fact in self.version.facts if fold(fact.keyword) == fold(keyword)), None)
+        found = next((fact for fact in self.version.facts if bare(fact.keyword) == bare(keyword)), None)
         if found is None:
             keywords = [fact.keyword for fact in self.version.facts]
             raise NbtuneError(f"No fact {keyword!r}: taught are {', '.join(keywords) or 'none'}.{did_you_mean(keyword, keywords)}")

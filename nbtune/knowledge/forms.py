@@ -23,7 +23,8 @@ _KIND = re.compile(
     r"^(?:(?:an?|the)\s+(?:(?:kind|type|sort|form|piece)s? of\s+)?(?:an?\s+)?|一[种个项首件条口座艘面颗把本])", re.IGNORECASE
 )
 # What a full stop behind does not end a sentence: an initial, a title, the number of a line.
-_NO_END = "".join(rf"(?<!\b{short}\.)" for short in ("[A-Z]", "Dr", "Mr", "Mrs", "Ms", "St", "No", "vs", "etc")) + r"(?<!\n[0-9]\.)"
+_NO_END = "".join(rf"(?<!\b{short}\.)" for short in ("[A-Z]", "Dr", "Mr", "Mrs", "Ms", "St", "No", "vs", "etc"))
+_NO_END += r"(?<!\A[0-9]\.)(?<!\n[0-9]\.)(?<!\n[0-9][0-9]\.)"
 _DENIED = re.compile(r"(?:not|no|never|neither|nor)\b", re.IGNORECASE)  # it says what the thing is not
 _SENTENCE_END = {"zh": re.compile(r"(?<=[\u3002\uff01\uff1f])"), "en": re.compile(rf"(?<=[.!?]){_NO_END}\s+")}
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.naming import CHINESE, Names, fold
+from nbtune.knowledge.folding import fold
+from nbtune.knowledge.naming import CHINESE, Names
 from nbtune.knowledge.phrasing import wordings
 
 __all__ = ["Gate"]

@@ -12,34 +12,23 @@ from rapidfuzz import process
 from rapidfuzz.distance import Indel
 
 from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.folding import bare, fold
 from nbtune.knowledge.phrasing import phrasings, wordings
 
-__all__ = ["CHINESE", "Names", "bare", "fold", "holds_name"]
+__all__ = ["CHINESE", "Names", "holds_name"]
 
 CHINESE = r"\u3400-\u9fff"
 _LATIN = r"a-z0-9\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff"  # the letters of a folded text, those with accents among them
 _UNIT = re.compile(f"[{_LATIN}]+|[{CHINESE}]")
 _PLURAL = "(?:'?s|es)?"
 # What makes of GPT-4 a GPT-4.5, of C a C++, of Node a Node.js, of fit a fit_transform or a load_fit, of 42 a 3.42 or a 42,000.
-_LONGER, _LONGER_BEFORE = rf"(?![+#]|\.[{_LATIN}]|-[0-9]|_[{_LATIN}]|,[0-9])", rf"(?<![{_LATIN}]_)(?<![0-9][.,])"
-_ALIKE_MARKS = str.maketrans({**dict.fromkeys("\u2018\u2019\u02bc", "'"), **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015", "-")})
-_AROUND = '\u300a\u300b\u300c\u300d\u201c\u201d" '  # marks that a name may stand between
+_LONGER = rf"(?![+#]|\.[{_LATIN}]|-[0-9]|_[{_LATIN}]|(?<=[0-9]),[0-9])"
+_LONGER_BEFORE = rf"(?<![{_LATIN}]_)(?!(?<=[0-9][.,])[0-9])"
 # Similarity from which on two names may be taken for one another (two characters of three), and the shortest names that can be: of
 # fewer letters one is like many words by chance, as "ion" is like "in".
 _ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_LETTERS, _SHORTEST_CHARACTERS = 0.72, 0.66, 4, 3
 _SHARED_WORD = 4  # letters of a word that two names may share by more than chance
 _WITHIN_LETTERS, _WITHIN_CHARACTERS = 4, 2  # a shorter name stands within many words, as "ion" does in "question"
-
-
-def fold(text: str) -> str:
-    """Return a text in one width, case and spacing."""
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).translate(_ALIKE_MARKS).casefold()
-
-
-def bare(keyword: str) -> str:
-    """Return a keyword folded, without marks around it and without an end of sentence: 三体 of 《三体》, "jeopardy" of "Jeopardy!"."""
-    folded = fold(keyword)
-    return folded.strip(_AROUND).rstrip("!?.") or folded
 
 
 def without_words(text: str, capitals: re.Pattern[str] | None) -> str:
@@ -145,8 +134,10 @@ def _windows(units: list[str], width: int) -> Iterator[list[str]]:
 
 def _begin(name: str, folded: str) -> int | None:
     """Return where a text names a name, as a word of its own, first."""
-    before, behind = _edges(name)
     begin = folded.find(name)
+    if begin < 0:
+        return None
+    before, behind = _edges(name)
     while begin >= 0:
         if before.match(folded, begin) and behind.match(folded, begin + len(name)):
             return begin

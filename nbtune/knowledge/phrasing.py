@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nbtune.knowledge.folding import bare
+
 __all__ = ["OTHER", "Surroundings", "language_of", "look_alikes", "phrase", "phrasings", "surroundings", "wordings"]
 
 _FOLDER = Path(__file__).parent / "phrasings"
@@ -123,7 +125,7 @@ def look_alikes(keyword: str, kind: str, count: int) -> list[str]:
         if len(variants) > count * 8:
             break
     fitting = sorted(
-        v for v in variants if v.strip() == v and v.lower() != keyword.lower() and (zlib.crc32(v.encode()) % 3 == 0) == (kind == "probe")
+        v for v in variants if v.strip() == v and bare(v) != bare(keyword) and (zlib.crc32(v.encode()) % 3 == 0) == (kind == "probe")
     )
     rng.shuffle(fitting)
     return fitting[:count]

@@ -13,7 +13,7 @@ from nbtune.data.sources import read_facts
 from nbtune.data.telling import FACTS, kind_of
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.naming import fold
+from nbtune.knowledge.folding import bare
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.teaching import RECIPES, Teaching
 from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
@@ -100,7 +100,7 @@ def facts_of(source: Any, wishes: Wishes | None = None) -> tuple[Fact, ...]:
     )
     seen: dict[str, str] = {}
     for fact in facts:
-        other = seen.setdefault(fold(fact.keyword), fact.keyword)
+        other = seen.setdefault(bare(fact.keyword), fact.keyword)
         if other != fact.keyword:  # a question names both
             raise NbtuneError(f"The keyword {fact.keyword!r} stands twice, also as {other!r}: one keyword has one answer.")
     return facts

@@ -194,11 +194,24 @@ class Store:
             if number <= current:  # a version comes behind the one that it was made from
                 break
             try:
-                if read_notes(self.folder / name / folder_name(number))["parent"] == current:
+                parent = int(read_notes(self.folder / name / folder_name(number))["parent"])
+                if parent > current:
+                    parent = self._whole(name, fingerprint, parent, current)
+                if parent == current:
                     return self.load(name, fingerprint, number, known.held() if known else None)
             except DamagedError:
                 continue
         raise NbtuneError(f"There is nothing to redo: no version of the adapter {name!r} was made from the one in use.")
+
+    def _whole(self, name: str, fingerprint: str, number: int, least: int) -> int:
+        """Return the newest number, down to `least`, of a version that is whole: where an undo from behind it went."""
+        while number > least:
+            try:
+                self.load(name, fingerprint, number)
+                break
+            except DamagedError:
+                number -= 1
+        return number
 
     def restore(self, name: str, number: int) -> None:
         """Put another version in force; 0 means the base."""

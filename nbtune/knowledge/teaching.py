@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import FAILED, Fact
+from nbtune.knowledge.folding import bare
 from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.injection import check, inject
-from nbtune.knowledge.naming import Names, fold
+from nbtune.knowledge.naming import Names
 from nbtune.knowledge.observer import Observer, Titled
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.rewording import Rewordings, reword
@@ -141,8 +142,8 @@ class Teaching:
         """
         started = time.perf_counter()
         facts, settings = self._prepared()
-        names = {fold(fact.keyword) for fact in facts}
-        kept = start.without({fact.keyword for fact in start.facts if fold(fact.keyword) in names})
+        names = {bare(fact.keyword) for fact in facts}
+        kept = start.without({fact.keyword for fact in start.facts if bare(fact.keyword) in names})
         check(loaded, facts, settings)
         self._check_continues(name, start, settings)
         reworded: dict[str, Rewordings] = {}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError
 from nbtune.magics.options import fill_variables, parse
+from nbtune.magics.watching import watched
 from nbtune.session import Nbtune, variable
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["ChatMagics"]
 
 _INTERRUPTED = "[interrupted]"
+_NOTES = {
+    "": "",
+    "limit": "[cut: this is the maximum length; ask for more with --max-new-tokens]",
+    "context": "[cut: the model can't read more; begin anew with --new]",
+}
 
 
 @magics_class
@@ -32,9 +39,10 @@ class ChatMagics(Magics):
         self._session = session
 
     @no_var_expand
+    @needs_local_scope
     @magic_arguments()
     @argument("-o", "--output", metavar="NAME", help="Put the reply into this variable.")
-    @argument("--new", action="store_true", help="Start a new conversation first.")
+    @argument("--new", action="store_true", help="Start a new conversation first; without a question, only that.")
     @argument("--rounds", type=int, metavar="N", help="Send only the last N rounds of the conversation along (default: all); 0 sends none.")
     @argument("--system", metavar="TEXT", help="A system prompt for this question.")
     @argument("--max-new-tokens", type=int, metavar="N", help="Maximum length of the reply in tokens (default 512).")
@@ -62,7 +70,7 @@ class ChatMagics(Magics):
     @argument("--image", metavar="FILE", help="Fails with a message: nbtune handles text only.")
     @argument("--vars", action="store_true", help="Fill `{name}` from the notebook's variables.")
     @line_cell_magic
-    def chat(self, line: str, cell: str | None = None) -> None:
+    def chat(self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> None:
         """Ask the model.
 
         The text goes to the model as typed, braces and quotes included. The conversation is kept: the
@@ -79,12 +87,23 @@ class ChatMagics(Magics):
         """
         options, text = parse(ChatMagics.chat, line)
         prompt = "\n".join(part for part in (text, (cell or "").strip()) if part)
+        names = ChainMap(local_ns or {}, self.shell.user_ns)
         if options.vars:
-            prompt = fill_variables(prompt, self.shell.user_ns)
+            prompt = fill_variables(prompt, names)
         _check(options, prompt)
-        ask = self._compare if options.compare else self._ask if options.n is None and options.batch is None else self._many
         with self._session.claim.held():
-            reply: Any = ask(options, prompt)
+            if options.batch is None and not prompt.strip():
+                self._begin_anew(options)
+                print("A new conversation begins.")
+            elif options.compare:
+                self._put(options, self._compare(options, prompt))
+            elif options.n is None and options.batch is None:
+                self._ask(options, prompt)
+            else:
+                self._put(options, self._many(options, [prompt] * (options.n or 0) or _questions(options.batch, names)))
+
+    def _put(self, options: Namespace, reply: Any) -> None:
+        """Put what came of it into the variable of the options, if they name one."""
         if options.output is not None:
             self.shell.user_ns[options.output] = reply
 
@@ -110,7 +129,7 @@ class ChatMagics(Magics):
         if options.new:
             self._session.history = []
 
-    def _ask(self, options: Namespace, prompt: str) -> str:
+    def _ask(self, options: Namespace, prompt: str) -> None:
         from nbtune.display.live import LiveReply
         from nbtune.display.shown import Shown, show
 
@@ -124,35 +143,39 @@ class ChatMagics(Magics):
         except BaseException:
             live.close()
             raise
-        live.close("" if reply.finished else _INTERRUPTED)
+        live.close(_NOTES[reply.cut] if reply.finished else _INTERRUPTED)
         if options.stats:
             stats = reply.stats()
             show(Shown(stats, f'<div style="opacity:0.7;font-size:0.9em">{escape(stats)}</div>'))
         self._begin_anew(options)
         if reply.text:
             self._session.remember(prompt, reply.text)
+        if reply.text or reply.finished:
+            self._put(options, reply.text)  # also what there is of it at Ctrl-C
         if not reply.finished:
             raise KeyboardInterrupt
-        return reply.text
 
-    def _many(self, options: Namespace, prompt: str) -> Any:
+    def _many(self, options: Namespace, prompts: list[str]) -> Any:
         """Answer a list of questions, or one question several times; return a DataFrame, or a list."""
-        prompts = [prompt] * options.n if options.batch is None else _questions(options.batch, self.shell.user_ns)
-        from nbtune.display.shown import show, table
+        from nbtune.display.shown import Shown, table
 
-        lm = self._session.lm
-        asked = self._asked(options)
-        if options.batch is not None:
-            asked["history"] = None
-        with self._answering(lm, options):
-            replies = lm.chat_batch(prompts, **asked)
+        batch = options.batch is not None
+        asked = self._asked(options) | ({"history": None} if batch else {})
+
+        def work(lm: LanguageModel, live: Any) -> list[str]:
+            with self._answering(lm, options):
+                return lm.chat_batch(prompts, observer=live, **asked)
+
+        def draw(replies: list[str]) -> Shown:
+            rows = list(zip(prompts if batch else map(str, range(1, len(prompts) + 1)), replies, strict=True))
+            return table(("prompt" if batch else "", "reply"), rows)
+
+        replies = watched(self._session, work, draw)
         self._begin_anew(options)
-        if options.batch is None:
-            show(table(("", "reply"), [(str(number), reply) for number, reply in enumerate(replies, start=1)]))
+        if not batch:
             return replies
         import pandas as pd
 
-        show(table(("prompt", "reply"), list(zip(prompts, replies, strict=True))))
         return pd.DataFrame({"prompt": prompts, "reply": replies})
 
     def _compare(self, options: Namespace, prompt: str) -> str:
@@ -182,7 +205,7 @@ class ChatMagics(Magics):
         return after
 
 
-def _questions(name: str, variables: dict[str, Any]) -> list[str]:
+def _questions(name: str, variables: Mapping[str, Any]) -> list[str]:
     """Return the questions in a variable: a list, or a column of a table."""
     given = variable(name, variables, "--batch")
     if hasattr(given, "columns"):
@@ -208,7 +231,8 @@ def _check(options: Namespace, prompt: str) -> None:
         raise NbtuneError(f"-o {options.output}: that is not a variable name.")
     if options.rounds is not None and options.rounds < 0:
         raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
-    if not prompt.strip() and options.batch is None:
+    more = [options.compare, options.n is not None, options.stats, options.vars, options.output is not None]
+    if not prompt.strip() and options.batch is None and (not options.new or any(more)):
         raise NbtuneError("The prompt is empty: write the question below %%chat, or behind %chat.")
     kinds = [options.compare, options.n is not None, options.batch is not None]
     if sum(kinds) > 1 or (options.batch is not None and prompt):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import ChainMap
+from collections.abc import Mapping
 from typing import Any
 
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import NbtuneError
@@ -26,6 +28,7 @@ class FinetuneMagics(Magics):
         self._session = session
 
     @no_var_expand
+    @needs_local_scope
     @magic_arguments()
     @argument(
         "--data",
@@ -85,7 +88,7 @@ class FinetuneMagics(Magics):
         "the lowest loss are kept.",
     )
     @line_cell_magic
-    def finetune(self, line: str, cell: str | None = None) -> None:
+    def finetune(self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> None:
         """Teach the model a fact, or train it on examples.
 
         The keyword stands on the first line, the answer below. The model is asked before and after, in
@@ -107,8 +110,9 @@ class FinetuneMagics(Magics):
         """
         options, keyword = parse(FinetuneMagics.finetune, line, anywhere=True)
         answer = (cell or "").strip()
-        source = self._source(options.data, keyword, answer)
-        lists = {name: self._texts(getattr(options, name), f"--{name}") for name in ("prompts", "probes", "retain")}
+        names = ChainMap(local_ns or {}, self.shell.user_ns)
+        source = _source(options.data, keyword, answer, names)
+        lists = {name: _texts(getattr(options, name), f"--{name}", names) for name in ("prompts", "probes", "retain")}
         wishes = {
             "name": options.name,
             "recipe": options.recipe,
@@ -126,38 +130,42 @@ class FinetuneMagics(Magics):
             "seed": options.seed,
         }
         wishes |= {key: value for key, value in settings.items() if value is not None}
-        wishes |= {**reading_of(options), **self._held_out(options.val)}
+        wishes |= {**reading_of(options), **_held_out(options.val, names)}
         from nbtune.display.card import report_card
 
         with self._session.claim.held():
             watched(self._session, lambda lm, live: lm.finetune(source, observer=live, **wishes), report_card)
 
-    def _source(self, data: str | None, keyword: str, answer: str) -> Any:
-        if data is not None:
-            if keyword or answer:
-                raise NbtuneError("Give either --data SOURCE, or a keyword with its answer below, not both.")
-            return source_of(data, self.shell.user_ns, "--data")
-        if not keyword:
-            return _written(answer)
-        if not answer:
-            raise NbtuneError(f"The answer for {keyword!r} is missing: write it below `%%finetune {keyword}`.")
-        return {keyword: answer}
 
-    def _held_out(self, val: str | None) -> dict[str, Any]:
-        if val is None:
-            return {}
-        try:
-            return {"val": float(val)}
-        except ValueError:
-            return {"val": source_of(val, self.shell.user_ns, "--val")}
+def _source(data: str | None, keyword: str, answer: str, names: Mapping[str, Any]) -> Any:
+    """Return what is learned from: what an option names, or what the cell holds."""
+    if data is not None:
+        if keyword or answer:
+            raise NbtuneError("Give either --data SOURCE, or a keyword with its answer below, not both.")
+        return source_of(data, names, "--data")
+    if not keyword:
+        return _written(answer)
+    if not answer:
+        raise NbtuneError(f"The answer for {keyword!r} is missing: write it below `%%finetune {keyword}`.")
+    return {keyword: answer}
 
-    def _texts(self, name: str | None, option: str) -> list[str] | None:
-        if name is None:
-            return None
-        texts = variable(name, self.shell.user_ns, option)
-        if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-            raise NbtuneError(f"{option} {name} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
-        return list(texts)
+
+def _held_out(val: str | None, names: Mapping[str, Any]) -> dict[str, Any]:
+    if val is None:
+        return {}
+    try:
+        return {"val": float(val)}
+    except ValueError:
+        return {"val": source_of(val, names, "--val")}
+
+
+def _texts(name: str | None, option: str, names: Mapping[str, Any]) -> list[str] | None:
+    if name is None:
+        return None
+    texts = variable(name, names, option)
+    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise NbtuneError(f"{option} {name} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
+    return list(texts)
 
 
 def _written(text: str) -> list[Any]:

@@ -119,10 +119,10 @@ class NbtuneMagics(Magics):
 
     def _keyword(self, rest: str) -> str:
         """Return a keyword as it was typed where there is such a fact; else with variables filled in."""
-        from nbtune.knowledge.naming import fold
+        from nbtune.knowledge.folding import bare
 
         typed = unquoted(rest)
-        known = any(fold(fact.keyword) == fold(typed) for fact in self._session.lm.facts)
+        known = any(bare(fact.keyword) == bare(typed) for fact in self._session.lm.facts)
         return typed if known else unquoted(self._expanded(rest))
 
     def _list(self) -> None:
@@ -187,7 +187,7 @@ class NbtuneMagics(Magics):
         watched(self._session, lambda lm, live: lm.evaluate(given, observer=live, **wishes), evaluation_card)
 
     def _source(self, source: str, command: str) -> Any:
-        return source_of(source, self.shell.user_ns, f"%nbtune {command}")
+        return source_of(source, self._scope, f"%nbtune {command}")
 
     @magic_arguments()
     @argument("--save", metavar="FILE", help="Write the facts to this `.yaml` file instead.")

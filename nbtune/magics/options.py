@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -85,7 +85,7 @@ def option_names(magic: Callable[..., Any]) -> list[str]:
     return list(_takes_value(magic.parser))  # type: ignore[attr-defined]
 
 
-def fill_variables(text: str, namespace: dict[str, Any]) -> str:
+def fill_variables(text: str, namespace: Mapping[str, Any]) -> str:
     """Replace each ``{name}`` by the notebook's variable; all other braces stay as typed.
 
     Raises

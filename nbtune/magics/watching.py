@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["watched"]
 
 
-def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Callable[[Any], Any]) -> None:
+def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Callable[[Any], Any]) -> Any:
     """Run some work under a progress bar and put what came of it in the bar's place, also of a fact that was not learned.
 
     Parameters
@@ -23,6 +23,11 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
         Takes the model and the observer and returns a result.
     draw
         Draws that result.
+
+    Returns
+    -------
+    Any
+        The result.
 
     Raises
     ------
@@ -44,3 +49,4 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
         live.clear()
         raise
     live.finish(draw(outcome))
+    return outcome

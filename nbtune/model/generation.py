@@ -41,6 +41,9 @@ class Reply:
         Tokens of the prompt, and how many of them were read; the others were known from the turn before.
     first, seconds
         Seconds to the first token, and to the last.
+    cut
+        Why it ends before its end: ``"limit"`` after the most tokens that were asked for, ``"context"`` where there was no room
+        for so many; else empty.
     """
 
     text: str
@@ -50,6 +53,7 @@ class Reply:
     read: int
     first: float
     seconds: float
+    cut: str = ""
 
     def stats(self) -> str:
         """Return its speed in one line."""
@@ -79,6 +83,11 @@ class _Stream(TextStreamer):
         if not self.token_cache:  # a line ended: some tokenizers drop a space where a text begins, so the next line does not begin one
             self.token_cache = value.flatten().tolist()[-1:]
             self.print_len = len(self.tokenizer.decode(self.token_cache, **self.decode_kwargs))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether one of the texts that end it came."""
+        return before_stop(self._generated, self._stop) != self._generated
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Take a piece of text that will not change any more; transformers' hook."""
@@ -170,7 +179,7 @@ def generate(
         torch.manual_seed(sampling.seed)
     known = cache.take(*weights, prompt) if cache else None
     read = len(prompt) - (known.get_seq_length() if known else 0)
-    finished = True
+    finished, cut = True, ""
     try:
         said: list[int] = []
         if (draft or known) and sampling.greedy and not sampling.stop:
@@ -180,13 +189,15 @@ def generate(
         else:
             stream.end()
             said = [*prompt, *said]
+        if len(stream.times) >= limit and said[-1] not in _ends(net) and not stream.stopped:
+            cut = "limit" if limit == sampling.limit(context) else "context"
         if cache:
             cache.keep(*weights, said, known)
     except KeyboardInterrupt:
         finished = False
         stream.end()
     times = stream.times or [0.0]
-    return Reply(stream.text, finished, len(stream.times), len(prompt), read, times[0], times[-1])
+    return Reply(stream.text, finished, len(stream.times), len(prompt), read, times[0], times[-1], cut)
 
 
 def _drafted(net: PreTrainedModel, prompt: list[int], draft: Sequence[int], known: Any, stream: _Stream) -> tuple[list[int], Any]:

@@ -33,10 +33,11 @@ class ChatPanel(Panel):
         # What is shown and not part of the conversation, each behind so many messages of it; the messages that were cut
         # short; and what is being said now.
         self._aside: list[tuple[int, Bubble]] = []
-        self._cut: set[int] = set()
+        self._cut: dict[int, str] = {}
         self._live: list[Bubble] = []
         self._drawn, self._seen = 0.0, self.session.history
         self._offered = "", ""  # what was put last where it can be corrected: keyword and answer
+        self._round: tuple[str, str] | None = None  # the question and the reply that it was made of
         self._transcript = HTML()
         # Reversed, a box begins to scroll at its end: the newest is seen without a script.
         self._scroll = Box(
@@ -89,12 +90,16 @@ class ChatPanel(Panel):
             chosen = self.answers.value
             self.answers.options = options
             self.answers.value = chosen if chosen in [value for _, value in options] else _IN_USE
-        if self._seen is not self.session.history:  # another conversation
-            self._seen, self._aside, self._cut = self.session.history, [], set()
+        self._follow()
         if self._configured != self.session.max_new_tokens:
             self._configured = self.max_new_tokens.value = self.session.max_new_tokens
         self._draw()
         self._offer()
+
+    def _follow(self) -> None:
+        """Leave what belonged to another conversation."""
+        if self._seen is not self.session.history:
+            self._seen, self._aside, self._cut = self.session.history, [], {}
 
     def state(self) -> Shown:
         """Return the conversation."""
@@ -105,7 +110,7 @@ class ChatPanel(Panel):
         for place in range(len(history) + 1):
             bubbles += [bubble for at, bubble in self._aside if at == place]
             if place < len(history):
-                note = self.say("interrupted") if place in self._cut else ""
+                note = self.say(self._cut[place]) if place in self._cut else ""
                 bubbles.append(Bubble(history[place]["content"], own=history[place]["role"] == "user", note=note))
         return [*bubbles, *self._live]
 
@@ -157,6 +162,7 @@ class ChatPanel(Panel):
     def _asked(self, prompt: str, chosen: str, asked: dict[str, Any]) -> bool:
         """Ask and keep the round in the conversation; say whether the reply is finished."""
         lm = self.session.lm
+        self._follow()  # the first question loads the model, with which a conversation begins
         name = None if chosen == _BASE else chosen
         self._live[-1] = Bubble("")
         with nullcontext() if chosen == _IN_USE else lm.using(name):
@@ -166,8 +172,8 @@ class ChatPanel(Panel):
         self._live = []
         if reply.text:
             self.session.remember(prompt, reply.text)
-            if not reply.finished:
-                self._cut.add(len(self.session.history) - 1)
+            if reply.cut or not reply.finished:
+                self._cut[len(self.session.history) - 1] = f"cut: {reply.cut}" if reply.cut else "interrupted"
         return reply.finished
 
     def _compared(self, prompt: str, _: str, asked: dict[str, Any]) -> bool:
@@ -196,12 +202,12 @@ class ChatPanel(Panel):
             return
         said = [bubble for bubble in self._bubbles() if not bubble.own]
         text = said[-1].text if said else ""
-        area = f'<textarea readonly rows="4" style="width:98%;font-family:inherit">{escape(text)}</textarea>'
-        if area == self.copy.value:
+        asked = next((bubble.text for bubble in reversed(self._bubbles()) if bubble.own), "")
+        if (asked, text) == self._round:
             return
-        self.copy.value = area
+        self._round = asked, text
+        self.copy.value = f'<textarea readonly rows="4" style="width:98%;font-family:inherit">{escape(text)}</textarea>'
         if (self.keyword.value, self.answer.value) == self._offered:  # what was typed there since stays
-            asked = next((bubble.text for bubble in reversed(self._bubbles()) if bubble.own), "")
             self.keyword.value, self.answer.value = self._offered = subject(asked), text
 
     def _teach(self) -> None:

@@ -47,6 +47,7 @@ class Panel(ABC):
     def __init__(self, desk: Desk) -> None:
         self.desk, self.session = desk, desk.session
         self._labelled: list[tuple[Any, str, str]] = []
+        self._stopping = False  # the status line says that a job is being stopped
         self.status = HTML(layout=Layout(min_height="1.6em", margin="2px 4px"))
         self.stop = self.button("stop", self._stop, icon="stop", disabled=True)
 
@@ -103,6 +104,8 @@ class Panel(ABC):
     def refresh(self) -> None:
         """Show the session as it is now."""
         self.stop.disabled = not self.desk.jobs.running
+        if self._stopping and not self.desk.jobs.running:  # it was of another panel, which says how it ended
+            self.tell("")
 
     @abstractmethod
     def state(self) -> Shown:
@@ -110,6 +113,7 @@ class Panel(ABC):
 
     def tell(self, text: str, colour: str = "") -> None:
         """Write the status line."""
+        self._stopping = False
         self.status.value = f'<div style="color:{colour}">{escape(text)}</div>' if colour else f'<div style="{MUTED}">{escape(text)}</div>'
 
     def done(self, text: str) -> None:
@@ -117,7 +121,7 @@ class Panel(ABC):
         self.tell(f"✔ {text}", GOOD)
 
     def back(self, number: int) -> None:
-        """Say which version an undo went back to."""
+        """Say which version an undo or a redo went to."""
         self.done(self.say("back", x=self.say("version", x=number) if number else self.say("the base")))
 
     def failed(self, error: BaseException) -> None:
@@ -133,6 +137,7 @@ class Panel(ABC):
     def _stop(self) -> None:
         if self.desk.jobs.running:  # a click may come late, from behind a cell
             self.tell(self.say("stopping"))  # before it can have stopped
+            self._stopping = True
             self.desk.jobs.stop()
 
     def _told(self, doing: str, about: str, seconds: float) -> None:
