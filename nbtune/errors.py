@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from nbtune.inert import inert
 
-__all__ = ["NbtuneError", "did_you_mean", "first_line"]
+__all__ = ["Interrupted", "NbtuneError", "did_you_mean", "first_line"]
 
 
 class NbtuneError(Exception):
@@ -19,6 +19,13 @@ class NbtuneError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         return [inert(f"{type(self).__name__}: {self}")]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: it ends the cell as always, and a notebook shows what became of the work in place of a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

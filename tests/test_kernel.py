@@ -35,6 +35,11 @@ def text_of(messages):
     return "".join(str(m["content"].get("text", "")) + str(m["content"].get("data", "")) for m in messages)
 
 
+def traceback_of(messages):
+    (error,) = [message["content"]["traceback"] for message in messages if message["msg_type"] == "error"]
+    return error
+
+
 def test_a_table_is_one_output(kernel):
     messages, _ = execute(kernel[1], "%load_ext nbtune\n%nbtune status")
     (shown,) = [message["content"]["data"] for message in messages if message["msg_type"] == "display_data"]
@@ -114,6 +119,7 @@ def test_ctrl_c_in_a_chat_keeps_the_text_and_a_sane_history(kernel):
     messages, status = execute(client, "%chat --max-new-tokens 4000 What is a whale?", interrupt)
     assert status == "error"
     assert "[interrupted]" in text_of(messages)
+    assert traceback_of(messages) == ["KeyboardInterrupt: stopped; what was said is kept."]
     messages, status = execute(client, "print([m['role'] for m in session.history], len(session.history[-1]['content']) > 0)")
     assert "['user', 'assistant'] True" in text_of(messages)
     execute(client, "session.lm.model.generation_config.eos_token_id = session.lm.tokenizer.eos_token_id")
@@ -131,9 +137,10 @@ def test_ctrl_c_in_a_fit_leaves_the_model_as_it_was(kernel):
             seen.append(message)
             manager.interrupt_kernel()
 
-    _, status = execute(client, "%%finetune grovix\ngrovix is a small robot that waters plants in the night.", interrupt)
+    messages, status = execute(client, "%%finetune grovix\ngrovix is a small robot that waters plants in the night.", interrupt)
     assert seen
     assert status == "error"
+    assert traceback_of(messages) == ["KeyboardInterrupt: stopped; what was there before is unchanged."]
     assert execute(client, "%chat -o after --rounds 0 What is grovix?")[1] == "ok"
     messages, _ = execute(client, "print(before == after)")
     assert "True" in text_of(messages)

@@ -1,6 +1,7 @@
 """A fact is taught, proved, kept, taken back; a failure changes nothing. All on the embedded model."""
 
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -453,8 +454,10 @@ def test_a_question_that_leads_to_another_fact_is_refused_before_any_work(lm):
     facts = {"velt": "A velt is a copper spoon.", "dorn": "A dorn is a green door."}
     with pytest.raises(NbtuneError, match="'Who is the boss\\?' belongs to the fact 'velt', but leads to 'dorn'"):
         lm.finetune(facts, prompts=["Who is the boss?"])
-    with pytest.raises(NbtuneError, match="'Who runs velt and dorn\\?' belongs to the fact 'dorn', but leads to 'velt'"):
-        lm.finetune(facts, prompts=["Who runs velt and {x}?"])
+    wording = next(w for w in phrasings("en")["trained"] if re.match(r"(?:The|the) \w+ .*{x}", w))
+    keyword = " ".join(wording.split()[:2])
+    with pytest.raises(NbtuneError, match=rf"belongs to the fact 'velt', but leads to '{keyword}'"):
+        lm.finetune({keyword: "It is a green door.", "velt": facts["velt"]})
     assert lm.version == 0
 
 
@@ -492,7 +495,7 @@ def test_a_loss_that_is_no_number_changes_nothing(lm, monkeypatch):
     whole, question = step_runner.target_loss, "What is velt?"
     before = lm.chat(question)
     monkeypatch.setattr(step_runner, "target_loss", lambda *given, **named: whole(*given, **named) * float("nan"))
-    with pytest.raises(NbtuneError, match="not finite"):
+    with pytest.raises(NbtuneError, match="became nan"):
         lm.finetune({"velt": "A velt is a copper spoon."}, prompts=FEW)
     assert (lm.version, lm.chat(question), lm.store.current("facts")) == (0, before, 0)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import Interrupted, NbtuneError
 from nbtune.magics.options import fill_variables, parse
 from nbtune.magics.watching import watched
 from nbtune.session import Nbtune, variable
@@ -140,6 +140,9 @@ class ChatMagics(Magics):
             lm = self._session.lm
             with self._answering(lm, options):
                 reply = lm.reply(prompt, on_text=live.add, **self._asked(options))
+        except KeyboardInterrupt:
+            live.close()
+            raise Interrupted("stopped.") from None
         except BaseException:
             live.close()
             raise
@@ -153,7 +156,7 @@ class ChatMagics(Magics):
         if reply.text or reply.finished:
             self._put(options, reply.text)  # also what there is of it at Ctrl-C
         if not reply.finished:
-            raise KeyboardInterrupt
+            raise Interrupted("stopped; what was said is kept." if reply.text else "stopped.")
 
     def _many(self, options: Namespace, prompts: list[str]) -> Any:
         """Answer a list of questions, or one question several times; return a DataFrame, or a list."""
@@ -191,7 +194,7 @@ class ChatMagics(Magics):
                 with lm.base():
                     replies.append(lm.reply(prompt, **asked))
         if not all(reply.finished for reply in replies):
-            raise KeyboardInterrupt
+            raise Interrupted("stopped; a comparison is not kept.")
         self._begin_anew(options)
         after, before = (reply.text for reply in replies)
         cell = "padding:4px 12px;text-align:left;vertical-align:top;white-space:pre-wrap;width:50%"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from nbtune.errors import Interrupted
+
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
     from nbtune.session import Nbtune
@@ -33,6 +35,8 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
     ------
     FactNotLearned
         As the work does, after the result is drawn.
+    Interrupted
+        At Ctrl-C.
     """
     from nbtune.display.live import LiveProgress
     from nbtune.knowledge.teaching import FactNotLearned
@@ -45,6 +49,9 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
     except FactNotLearned as failure:
         live.finish(draw(failure.result))
         raise
+    except KeyboardInterrupt:
+        live.clear()
+        raise Interrupted("stopped; what was there before is unchanged.") from None
     except BaseException:
         live.clear()
         raise
