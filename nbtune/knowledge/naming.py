@@ -31,13 +31,13 @@ _SHARED_WORD = 4  # letters of a word that two names may share by more than chan
 _WITHIN_LETTERS, _WITHIN_CHARACTERS = 4, 2  # a shorter name stands within many words, as "ion" does in "question"
 
 
-def without_words(text: str, capitals: re.Pattern[str] | None) -> str:
+def _without_words(text: str, capitals: re.Pattern[str] | None) -> str:
     """Return a text folded, and without the words that are only spelled like a name in capitals: of "Is it IT?" the first "it"."""
     text = unicodedata.normalize("NFKC", text)
     return fold(capitals.sub(lambda word: word[0] if word["name"].isupper() else "\u00b7", text) if capitals else text)
 
 
-def in_capitals(keywords: Sequence[str]) -> re.Pattern[str] | None:
+def _in_capitals(keywords: Sequence[str]) -> re.Pattern[str] | None:
     """Return a pattern of those keywords in capitals that are spelled like a common word, such as IT and WHO; None where there are none."""
     names = [unicodedata.normalize("NFKC", keyword) for keyword in keywords if keyword.isupper() and fold(keyword) in _common_words()]
     found = "|".join(re.escape(name) for name in names)
@@ -49,15 +49,14 @@ def holds_name(text: str, name: str) -> bool:
     folded = bare(name)
     before, behind = (re.match(f"[{_LATIN}]", letter) for letter in (folded[0], folded[-1]))
     edges = (rf"(?<![{_LATIN}]){_LONGER_BEFORE}" if before else ""), (rf"{_PLURAL}{_LONGER}(?![{_LATIN}])" if behind else "")
-    return re.search(f"{edges[0]}{re.escape(folded)}{edges[1]}", without_words(text, in_capitals([name]))) is not None
+    return re.search(f"{edges[0]}{re.escape(folded)}{edges[1]}", _without_words(text, _in_capitals([name]))) is not None
 
 
 class Names:
     """The keywords of some facts, to be found in texts.
 
-    A name is found letter by letter. Where it begins and ends is told by what stands beside it: in letters a space or a mark,
-    but for marks that go on with a name (C++, GPT-4.5);
-    in Chinese one of the characters that stand beside names in questions.
+    A name is found letter by letter. Where it begins and ends is told by what stands beside it: of letters all but letters and
+    marks that go on with a name (C++, GPT-4.5); of Chinese one of the characters that stand beside names in questions.
 
     Parameters
     ----------
@@ -67,7 +66,7 @@ class Names:
 
     def __init__(self, facts: Sequence[Fact]) -> None:
         self._names = [bare(fact.keyword) for fact in facts]
-        self._capitals = in_capitals([fact.keyword for fact in facts])
+        self._capitals = _in_capitals([fact.keyword for fact in facts])
         self._described = [frozenset(_UNIT.findall(fold(fact.answer))) for fact in facts]
         # By script and by the number of words or characters that may stand for them in a text.
         self._alike: dict[tuple[bool, int], list[str]] = defaultdict(list)
@@ -84,7 +83,7 @@ class Names:
 
     def folded(self, text: str) -> str:
         """Return a text as the other methods take it."""
-        return without_words(text, self._capitals)
+        return _without_words(text, self._capitals)
 
     def first(self, folded: str) -> int | None:
         """Return the place of the fact that a folded text names first, of two that begin there the longer one.
