@@ -6,6 +6,7 @@ A version is never changed once it is there.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -189,18 +190,16 @@ class Store:
         NbtuneError
             When there is none, or it belongs to another base.
         """
-        current = self.current(name)
+        current, parents = self.current(name), {}
         for number in sorted(self._numbers(self.folder / name), reverse=True):
-            if number <= current:  # a version comes behind the one that it was made from
-                break
-            try:
-                parent = int(read_notes(self.folder / name / folder_name(number))["parent"])
-                if parent > current:
-                    parent = self._whole(name, fingerprint, parent, current)
-                if parent == current:
-                    return self.load(name, fingerprint, number, known.held() if known else None)
-            except DamagedError:
-                continue
+            if number > current:  # a version comes behind the one that it was made from
+                with suppress(DamagedError):
+                    parents[number] = int(read_notes(self.folder / name / folder_name(number))["parent"])
+        made_from_it = [number for number, parent in parents.items() if parent == current]
+        over_damaged = (n for n, parent in parents.items() if parent > current == self._whole(name, fingerprint, parent, current))
+        for number in itertools.chain(made_from_it, over_damaged):
+            with suppress(DamagedError):
+                return self.load(name, fingerprint, number, known.held() if known else None)
         raise NbtuneError(f"There is nothing to redo: no version of the adapter {name!r} was made from the one in use.")
 
     def _whole(self, name: str, fingerprint: str, number: int, least: int) -> int:
