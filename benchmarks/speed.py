@@ -49,7 +49,19 @@ SHAPES: dict[str, Any] = {
         max_position_embeddings=40960,
         tie_word_embeddings=True,
     ),
+    "qwen3-8b": Qwen3Config(
+        vocab_size=151936,
+        hidden_size=4096,
+        intermediate_size=12288,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=40960,
+        tie_word_embeddings=False,
+    ),
 }
+_USUAL = ["tiny", "smollm2-135m", "qwen3-0.6b"]  # without the one that wants a GPU with room for its weights three times over
 _LONG = 60.0  # seconds after which a row is not measured again
 _SHORT, _OFTEN = 2.0, 25  # seconds below which it is measured so often: of what takes milliseconds, five say little
 _WIDEST = 64  # characters of a label
@@ -67,7 +79,8 @@ def built(shape: str, folder: str) -> str:
     config = SHAPES[shape]
     config.eos_token_id, config.pad_token_id, config.bos_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id, None
     dtype = torch.float32 if DEVICE == "cpu" else torch.bfloat16  # as nbtune loads the published ones
-    AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder)
+    with torch.device(DEVICE):
+        AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -196,7 +209,7 @@ def keep(results: list[dict[str, Any]], name: str) -> None:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("--on", nargs="+", default=["tiny", *SHAPES], choices=["tiny", *SHAPES], help="which models (default: all)")
+    parser.add_argument("--on", nargs="+", default=_USUAL, choices=["tiny", *SHAPES], help="which models (default: %(default)s)")
     parser.add_argument("--rows", nargs="+", choices=[row.measure.__name__ for row in ROWS], help="which rows (default: all)")
     parser.add_argument("--repeats", type=int, help="measurements of each row (default: 5; 1 of a long one, 25 of a short one)")
     parser.add_argument("--name", default="speed", help="name of the result files (default: %(default)s)")
