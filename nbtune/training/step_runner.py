@@ -115,7 +115,9 @@ class StepRunner(TorchkerasStepRunner):
     def _update(self, loss: torch.Tensor) -> None:
         self.accelerator.backward(loss)
         if self.accelerator.sync_gradients:
-            norm = self.accelerator.clip_grad_norm_(self.net.parameters(), 1.0)
+            # Asking the net for its parameters would look through all of its modules in each step.
+            trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            norm = self.accelerator.clip_grad_norm_(trained, 1.0)
             # The one number of a step that is read: it says whether the step may be made. Where gradients are scaled, the scaler
             # leaves out such a step by itself.
             if self.accelerator.scaler is None and norm is not None and not math.isfinite(norm):
