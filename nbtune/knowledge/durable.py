@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["checksum", "flush_folder", "flush_names", "write_durably"]
+__all__ = ["checksum", "flush_files", "flush_names", "write_durably"]
 
 _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -28,15 +29,11 @@ def write_durably(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def flush_folder(folder: Path) -> None:
-    """Make sure that all that was written into a folder is on the disk: its files together, which is sooner than one by one."""
-    inside = sorted(folder.rglob("*"))
-    for path in inside:
-        if path.is_file():
-            with path.open("r+b", buffering=0) as file:  # some systems flush only what can be written to
-                os.fsync(file.fileno())
-    for below in (*(path for path in inside if path.is_dir()), folder):
-        flush_names(below)
+def flush_files(paths: Iterable[Path]) -> None:
+    """Make sure that files are on the disk, together, which is sooner than each when it is written."""
+    for path in paths:
+        with path.open("r+b", buffering=0) as file:  # some systems flush only what can be written to
+            os.fsync(file.fileno())
 
 
 def checksum(path: Path) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.card import model_card
-from nbtune.knowledge.durable import checksum, flush_folder
+from nbtune.knowledge.durable import checksum, flush_files, flush_names
 from nbtune.knowledge.facts import Fact
 from nbtune.model.exporting import ADAPTER_WEIGHTS, read_adapter, write_adapter
 
@@ -117,7 +117,7 @@ def folder_name(number: int) -> str:
 
 
 def write_version(folder: Path, name: str, version: Version, parent: int) -> list[Place]:
-    """Write a version into an empty folder, down to the disk.
+    """Write a version into an empty folder, down to the disk but for the model card, from which nothing is read.
 
     Parameters
     ----------
@@ -161,7 +161,10 @@ def write_version(folder: Path, name: str, version: Version, parent: int) -> lis
     }
     notes["digest"] = _digest(notes)
     (folder / _NOTES).write_text(json.dumps(notes, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    flush_folder(folder)
+    new = [(folder / place.folder, place) for place in places if place.folder.startswith(_HERE)]
+    flush_files([*(below / file for below, place in new for file in place.checksums), folder / _NOTES])
+    for below in (*(below for below, _ in new if below != folder), folder):
+        flush_names(below)
     return places
 
 
