@@ -4,9 +4,11 @@ import pytest
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, MistralConfig
+from transformers.cache_utils import DynamicLayer
 
 import nbtune
 from nbtune.model.generation import generate, prompt_length
+from nbtune.model.growing_layer import GrowingLayer
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.model.sampling import Sampling
 
@@ -129,3 +131,66 @@ def test_all_that_is_kept_is_bounded_and_of_the_weights_in_force(lm, monkeypatch
     assert ask(1, 1) < whole
     assert ask(3, 2) == whole
     assert list(cache._kept) == [3], "what other weights read is of no use any more"
+
+
+def test_a_later_turn_writes_behind_what_was_read(lm):
+    def places():
+        (kept,) = lm._cache._kept.values()
+        return [layer.keys.data_ptr() for layer in kept.cache.layers]
+
+    reply, history = talk(lm)
+    before = places()
+    history += [{"role": "user", "content": SECOND}, {"role": "assistant", "content": reply.text}]
+    third = lm.reply("And then?", history=history)
+    assert third.read < third.prompt / 2
+    assert places() == before, "nothing was copied"
+
+
+def test_room_of_a_long_conversation_is_given_back(lm, monkeypatch):
+    monkeypatch.setattr("nbtune.model.growing_layer._ROOM", 16)
+
+    def size():
+        (kept,) = lm._cache._kept.values()
+        return kept.size
+
+    reply, history = talk(lm)
+    short = size()
+    lm.reply(
+        "word " * 100,
+        history=[*history, {"role": "user", "content": SECOND}, {"role": "assistant", "content": reply.text}],
+        max_new_tokens=2,
+    )
+    long = size()
+    lm.reply(SECOND, history=history)
+    assert size() == pytest.approx(short, rel=0.1)
+    assert long > 1.4 * short
+
+
+def test_a_growing_layer_gives_what_a_dynamic_one_gives():
+    torch.manual_seed(0)
+
+    def states(length):
+        return torch.randn(2, 3, length, 4), torch.randn(2, 3, length, 4)
+
+    usual = DynamicLayer()
+    usual.update(*states(5))
+    ours = GrowingLayer(usual)
+
+    def both(work):
+        for layer in (usual, ours):
+            work(layer)
+        assert torch.equal(usual.keys, ours.keys)
+        assert torch.equal(usual.values, ours.values)
+        assert usual.get_seq_length() == ours.get_seq_length()
+
+    for length in (1, 6, 200, 1, 300, 1):  # beyond its room, twice
+        new = states(length)
+        both(lambda layer, new=new: layer.update(*new))
+        both(lambda layer: layer.crop(-1))
+    swapped = torch.tensor([1, 0])
+    both(lambda layer: layer.reorder_cache(swapped))
+    new = states(2)
+    both(lambda layer: layer.update(*new))
+    assert not ours.wasteful()
+    both(lambda layer: layer.crop(-500))
+    assert ours.wasteful()

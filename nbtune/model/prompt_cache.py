@@ -8,11 +8,13 @@ from typing import Any
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from nbtune.model.growing_layer import GrowingLayer
 from nbtune.model.prompt_tokens import PromptTokens
 
 __all__ = ["PromptCache", "can_be_cut"]
 
 _MOST_BYTES = 2**29  # of all that is kept; above it the oldest goes
+_STRIDED = ("cpu", "cuda")  # elsewhere attention has had errors where keys do not lie in memory without gaps
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class _Kept:
 
     @property
     def size(self) -> int:
-        """Bytes of keys and values."""
-        return sum(tensor.numel() * tensor.element_size() for layer in self.cache.layers for tensor in (layer.keys, layer.values))
+        """Bytes of keys and values, the room behind them included."""
+        return sum(tensor.untyped_storage().nbytes() for layer in self.cache.layers for tensor in (layer.keys, layer.values))
 
 
 class PromptCache:
@@ -62,7 +64,7 @@ class PromptCache:
             return None
         if same < len(kept.tokens):
             kept.cache.crop(same - len(kept.tokens))  # below zero: so many fewer
-        return kept.cache
+        return _growing(kept.cache)
 
     def keep(self, side: int | None, stamp: int, tokens: list[int], cache: Any) -> None:
         """Keep what was computed for a conversation, unless it is too large, or can't be cut back to a beginning.
@@ -88,4 +90,14 @@ class PromptCache:
 
 def can_be_cut(cache: Any) -> bool:
     """Say whether a beginning of what is kept can be kept alone: a sliding window or a recurrent state has lost it."""
-    return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+    return type(cache) is DynamicCache and all(
+        type(layer) in (DynamicLayer, GrowingLayer) and layer.is_initialized for layer in cache.layers
+    )
+
+
+def _growing(cache: DynamicCache) -> DynamicCache:
+    """Give each layer room for what comes, one after the other, so that no second copy of all is in memory."""
+    for at, layer in enumerate(cache.layers):
+        if layer.device.type in _STRIDED and (not isinstance(layer, GrowingLayer) or layer.wasteful()):
+            cache.layers[at] = GrowingLayer(layer)
+    return cache
