@@ -340,6 +340,23 @@ def test_tab_completes(shell, line, symbol, offered):
     assert offered in shell.complete(symbol, line, len(line))[1]
 
 
+def test_tab_completes_the_names_of_adapters(shell):
+    from types import SimpleNamespace
+
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+
+    def offered(line):
+        return _completer(session)(shell, SimpleNamespace(line=line, symbol=""))
+
+    assert offered("%chat --adapter ") == []
+    ok(shell, "%nbtune model tiny")
+    (folder := session.lm.store.folder / "dogs").mkdir(parents=True)
+    (folder / "current").write_text("1 1")
+    assert offered("%chat --adapter ") == ["dogs", "none"]
+    assert offered("%%finetune --name ") == ["dogs"]
+    assert offered("%nbtune use ") == ["dogs", "none"]
+
+
 def test_help_is_documentation(shell):
     text = shell.find_cell_magic("chat").__doc__
     assert "--temperature" in text

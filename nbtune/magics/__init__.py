@@ -81,9 +81,11 @@ def keep_question_mark(lines: list[str]) -> list[str]:
 
 def _completer(session: Nbtune) -> Any:
     def complete(_shell: Any, event: SimpleNamespace) -> list[str]:
-        """Offer the options of the magic on the line, and behind some commands the names that fit."""
+        """Offer the options of the magic on the line, and behind some options and commands the names that fit."""
         words = event.line[: event.line.rfind(event.symbol)].split() if event.symbol else event.line.split()
         name = words[0].lstrip("%") if words else ""
+        if words and words[-1] in ("--name", "--adapter"):
+            return _adapters(session, none=words[-1] == "--adapter")
         if name == "chat":
             return option_names(ChatMagics.chat)
         if name == "finetune":
@@ -96,11 +98,16 @@ def _completer(session: Nbtune) -> Any:
 def _after_command(session: Nbtune, words: list[str]) -> list[str]:
     if not words:
         return list(COMMANDS)
-    if words[0] in ("use", "undo", "redo") and session.loaded:
-        return [*session.lm.store.names(), *(["none"] if words[0] == "use" else [])]
+    if words[0] in ("use", "undo", "redo"):
+        return _adapters(session, none=words[0] == "use")
     if words[0] == "panel":
         return list(PANELS)
     if words[0] in ("forget", "probe", "tokens") and session.loaded:
         return [fact.keyword for fact in session.lm.facts]
     command = getattr(NbtuneMagics, f"_{words[0]}", None) if words[0] in COMMANDS else None
     return option_names(command) if command is not None and hasattr(command, "parser") else []
+
+
+def _adapters(session: Nbtune, *, none: bool) -> list[str]:
+    """Return the names of the stored adapters, and with them `none`, the name of the base."""
+    return [*session.lm.store.names(), *(["none"] if none else [])] if session.loaded else []
