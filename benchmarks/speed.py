@@ -1,10 +1,10 @@
 """How fast it is, beside the usual way: ``python -m benchmarks.speed``.
 
 Every row measures two ways of doing the same, one after the other in one process (or each in a fresh process where start-up
-counts), several times, and gives the ratio of the medians. The models are the embedded one and two of random weights, in the
-shapes of SmolLM2-135M and of Qwen3-0.6B, with the embedded tokenizer. A row that takes more than a minute there is measured once,
-one of less than two seconds 25 times. On a GPU, give its results a name of their own: ``--name speed_gpu``; the two larger models are
-in bfloat16 there.
+counts), several times, and gives the ratio of the medians. The models are the embedded one and, with its tokenizer, random
+weights in the shapes of SmolLM2-135M and of Qwen3-0.6B; with ``--on qwen3-8b`` also in that of Qwen3-8B, on a GPU with some 50 GB.
+A row that takes more than a minute there is measured once, one of less than two seconds 25 times. On a GPU, give its results a
+name of their own: ``--name speed_gpu``; the random weights are in bfloat16 there.
 """
 
 from __future__ import annotations
@@ -214,6 +214,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="measurements of each row (default: 5; 1 of a long one, 25 of a short one)")
     parser.add_argument("--name", default="speed", help="name of the result files (default: %(default)s)")
     options = parser.parse_args()
+    if DEVICE == "cpu" and not set(options.on) <= set(_USUAL):
+        parser.error("qwen3-8b wants a GPU: in single precision its weights take 33 GB.")
     for shape in options.on:
         results = run(shape, [row for row in ROWS if not options.rows or row.measure.__name__ in options.rows], options.repeats)
         keep(results, options.name)  # a later model takes long, and may be interrupted

@@ -144,6 +144,15 @@ def test_a_later_turn_writes_behind_what_was_read(lm):
     third = lm.reply("And then?", history=history)
     assert third.read < third.prompt / 2
     assert places() == before, "nothing was copied"
+    (kept,) = lm._cache._kept.values()
+    assert kept.size == sum(whole.nbytes for layer in kept.cache.layers for whole in (layer._all_keys, layer._all_values)), "with its room"
+
+
+def test_where_strides_are_not_sure_a_conversation_is_kept_as_transformers_does(lm, monkeypatch):
+    monkeypatch.setattr("nbtune.model.prompt_cache._STRIDED", ())
+    talk(lm)
+    (kept,) = lm._cache._kept.values()
+    assert all(type(layer) is DynamicLayer for layer in kept.cache.layers)
 
 
 def test_room_of_a_long_conversation_is_given_back(lm, monkeypatch):
@@ -183,14 +192,15 @@ def test_a_growing_layer_gives_what_a_dynamic_one_gives():
         assert torch.equal(usual.values, ours.values)
         assert usual.get_seq_length() == ours.get_seq_length()
 
-    for length in (1, 6, 200, 1, 300, 1):  # beyond its room, twice
+    for length in (1, 6, 200, 1, 300, 1, 300, 1):  # beyond its room, twice
         new = states(length)
-        both(lambda layer, new=new: layer.update(*new))
+        returned = [layer.update(*new) for layer in (usual, ours)]
+        assert all(torch.equal(one, other) for one, other in zip(*returned, strict=True))
         both(lambda layer: layer.crop(-1))
     swapped = torch.tensor([1, 0])
     both(lambda layer: layer.reorder_cache(swapped))
     new = states(2)
     both(lambda layer: layer.update(*new))
     assert not ours.wasteful()
-    both(lambda layer: layer.crop(-500))
+    both(lambda layer: layer.crop(-700))
     assert ours.wasteful()

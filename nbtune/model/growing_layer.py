@@ -1,4 +1,4 @@
-"""One layer's keys and values in memory with room for more, so that a token does not copy all that came before it."""
+"""One layer's keys and values with room behind them: a new token is written there, and what came before is copied only when it is full."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
     def _fits(self, length: int) -> bool:
-        # Elsewhere they lie where transformers put others in their place, for a beam search.
+        # For a beam search transformers puts other tensors in their place: then they do not lie here any more.
         return length <= self._all_keys.shape[-2] and self.keys.data_ptr() == self._all_keys.data_ptr()
 
     def _make_room(self, room: int) -> None:
