@@ -37,6 +37,15 @@ def test_what_is_reached(name, usual, ours, reached):
     assert (figure.startswith("**"), figure.endswith("✗")) == (reached == "goal", reached == "missed")
 
 
+def test_a_shape_that_wants_a_gpu_is_refused_without_one(monkeypatch, capsys):
+    monkeypatch.setattr(speed, "DEVICE", "cpu")
+    monkeypatch.setattr(speed, "built", lambda *_: pytest.fail("it began to build a model"))
+    monkeypatch.setattr("sys.argv", ["speed", "--on", "tiny", "qwen3-8b"])
+    with pytest.raises(SystemExit):
+        speed.main()
+    assert "qwen3-8b wants a GPU" in capsys.readouterr().err
+
+
 def test_what_is_measured_anew_takes_its_place_and_the_rest_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "RESULTS", tmp_path)
     first, second = ROWS[1], ROWS[3]
