@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import LlamaConfig
@@ -332,8 +333,6 @@ def test_config(shell, capsys):
     ],
 )
 def test_tab_completes(shell, line, symbol, offered):
-    from types import SimpleNamespace
-
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
     assert offered in _completer(session)(shell, SimpleNamespace(line=line, symbol=symbol))
     shell.Completer.use_jedi = False
@@ -341,8 +340,6 @@ def test_tab_completes(shell, line, symbol, offered):
 
 
 def test_tab_completes_the_names_of_adapters(shell):
-    from types import SimpleNamespace
-
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
 
     def offered(line):
