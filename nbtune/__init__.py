@@ -5,10 +5,11 @@ Nothing heavy is imported before it is used: ``import nbtune`` and ``%load_ext n
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
 from typing import TYPE_CHECKING, Any
 
 from nbtune.errors import NbtuneError
+from nbtune.imports import import_modules
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -54,7 +55,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nbtune' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    import_modules([_HOMES[name]])
+    return getattr(sys.modules[_HOMES[name]], name)
 
 
 def __dir__() -> list[str]:

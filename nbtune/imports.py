@@ -1,15 +1,18 @@
-"""Whose turn it is to import the heavy modules, for two threads must not at once; and silence for those that print."""
+"""How the heavy modules are imported: by one thread at a time, without garbage collections, and without what they print."""
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
-__all__ = ["MODULES", "Imports", "unheard"]
+__all__ = ["FIT_MODULES", "MODULES", "Imports", "import_modules", "uncollected", "unheard"]
 
+FIT_MODULES = ("peft", "nbtune.training.keras_model")
 # In the order in which they are needed.
 MODULES = (
     "torch",
@@ -17,8 +20,7 @@ MODULES = (
     "nbtune.language_model",
     "transformers.models.qwen3.modeling_qwen3",  # the embedded model's
     "nbtune.display.live",
-    "peft",
-    "nbtune.training.keras_model",
+    *FIT_MODULES,
     "nbtune.knowledge.injection",
 )
 
@@ -106,6 +108,34 @@ class Imports:
             self._changed.notify_all()
         for told in self.on_import:
             told()
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules, those that are not there yet, without garbage collections."""
+    missing = [name for name in names if name not in sys.modules]
+    if missing:
+        with uncollected():
+            for name in missing:
+                import_module(name)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Leave garbage alone inside the block, where modules are imported.
+
+    Of the time that torch and transformers take, a quarter went into collections, which look again and again through ever
+    more objects that all stay.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            if not gc.get_freeze_count():  # what others froze stays so
+                gc.freeze()
+                gc.unfreeze()  # all that is there counts as old now, so that the next collection does not look through it at once
+            gc.enable()
 
 
 @contextmanager

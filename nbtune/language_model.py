@@ -17,6 +17,7 @@ from nbtune.data.preview import Preview, look
 from nbtune.data.reading import TRAINING, Reading
 from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError
+from nbtune.imports import FIT_MODULES, import_modules, uncollected
 from nbtune.knowledge.active import ActiveAdapter
 from nbtune.knowledge.asking import answer
 from nbtune.knowledge.evaluation import Evaluation, check_target, evaluate, save_predictions
@@ -636,6 +637,7 @@ class LanguageModel:
 
     def _give(self, teaching: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         active = self._active
+        import_modules(FIT_MODULES)
         self._cache = PromptCache()  # other weights will answer: its memory is of use now
         with within_memory(_FULL):
             result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
@@ -673,4 +675,5 @@ def load(source: str | Path = EMBEDDED, *, store: str | Path = "nbtune_adapters"
         dtype, device, quantize, revision, chat_template, trust_remote_code; see
         `nbtune.model.loading.load_model`.
     """
-    return LanguageModel(load_model(source, **options), store)
+    with uncollected():  # it imports the model's class
+        return LanguageModel(load_model(source, **options), store)

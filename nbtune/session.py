@@ -11,7 +11,7 @@ from traitlets.config import Configurable
 
 from nbtune.claim import Claim
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.imports import Imports
+from nbtune.imports import Imports, import_modules
 
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
@@ -53,6 +53,7 @@ class Nbtune(Configurable):
 
     def load(self, source: str | Path, **options: Any) -> LanguageModel:
         """Load another model; the conversation starts anew. When it fails, the one before stays."""
+        import_modules(["nbtune.language_model"])
         from nbtune.language_model import load
 
         self._lm = load(source, store=self.store, **options)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from importlib import import_module
 from typing import Any
 
-from nbtune.imports import MODULES
+from nbtune.imports import MODULES, import_modules
 
 __all__ = ["WarmUp", "imports_the_same"]
 
@@ -63,7 +62,7 @@ class WarmUp:
                 if not granted:
                     return
                 try:
-                    import_module(name)
+                    import_modules([name])
                 except Exception:  # here there is nobody to tell; the cell that needs it will say
                     return
 

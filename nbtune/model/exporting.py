@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbtune.chat_template import THINKING
 from nbtune.errors import NbtuneError
+from nbtune.imports import import_modules
 from nbtune.model.adapters import Adapter
 from nbtune.paths import check_writable, given_path
 
@@ -119,6 +120,7 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
 
 def read_adapter(folder: Path) -> Adapter:
     """Read what `write_adapter` wrote."""
+    import_modules(["peft"])
     from peft import PeftConfig
 
     return Adapter(PeftConfig.from_pretrained(str(folder)), load_file(str(folder / ADAPTER_WEIGHTS)))

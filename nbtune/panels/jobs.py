@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nbtune.imports import MODULES
+from nbtune.imports import MODULES, import_modules
 from nbtune.panels.labels import label
 
 if TYPE_CHECKING:
@@ -139,8 +138,7 @@ class Jobs:
 
     def _import(self) -> None:
         doing, self._doing = self._doing, ("importing", "")
-        for name in _MODULES:
-            import_module(name)
+        import_modules(_MODULES)
         self._doing = doing
 
     @contextmanager
