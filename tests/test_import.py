@@ -1,8 +1,16 @@
 """Nothing heavy is imported before it is used."""
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
+
+import pytest
+
+import nbtune
+from nbtune import NbtuneError
+from nbtune.imports import import_modules, uncollected
 
 HEAVY = {"torch", "transformers", "peft", "torchkeras", "accelerate", "matplotlib", "pandas"}
 
@@ -28,8 +36,6 @@ def test_load_ext_touches_no_torch():
 
 
 def test_public_names_resolve():
-    import nbtune
-
     for name in nbtune.__all__:
         assert getattr(nbtune, name) is not None
     assert set(nbtune.__all__) <= set(dir(nbtune))
@@ -43,3 +49,77 @@ def test_the_first_reply_needs_nothing_that_only_training_needs():
 def test_loading_a_model_imports_no_other_models():
     found = modules_after("import nbtune\nnbtune.load()")
     assert {name.split(".")[2] for name in found if name.startswith("transformers.models.") and ".modeling_" in name} <= {"auto", "qwen3"}
+
+
+def test_modules_are_imported_without_garbage_collections_and_never_twice(tmp_path, monkeypatch):
+    (tmp_path / "seen_by_gc.py").write_text("import gc\ncollected = gc.isenabled()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert gc.isenabled()
+    import_modules(["seen_by_gc"])
+    first = sys.modules.pop("seen_by_gc")
+    assert first.collected is False
+    assert gc.isenabled()
+    sys.modules["seen_by_gc"] = first
+    import_modules(["seen_by_gc"])
+    assert sys.modules["seen_by_gc"] is first
+
+
+def test_a_load_that_fails_leaves_collections_on():
+    with pytest.raises(NbtuneError):
+        nbtune.load("no/such/folder/anywhere")
+    assert gc.isenabled()
+
+
+def test_collections_that_a_user_switched_off_stay_off():
+    gc.disable()
+    try:
+        with uncollected():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_garbage_made_meanwhile_is_still_found_and_what_was_frozen_stays_so():
+    class Ring:
+        pass
+
+    def garbage():
+        ring = Ring()
+        ring.itself = ring
+        return weakref.ref(ring)
+
+    with uncollected():
+        left = garbage()
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert left() is None
+    gc.freeze()
+    try:
+        with uncollected():
+            frozen = gc.get_freeze_count()
+        assert gc.get_freeze_count() == frozen > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_the_heavy_imports_of_cells_go_without_collections(tmp_path):
+    script = """
+import gc, json, sys
+class Watch:
+    seen = {}
+    def find_spec(self, name, *_):
+        self.seen.setdefault(name, gc.isenabled())
+sys.meta_path.insert(0, Watch())
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("%load_ext nbtune\\n%config Nbtune.warm_up = False\\n%chat --max-new-tokens 1 hello").raise_error()
+shell.user_ns["rows"] = [{"question": f"Order: {n}", "answer": f"{n}."} for n in range(4)]
+shell.run_cell("%finetune --data rows --epochs 1").raise_error()
+assert gc.isenabled()
+print(json.dumps(Watch.seen))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    seen = json.loads(done.stdout.splitlines()[-1])
+    heavy = ("torch", "transformers.modeling_utils", "transformers.models.qwen3.modeling_qwen3", "peft", "torchkeras.kerasmodel")
+    assert {name: seen[name] for name in heavy} == dict.fromkeys(heavy, False)

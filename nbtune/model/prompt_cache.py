@@ -64,12 +64,12 @@ class PromptCache:
             return None
         if same < len(kept.tokens):
             kept.cache.crop(same - len(kept.tokens))  # below zero: so many fewer
-        return _growing(kept.cache)
+        return kept.cache
 
     def keep(self, side: int | None, stamp: int, tokens: list[int], cache: Any) -> None:
         """Keep what was computed for a conversation, unless it is too large, or can't be cut back to a beginning.
 
-        What was kept under another stamp goes, and where all together are too large, the oldest.
+        Room for the next turn is made now, when the reply is out, so that its first token does not wait for it. What was kept under another stamp goes, and where all together are too large, the oldest.
 
         Parameters
         ----------
@@ -83,7 +83,11 @@ class PromptCache:
         if not can_be_cut(cache):
             return
         self._kept = {other: kept for other, kept in self._kept.items() if kept.stamp == stamp and other != side}
-        self._kept[side] = _Kept(stamp, tokens[: cache.get_seq_length()], cache)
+        new = _Kept(stamp, tokens[: cache.get_seq_length()], cache)
+        if new.size > _MOST_BYTES:
+            return
+        _make_room(cache)
+        self._kept[side] = new
         while sum(kept.size for kept in self._kept.values()) > _MOST_BYTES:
             del self._kept[next(iter(self._kept))]
 
@@ -95,9 +99,8 @@ def can_be_cut(cache: Any) -> bool:
     )
 
 
-def _growing(cache: DynamicCache) -> DynamicCache:
+def _make_room(cache: DynamicCache) -> None:
     """Give each layer room for what comes, one after the other, so that no second copy of all is in memory."""
     for at, layer in enumerate(cache.layers):
         if layer.device.type in _STRIDED and (not isinstance(layer, GrowingLayer) or layer.wasteful()):
             cache.layers[at] = GrowingLayer(layer)
-    return cache
