@@ -69,7 +69,8 @@ class PromptCache:
     def keep(self, side: int | None, stamp: int, tokens: list[int], cache: Any) -> None:
         """Keep what was computed for a conversation, unless it is too large, or can't be cut back to a beginning.
 
-        Room for the next turn is made now, when the reply is out, so that its first token does not wait for it. What was kept under another stamp goes, and where all together are too large, the oldest.
+        Room for the next turn is made now, when the reply is out, so that its first token does not wait for it. What was kept
+        under another stamp goes, and where all together are too large, the oldest.
 
         Parameters
         ----------
