@@ -37,7 +37,7 @@ from nbtune.model.generation import Chat, Reply, generate, user_words
 from nbtune.model.loading import LoadedModel, load_model
 from nbtune.model.memory import within_memory
 from nbtune.model.prompt_cache import PromptCache
-from nbtune.model.sampling import Sampling
+from nbtune.model.sampling import Sampling, seeded
 from nbtune.paths import check_writable
 from nbtune.tiny import EMBEDDED
 
@@ -639,7 +639,7 @@ class LanguageModel:
         active = self._active
         import_modules(FIT_MODULES)
         self._cache = PromptCache()  # other weights will answer: its memory is of use now
-        with within_memory(_FULL):
+        with within_memory(_FULL), seeded(teaching.settings.seed, self._loaded.model.device):
             result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
         active.name, active.version = name, committed
         return result

@@ -5,12 +5,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import LlamaConfig
 
+from nbtune.data import reading
 from nbtune.errors import NbtuneError
-from nbtune.magics import _completer, keep_question_mark
+from nbtune.knowledge import exporting, teaching, tracking
+from nbtune.magics import keep_question_mark
+from nbtune.magics.completion import VALUES, completer
+from nbtune.model import loading
 from nbtune.model.generation import Reply
 from nbtune.tiny import WEIGHTS
+from nbtune.training.methods import METHODS
 from tests.conftest import FEW
 
 
@@ -280,6 +286,23 @@ def test_sampling_repeats_with_a_seed(shell):
     assert shell.user_ns["a"] == shell.user_ns["b"] != shell.user_ns["c"]
 
 
+def test_the_random_numbers_of_the_notebook_go_on_as_if_nothing_had_been_seeded(shell):
+    torch.manual_seed(7)
+    wanted = torch.rand(4)
+    torch.manual_seed(7)
+    ok(shell, "%chat --rounds 0 --temperature 5 --seed 1 --max-new-tokens 4 hello")
+    ok(shell, "%chat --rounds 0 --n 2 --temperature 5 --seed 1 --max-new-tokens 4 hello")
+    shell.user_ns["rows"] = [{"question": f"Order: {n}", "answer": f"{n}."} for n in range(4)]
+    ok(shell, "%finetune --data rows --epochs 1")
+    assert torch.equal(torch.rand(4), wanted)
+
+
+def test_sampling_without_a_seed_goes_on(shell):
+    for name in ("a", "b"):
+        ok(shell, f"%chat -o {name} --adapter none --rounds 0 --temperature 5 --max-new-tokens 12 hello")
+    assert shell.user_ns["a"] != shell.user_ns["b"]
+
+
 def test_teach_compare_facts_use_undo(shell, capsys):
     ok(shell, "%%chat -o before\n你知道梦中情炉吗？")
     ok(shell, "%%finetune 梦中情炉\n梦中情炉是训练模型的工具。")
@@ -330,20 +353,35 @@ def test_config(shell, capsys):
         ("%nbtune fo", "fo", "forget"),
         ("%nbtune model --d", "--d", "--dtype"),
         ("%nbtune re", "re", "redo"),
+        ("%%finetune --method p", "p", "p-tuning"),
+        ("%nbtune export out --as g", "g", "gguf"),
     ],
 )
 def test_tab_completes(shell, line, symbol, offered):
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
-    assert offered in _completer(session)(shell, SimpleNamespace(line=line, symbol=symbol))
+    assert offered in completer(session)(shell, SimpleNamespace(line=line, symbol=symbol))
     shell.Completer.use_jedi = False
     assert offered in shell.complete(symbol, line, len(line))[1]
+
+
+def test_tab_offers_every_value_of_an_option_and_no_other():
+    known = {
+        "--method": METHODS,
+        "--recipe": teaching.RECIPES,
+        "--log-with": tracking._TRACKERS,
+        "--turns": reading._TURNS,
+        "--dtype": loading._DTYPES,
+        "--quantize": loading._QUANTIZE,
+        "--as": exporting._KINDS,
+    }
+    assert {option: list(values) for option, values in VALUES.items()} == {option: list(values) for option, values in known.items()}
 
 
 def test_tab_completes_the_names_of_adapters(shell):
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
 
     def offered(line):
-        return _completer(session)(shell, SimpleNamespace(line=line, symbol=""))
+        return completer(session)(shell, SimpleNamespace(line=line, symbol=""))
 
     assert offered("%chat --adapter ") == []
     ok(shell, "%nbtune model tiny")

@@ -1,16 +1,15 @@
-"""The magics room: registers ``%chat``, ``%finetune``, ``%nbtune``, their completion and configuration."""
+"""The magics room: registers ``%chat``, ``%finetune``, ``%nbtune``, with their completion and configuration."""
 
 from __future__ import annotations
 
 import re
 from itertools import takewhile
-from types import SimpleNamespace
 from typing import Any
 
 from nbtune.magics.chat import ChatMagics
+from nbtune.magics.completion import completer
 from nbtune.magics.finetune import FinetuneMagics
-from nbtune.magics.nbtune import COMMANDS, PANELS, NbtuneMagics
-from nbtune.magics.options import option_names
+from nbtune.magics.nbtune import NbtuneMagics
 from nbtune.magics.takeover import Takeover
 from nbtune.magics.warming import WarmUp
 from nbtune.session import Nbtune
@@ -32,7 +31,7 @@ def register(shell: Any) -> None:
     for magics in _MAGICS.values():
         shell.register_magics(magics(shell, session))
     for key in _KEYS:
-        shell.set_hook("complete_command", _completer(session), str_key=key)
+        shell.set_hook("complete_command", completer(session), str_key=key)
     shell.input_transformers_cleanup.append(keep_question_mark)
     Takeover(shell, _MAGICS).start()
     WarmUp(shell, session).start()
@@ -77,37 +76,3 @@ def keep_question_mark(lines: list[str]) -> list[str]:
         asks = _ASKS.match(" ".join(_CONTINUED.sub("", part) for part in parts))
         kept += [f"{asks[1]}get_ipython().run_line_magic('chat', {asks[2]!r})\n"] if asks else parts
     return kept
-
-
-def _completer(session: Nbtune) -> Any:
-    def complete(_shell: Any, event: SimpleNamespace) -> list[str]:
-        """Offer the options of the magic on the line, and behind some options and commands the names that fit."""
-        words = event.line[: event.line.rfind(event.symbol)].split() if event.symbol else event.line.split()
-        name = words[0].lstrip("%") if words else ""
-        if words and words[-1] in ("--name", "--adapter"):
-            return _adapters(session, none=words[-1] == "--adapter")
-        if name == "chat":
-            return option_names(ChatMagics.chat)
-        if name == "finetune":
-            return option_names(FinetuneMagics.finetune)
-        return _after_command(session, words[1:])
-
-    return complete
-
-
-def _after_command(session: Nbtune, words: list[str]) -> list[str]:
-    if not words:
-        return list(COMMANDS)
-    if words[0] in ("use", "undo", "redo"):
-        return _adapters(session, none=words[0] == "use")
-    if words[0] == "panel":
-        return list(PANELS)
-    if words[0] in ("forget", "probe", "tokens") and session.loaded:
-        return [fact.keyword for fact in session.lm.facts]
-    command = getattr(NbtuneMagics, f"_{words[0]}", None) if words[0] in COMMANDS else None
-    return option_names(command) if command is not None and hasattr(command, "parser") else []
-
-
-def _adapters(session: Nbtune, *, none: bool) -> list[str]:
-    """Return the names of the stored adapters, and with them `none`, the name of the base."""
-    return [*session.lm.store.names(), *(["none"] if none else [])] if session.loaded else []

@@ -17,7 +17,7 @@ from nbtune.model.arguments import has_encoder, prepares_inputs
 from nbtune.model.drafting import read_draft
 from nbtune.model.prefixed import virtual_tokens
 from nbtune.model.prompt_cache import PromptCache
-from nbtune.model.sampling import DEFAULT_NEW_TOKENS, Sampling, before_stop
+from nbtune.model.sampling import DEFAULT_NEW_TOKENS, Sampling, before_stop, seeded
 
 __all__ = ["Chat", "Reply", "generate", "generate_batch", "prompt_length", "user_words"]
 
@@ -175,8 +175,6 @@ def generate(
     if has_encoder(net) or prepares_inputs(net):  # what is said does not simply go on from what was read
         cache, draft = None, ()
     limit = sampling.limit(_room(context, len(prompt)))
-    if sampling.seed is not None:
-        torch.manual_seed(sampling.seed)
     known = cache.take(*weights, prompt) if cache else None
     read = len(prompt) - (known.get_seq_length() if known else 0)
     finished, cut = True, ""
@@ -185,7 +183,8 @@ def generate(
         if (draft or known) and sampling.greedy and not sampling.stop:
             said, known = _drafted(net, prompt, draft[: limit - 1], known, stream)
         if len(said) < limit and not (said and said[-1] in _ends(net)):
-            said, known = _continued(net, [*prompt, *said], known, sampling.arguments(limit - len(said), tokenizer), stream)
+            with seeded(sampling.seed, net.device):
+                said, known = _continued(net, [*prompt, *said], known, sampling.arguments(limit - len(said), tokenizer), stream)
         else:
             stream.end()
             said = [*prompt, *said]
@@ -259,18 +258,17 @@ def generate_batch(
     lengths = [prompt_length(tokenizer, chat) for chat in chats]
     order = sorted(range(len(chats)), key=lengths.__getitem__)
     replies = [""] * len(chats)
-    if sampling.seed is not None:
-        torch.manual_seed(sampling.seed)
-    for chosen in _batches(order, lengths, context, sampling.max_new_tokens or DEFAULT_NEW_TOKENS):
-        room = _room(context, lengths[chosen[0]])
-        read = written(tokenizer, [chats[i] for i in chosen], padding=True, return_tensors="pt", return_dict=True).to(net.device)
-        inputs = {name: read[name] for name in ("input_ids", "attention_mask")}  # no types of tokens, which a chat and a fit do without
-        with torch.inference_mode():
-            output = net.generate(**inputs, **sampling.arguments(sampling.limit(room), tokenizer))
-        begin = 1 if has_encoder(net) else before + inputs["input_ids"].shape[1]  # a decoder begins with one token of its own
-        texts = tokenizer.batch_decode(output[:, begin:], skip_special_tokens=True)
-        for i, text in zip(chosen, texts, strict=True):
-            replies[i] = before_stop(text, sampling.stop)
-        if on_batch:
-            on_batch(len(chosen))
+    with seeded(sampling.seed, net.device):
+        for chosen in _batches(order, lengths, context, sampling.max_new_tokens or DEFAULT_NEW_TOKENS):
+            room = _room(context, lengths[chosen[0]])
+            read = written(tokenizer, [chats[i] for i in chosen], padding=True, return_tensors="pt", return_dict=True).to(net.device)
+            inputs = {name: read[name] for name in ("input_ids", "attention_mask")}  # no types of tokens, which a chat and a fit do without
+            with torch.inference_mode():
+                output = net.generate(**inputs, **sampling.arguments(sampling.limit(room), tokenizer))
+            begin = 1 if has_encoder(net) else before + inputs["input_ids"].shape[1]  # a decoder begins with one token of its own
+            texts = tokenizer.batch_decode(output[:, begin:], skip_special_tokens=True)
+            for i, text in zip(chosen, texts, strict=True):
+                replies[i] = before_stop(text, sampling.stop)
+            if on_batch:
+                on_batch(len(chosen))
     return replies

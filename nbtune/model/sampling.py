@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from nbtune.errors import NbtuneError
 
-__all__ = ["DEFAULT_NEW_TOKENS", "Sampling", "before_stop"]
+__all__ = ["DEFAULT_NEW_TOKENS", "Sampling", "before_stop", "seeded"]
 
 DEFAULT_NEW_TOKENS = 512
 
@@ -87,3 +89,14 @@ class Sampling:
 def before_stop(text: str, stop: Sequence[str]) -> str:
     """Return a text up to the first of those that end it."""
     return text[: min((text.find(one) for one in stop if one in text), default=len(text))]
+
+
+@contextmanager
+def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
+    """Draw inside the block as a seed says, and give the notebook its own random numbers back; without a seed, go on with those."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

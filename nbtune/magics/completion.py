@@ -1,0 +1,63 @@
+"""What TAB offers behind a magic: options, their values, commands, and the names of adapters and facts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from nbtune.magics.chat import ChatMagics
+from nbtune.magics.finetune import FinetuneMagics
+from nbtune.magics.nbtune import COMMANDS, PANELS, NbtuneMagics
+from nbtune.magics.options import option_names
+from nbtune.session import Nbtune
+
+__all__ = ["VALUES", "completer"]
+
+# Written out, for the lists themselves lie in modules that import torch, which TAB does not wait for.
+VALUES = {
+    "--method": ("lora", "dora", "rslora", "pissa", "qlora", "ia3", "adalora", "prefix", "p-tuning", "prompt", "freeze", "full"),
+    "--recipe": ("default", "reference"),
+    "--log-with": ("tensorboard", "trackio", "wandb"),
+    "--turns": ("all", "last"),
+    "--dtype": ("float32", "float16", "bfloat16"),
+    "--quantize": ("int8", "nf4"),
+    "--as": ("transformers", "peft", "gguf"),
+}
+
+
+def completer(session: Nbtune) -> Any:
+    """Return what IPython asks, as its hook `complete_command`, for a line that begins with a magic."""
+
+    def complete(_shell: Any, event: SimpleNamespace) -> list[str]:
+        """Offer the options of the magic on the line, and behind some options and commands what fits there."""
+        words = event.line[: event.line.rfind(event.symbol)].split() if event.symbol else event.line.split()
+        name = words[0].lstrip("%") if words else ""
+        if words and words[-1] in VALUES:
+            return list(VALUES[words[-1]])
+        if words and words[-1] in ("--name", "--adapter"):
+            return _adapters(session, none=words[-1] == "--adapter")
+        if name == "chat":
+            return option_names(ChatMagics.chat)
+        if name == "finetune":
+            return option_names(FinetuneMagics.finetune)
+        return _after_command(session, words[1:])
+
+    return complete
+
+
+def _after_command(session: Nbtune, words: list[str]) -> list[str]:
+    if not words:
+        return list(COMMANDS)
+    if words[0] in ("use", "undo", "redo"):
+        return _adapters(session, none=words[0] == "use")
+    if words[0] == "panel":
+        return list(PANELS)
+    if words[0] in ("forget", "probe", "tokens") and session.loaded:
+        return [fact.keyword for fact in session.lm.facts]
+    command = getattr(NbtuneMagics, f"_{words[0]}", None) if words[0] in COMMANDS else None
+    return option_names(command) if command is not None and hasattr(command, "parser") else []
+
+
+def _adapters(session: Nbtune, *, none: bool) -> list[str]:
+    """Return the names of the stored adapters, and with them `none`, the name of the base."""
+    return [*session.lm.store.names(), *(["none"] if none else [])] if session.loaded else []
