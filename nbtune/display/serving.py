@@ -8,10 +8,12 @@ from pathlib import Path
 
 from nbtune.display.shown import Shown, text_block
 
-__all__ = ["how_to_serve"]
+__all__ = ["BASE_ALONE", "how_to_serve"]
+
+BASE_ALONE = "It is the base, with nothing taught: no adapter is in use. `%nbtune adapters` lists them, `%nbtune use NAME` puts one in use."
 
 
-def how_to_serve(folder: Path, kind: str, *, encoded: bool = False) -> Shown:
+def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bool = False) -> Shown:
     """Draw the outcome of an export.
 
     Parameters
@@ -22,6 +24,8 @@ def how_to_serve(folder: Path, kind: str, *, encoded: bool = False) -> Shown:
         As `nbtune.LanguageModel.export` takes it.
     encoded
         Whether it has an encoder, which the usual servers do not take.
+    untaught
+        Whether no adapter was in use, so that the base was written.
     """
     where, name = shlex.quote(str(folder)), folder.name
     if kind == "peft":
@@ -32,7 +36,8 @@ def how_to_serve(folder: Path, kind: str, *, encoded: bool = False) -> Shown:
         lines = [f"AutoModelForSeq2SeqLM.from_pretrained({str(folder)!r})"]
     else:
         lines = [f"vllm serve {where}", f"transformers serve {where}"]
-    text = "\n".join([f"Written to {folder}, read back, and asked again: it answers the same.", *(f"  {line}" for line in lines)])
+    done = f"Written to {folder}, read back, and asked again: it answers the same."
+    text = "\n".join([done, *([BASE_ALONE] if untaught else []), *(f"  {line}" for line in lines)])
     return Shown(text, text_block(text))
 
 

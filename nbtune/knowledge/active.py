@@ -92,7 +92,7 @@ class ActiveAdapter:
         if self.name is None:
             names = self.store.names()
             hint = f" Choose one with `%nbtune use NAME`: {', '.join(names)}." if names else ""
-            raise NbtuneError(f"No adapter is in use, so there is nothing to take back.{hint}")
+            raise NbtuneError(f"No adapter is in use.{hint or ' Teach something first.'}")
         return self.name
 
     def fact(self, keyword: str) -> Fact:

@@ -202,7 +202,9 @@ class NbtuneMagics(Magics):
             print(f"{_counted(len(lm.facts), 'fact')} written to {lm.save_facts(options.save)}.")
             return
         if not lm.facts:
-            print("Nothing was taught yet." if lm.adapter is None else f"The adapter {lm.adapter} holds no fact.")
+            stored = f"No adapter is in use. Choose one with `%nbtune use NAME`: {', '.join(lm.store.names())}."
+            taught = stored if lm.store.names() else "Nothing was taught yet."
+            print(taught if lm.adapter is None else f"The adapter {lm.adapter} holds no fact.")
             return
         show(facts_table(lm.facts, lm.adapter or ""))
 
@@ -281,7 +283,7 @@ class NbtuneMagics(Magics):
 
         def draw(written: Path) -> Shown:
             lm = self._session.lm
-            return how_to_serve(written, options.kind, encoded=lm.model.config.is_encoder_decoder)
+            return how_to_serve(written, options.kind, encoded=lm.model.config.is_encoder_decoder, untaught=lm.adapter is None)
 
         watched(
             self._session,
@@ -297,13 +299,14 @@ class NbtuneMagics(Magics):
         options, repository = parse(NbtuneMagics._push, rest, anywhere=True)
         if not repository:
             raise NbtuneError("Where to? `%nbtune push OWNER/NAME`.")
+        from nbtune.display.serving import BASE_ALONE
         from nbtune.display.shown import Shown, text_block
 
-        watched(
-            self._session,
-            lambda lm, live: lm.push(repository, **vars(options), observer=live),
-            lambda address: Shown(f"On the hub: {address}", text_block(f"On the hub: {address}")),
-        )
+        def draw(address: str) -> Shown:
+            text = "\n".join([f"On the hub: {address}", *([BASE_ALONE] if self._session.lm.adapter is None else [])])
+            return Shown(text, text_block(text))
+
+        watched(self._session, lambda lm, live: lm.push(repository, **vars(options), observer=live), draw)
 
     def _panel(self, rest: str) -> None:
         if rest and rest not in PANELS:
