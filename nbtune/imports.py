@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -37,6 +38,7 @@ class Imports:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._cell_runs, self._importing = True, False  # the cell that loads the extension is running
+        self._last_cell = time.monotonic()  # when it ended
         self.on_import: list[Callable[[], None]] = []
 
     def cell_begins(self, *, imports: bool) -> None:
@@ -50,8 +52,13 @@ class Imports:
     def cell_ends(self) -> None:
         """Say that it is over."""
         with self._changed:
-            self._cell_runs = False
+            self._cell_runs, self._last_cell = False, time.monotonic()
             self._changed.notify_all()
+
+    def settled(self) -> None:
+        """Wait for the thread that imports now: a cell may import the same without naming it, as one that calls a function does."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._importing)
 
     def wake(self) -> None:
         """Let who waits for a turn look whether it is still wanted."""
@@ -80,7 +87,7 @@ class Imports:
 
     @contextmanager
     def idle_turn(self, idle: float, wanted: Callable[[], bool]) -> Iterator[bool]:
-        """Import inside the block, once nothing has run for a while.
+        """Import inside the block, once no cell has run for a while.
 
         Parameters
         ----------
@@ -93,7 +100,9 @@ class Imports:
             while granted := wanted():
                 if self._cell_runs or self._importing:
                     self._changed.wait()
-                elif not self._changed.wait(idle) and wanted() and not self._cell_runs and not self._importing:
+                elif (left := self._last_cell + idle - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                else:
                     self._importing = True
                     break
         try:

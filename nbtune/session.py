@@ -53,6 +53,7 @@ class Nbtune(Configurable):
 
     def load(self, source: str | Path, **options: Any) -> LanguageModel:
         """Load another model; the conversation starts anew. When it fails, the one before stays."""
+        self.imports.settled()
         import_modules(["nbtune.language_model"])
         from nbtune.language_model import load
 

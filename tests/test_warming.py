@@ -10,6 +10,9 @@ from contextlib import suppress
 
 import pytest
 
+from nbtune.imports import Imports
+from nbtune.magics.warming import imports_the_same
+
 SHELL = """
 import json, sys, threading, time
 from IPython.core.interactiveshell import InteractiveShell
@@ -77,14 +80,10 @@ seen["torch"], seen["thread"] = "torch" in sys.modules, warming()
     ],
 )
 def test_which_cells_wait_for_an_import(cell, same):
-    from nbtune.magics.warming import imports_the_same
-
     assert imports_the_same(cell) is same
 
 
 def test_a_wait_for_a_turn_can_be_stopped():
-    from nbtune.imports import Imports
-
     imports, stopped, raised = Imports(), threading.Event(), threading.Event()  # a cell is running
 
     def load():
@@ -100,8 +99,6 @@ def test_a_wait_for_a_turn_can_be_stopped():
 
 
 def test_threads_take_turns_with_cells():
-    from nbtune.imports import Imports
-
     imports, order = Imports(), []  # the cell that loads the extension is running
     begun, goes_on = threading.Event(), threading.Event()
 
@@ -129,9 +126,45 @@ def test_threads_take_turns_with_cells():
     assert order == ["first cell", "thread", "second cell"]
 
 
-def test_who_waits_for_idleness_waits_for_a_turn_that_began_meanwhile():
-    from nbtune.imports import Imports
+def test_what_is_imported_when_nothing_runs_goes_on_without_a_pause():
+    imports = Imports()
+    imports.cell_ends()
+    imports._last_cell -= 3600  # long ago
+    done = threading.Event()
 
+    def all_of_it():
+        for _ in range(3):
+            with imports.idle_turn(3000, lambda: True):
+                pass
+        done.set()
+
+    threading.Thread(target=all_of_it, daemon=True).start()
+    assert done.wait(60)
+
+
+def test_a_cell_that_names_nothing_of_it_waits_where_it_comes_to_import():
+    imports, begun, goes_on, settled = Imports(), threading.Event(), threading.Event(), threading.Event()
+    imports.cell_ends()
+
+    def load():
+        with imports.turn():
+            begun.set()
+            goes_on.wait(60)
+
+    def calls_a_function():
+        imports.cell_begins(imports=False)
+        imports.settled()
+        settled.set()
+
+    threading.Thread(target=load, daemon=True).start()
+    assert begun.wait(60)
+    threading.Thread(target=calls_a_function, daemon=True).start()
+    assert not settled.wait(0.3)
+    goes_on.set()
+    assert settled.wait(60)
+
+
+def test_who_waits_for_idleness_waits_for_a_turn_that_began_meanwhile():
     imports, order = Imports(), []
     imports.cell_ends()
 

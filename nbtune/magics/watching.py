@@ -15,7 +15,7 @@ __all__ = ["watched"]
 
 
 def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Callable[[Any], Any]) -> Any:
-    """Run some work under a progress bar and put what came of it in the bar's place, also of a fact that was not learned.
+    """Run some work under a progress bar and put what came of it in the bar's place; of a fact that was not learned, its card.
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
     Interrupted
         At Ctrl-C.
     """
+    session.imports.settled()
+    from nbtune.display.card import report_card
     from nbtune.display.live import LiveProgress
     from nbtune.knowledge.teaching import FactNotLearned
 
@@ -47,7 +49,7 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
             live.stage(f"loading {session.model}", 1)
         outcome = work(session.lm, live)
     except FactNotLearned as failure:
-        live.finish(draw(failure.result))
+        live.finish(report_card(failure.result))  # whatever the work is: an export learns facts once more, too
         raise
     except KeyboardInterrupt:
         live.clear()
