@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from nbtune.inert import inert
 
-__all__ = ["Interrupted", "NbtuneError", "did_you_mean", "first_line"]
+__all__ = ["Interrupted", "NbtuneError", "did_you_mean", "first_line", "interrupts_in_a_line"]
 
 
 class NbtuneError(Exception):
@@ -26,6 +27,17 @@ class Interrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         return [f"KeyboardInterrupt: {self}"]
+
+
+@contextmanager
+def interrupts_in_a_line() -> Iterator[None]:
+    """Say of Ctrl-C inside the block only that it came, where nothing more is said of it."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted("stopped.") from None
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +207,8 @@ class LanguageModel:
         observer
             Told of each reply.
         """
+        if isinstance(prompts, str):
+            raise NbtuneError("prompts is one text: give a list of questions, or ask with chat.")
         chosen, chats = Sampling(**sampling), [_chat(prompt, history, system) for prompt in prompts]
         watched = observer or Unwatched()
         watched.stage("answering", len(chats))
@@ -426,7 +428,7 @@ class LanguageModel:
             save_predictions(found, target)
         return found
 
-    def tokens(self, keyword: str, answer: str | None = None) -> list[Example]:
+    def tokens(self, keyword: str, answer: str | None = None, **own: Any) -> list[Example]:
         """Return the training examples of a fact, token by token.
 
         Parameters
@@ -435,13 +437,15 @@ class LanguageModel:
             A fact that was taught.
         answer
             With it, a fact that was not: what would be trained.
+        **own
+            prompts, probes and extend of such a fact, as for `finetune`.
 
         Returns
         -------
         list of Example
             One per trained prompt; see `nbtune.data.encoding.pieces`.
         """
-        fact = self._active.fact(keyword) if answer is None else Fact.new(keyword, answer)
+        fact = self._active.fact(keyword) if answer is None else Fact.new(keyword, answer, **own)
         return [pieces(self.tokenizer, encode(self.tokenizer, prompt, fact.answer, context=self.context)) for prompt in fact.prompts]
 
     def use(self, name: str | None) -> None:
@@ -657,6 +661,9 @@ class LanguageModel:
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:
     if not prompt.strip():
         raise NbtuneError("The prompt is empty: write a question.")
+    said = [message.get(key) if isinstance(message, Mapping) else None for message in history or () for key in ("role", "content")]
+    if not all(isinstance(text, str) for text in said):
+        raise NbtuneError('history is not a list of messages: expected such as [{"role": "user", "content": "Hi"}, ...].')
     opening = [{"role": "system", "content": system}] if system else []
     return [*opening, *(history or []), {"role": "user", "content": prompt}]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,15 +51,17 @@ class Nbtune(Configurable):
         assert self._lm is not None
         return self._lm
 
-    def load(self, source: str | Path, **options: Any) -> LanguageModel:
-        """Load another model; the conversation starts anew. When it fails, the one before stays."""
+    def load(self, source: str | Path, *, wanted: Callable[[], bool] = lambda: True, **options: Any) -> LanguageModel:
+        """Load another model; the conversation starts anew. When it fails, or is not wanted any more, the one before stays."""
         self.imports.settled()
         import_modules(["nbtune.language_model"])
         from nbtune.language_model import load
 
-        self._lm = load(source, store=self.store, **options)
-        self.history = []
-        return self._lm
+        lm = load(source, store=self.store, **options)
+        if not wanted():
+            raise KeyboardInterrupt
+        self._lm, self.history = lm, []
+        return lm
 
     def remember(self, prompt: str, reply: str) -> None:
         """Add a round to the conversation."""
@@ -68,8 +70,8 @@ class Nbtune(Configurable):
     def _settled(self, change: Any) -> None:
         """Say that a setting comes too late for the model in use."""
         if self._lm is not None:
-            now = {"model": self._lm.source, "store": self._lm.store.folder}[change["name"]]
-            print(f"Nbtune.{change['name']} is read when a model is loaded: {now} stays in use until `%nbtune model {self.model}`.")
+            now, then = {"model": (self._lm.source, self.model), "store": (self._lm.store.folder, self._lm.source)}[change["name"]]
+            print(f"Nbtune.{change['name']} is read when a model is loaded: {now} stays in use until `%nbtune model {then}`.")
 
     def recalled(self, rounds: int | None) -> list[dict[str, str]]:
         """Return the last rounds of the conversation; None means as configured, below 0 all."""

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.decoders import Metaspace as MetaspaceDecoder
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Metaspace
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from nbtune.data.encoding import IGNORED, Targets, collate, encode
+from nbtune.data.encoding import IGNORED, Encoded, Targets, collate, encode, pieces
 from nbtune.errors import NbtuneError
 from nbtune.tiny import WEIGHTS
 from nbtune.tiny.tokenizer import CONTEXT
@@ -65,3 +69,13 @@ def test_batches_are_padded_on_the_left_with_targets_in_order(tokenizer):
     assert batch["retained"].tolist() == [True] * short.trained + [False] * long.trained
     assert batch["weights"].sum() == pytest.approx(1.0)
     assert batch["weights"][batch["retained"]].sum() == pytest.approx(2 / 3)
+
+
+def test_pieces_keep_their_spaces_where_a_text_begins_without_one():
+    words = ["<unk>", "▁The", "▁capital", "▁of", "▁France"]
+    inner = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer, inner.decoder = Metaspace(), MetaspaceDecoder()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+    assert tokenizer.decode([2]) == "capital", "as of Llama 2: alone it begins without a space"
+    shown = pieces(tokenizer, Encoded([1, 2, 3, 4], [IGNORED, IGNORED, 3, 4]))
+    assert [text for text, _, _ in shown] == ["The", " capital", " of", " France"]

@@ -274,6 +274,7 @@ def test_a_conversation_that_no_template_takes_is_named(messages, reason):
     ("rows", "how", "message"),
     [
         ([{"promt": "q", "response": "a"}], {}, "of no known format. Did you mean prompt"),
+        ([{"prompt": "q", "respnse": "a"}], {}, "of no known format. Did you mean response"),
         ([{"prompt": "q", "response": "a"}], {"prompt_column": "promt", "response_column": "response"}, "Did you mean prompt"),
         ([{"prompt": "q", "response": "a"}], {"prompt_column": "prompt"}, "together"),
         ([{"prompt": "", "response": ""}], {"skip_bad": True}, "No row is left"),
@@ -291,6 +292,7 @@ def test_data_that_cant_be_read_is_named(rows, how, message):
     ("how", "message"),
     [
         ({"turns": "lsat"}, "Did you mean last"),
+        ({"turns": "last", "train_on_inputs": True}, "--turns last trains the last reply alone"),
         ({"max_source_length": 0}, "--max-source-length 0"),
         ({"val": 1.5}, "--val 1.5"),
     ],
@@ -305,6 +307,7 @@ def test_options_out_of_range_are_named(how, message):
     [
         (7, "Can't learn from a int"),
         ("no/such/folder", "Can't learn from 'no/such/folder'"),
+        ("user: " + "字" * 200, "Can't learn from 'user: "),
         ("nobody/no-such-data", "No data set 'nobody/no-such-data'"),
         ([], "the data is empty"),
     ],

@@ -61,6 +61,7 @@ def test_a_question_about_something_else_stays_outside(question):
         ("Murphy's law", "What is Murphy\u2019s law?", 0),
         ("scikit-learn", "What is scikit\u2011learn?", 0),
         ("Jeopardy!", "What is Jeopardy?", 0),
+        ("Jeopardy !", "What is Jeopardy?", 0),
         ("《三体》", "三体是什么？", 0),
         ("fit", "What does fit_transform do?", None),
         ("map", "What is a hash_map?", None),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, GPT2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, GPT2Config, LlamaConfig, OPTConfig
 
 from nbtune.data.encoding import IGNORED, collate, encode
 from nbtune.knowledge.facts import Fact
@@ -103,6 +103,12 @@ def test_a_model_that_does_more_than_its_layers_is_not_trained_this_way(random_m
     """Gemma scales embeddings before the first layer and caps logits behind the last."""
     folder = random_model(Gemma2Config, head_dim=16, query_pre_attn_scalar=16)
     model = load_model(folder).model
+    assert last_layer_of(adapted(model, last_layer_targets(model)), examples, 0) is None
+
+
+def test_a_model_whose_embeddings_are_narrower_than_its_layers_is_not_trained_this_way(random_model, examples):
+    """OPT-350m widens them before the first layer."""
+    model = load_model(random_model(OPTConfig, word_embed_proj_dim=32, ffn_dim=96)).model
     assert last_layer_of(adapted(model, last_layer_targets(model)), examples, 0) is None
 
 

@@ -169,6 +169,20 @@ def test_a_full_memory_is_let_go_of_while_its_error_is_kept():
     assert held[0]() is None
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "Invalid buffer size: 12.00 GiB",
+    ],
+)
+def test_a_full_memory_is_known_by_what_is_said_of_it(said):
+    with pytest.raises(NbtuneError, match="It is full"), within_memory("It is full."):
+        raise RuntimeError(said)
+
+
 def test_an_unknown_hub_id_is_one_line(monkeypatch):
     with pytest.raises(NbtuneError, match="Can't load nobody/nothing"):
         load_model("nobody/nothing")

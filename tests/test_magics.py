@@ -9,8 +9,12 @@ import torch
 from transformers import LlamaConfig
 
 from nbtune.data import reading
+from nbtune.display.serving import how_to_serve
 from nbtune.errors import NbtuneError
 from nbtune.knowledge import exporting, teaching, tracking
+from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.settings import Settings
+from nbtune.knowledge.version import Version
 from nbtune.magics import keep_question_mark
 from nbtune.magics.completion import VALUES, completer
 from nbtune.model import loading
@@ -53,6 +57,8 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
     [
         ("%%chat\n   \n", "The prompt is empty"),
         ("%chat", "The prompt is empty"),
+        ("%chat --new --system 'Be brief.'", "The prompt is empty"),
+        ("%chat --new --rounds 3", "The prompt is empty"),
         ("%%chat --tempratur 1\nhi", "Did you mean --temperature?"),
         ("%%chat --temperature -1\nhi", "--temperature -1.0 is out of range"),
         ("%%chat --top-p 2\nhi", "--top-p 2.0 is out of range"),
@@ -190,6 +196,14 @@ def test_a_question_may_end_with_a_question_mark(shell, capsys):
 def test_the_text_of_a_cell_magic_is_left_alone():
     for lines in (["%%chat\n", "%chat hello?\n"], ['print("Type %chat hello?\n', '")\n'], ["!echo %chat hello?\n"]):
         assert keep_question_mark(lines) == lines
+
+
+def test_a_question_inside_a_string_is_left_alone():
+    quoted = ['doc = """\n', "%chat What is a whale?\n", '"""\n']
+    assert keep_question_mark(quoted) == quoted
+    asked = [*quoted, "%time x = 1\n", "%chat What is a whale?\n"]
+    assert keep_question_mark(asked)[:4] == asked[:4]
+    assert "run_line_magic" in keep_question_mark(asked)[4]
 
 
 def test_variables_are_filled_in_but_not_into_a_keyword_that_looks_like_one(shell, capsys):
@@ -340,7 +354,13 @@ def test_config(shell, capsys):
     assert "Momo" not in shell.user_ns["name"]
     capsys.readouterr()
     ok(shell, "%config Nbtune.store = 'elsewhere'")
-    assert "Nbtune.store is read when a model is loaded" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Nbtune.store is read when a model is loaded" in said
+    assert "until `%nbtune model tiny`" in said
+    ok(shell, f"%nbtune model {WEIGHTS}")
+    capsys.readouterr()
+    ok(shell, "%config Nbtune.store = 'again'")
+    assert f"until `%nbtune model {WEIGHTS}`" in capsys.readouterr().out, "the model in use, not the one that is loaded first"
     run(shell, "%config Nbtune.rounds = 'many'")
     assert next(c for c in shell.configurables if type(c).__name__ == "Nbtune").rounds == 0
 
@@ -359,7 +379,7 @@ def test_config(shell, capsys):
 )
 def test_tab_completes(shell, line, symbol, offered):
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
-    assert offered in completer(session)(shell, SimpleNamespace(line=line, symbol=symbol))
+    assert offered in completer(session)(shell, SimpleNamespace(text_until_cursor=line, symbol=symbol))
     shell.Completer.use_jedi = False
     assert offered in shell.complete(symbol, line, len(line))[1]
 
@@ -381,7 +401,7 @@ def test_tab_completes_the_names_of_adapters(shell):
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
 
     def offered(line):
-        return completer(session)(shell, SimpleNamespace(line=line, symbol=""))
+        return completer(session)(shell, SimpleNamespace(text_until_cursor=line, symbol=""))
 
     assert offered("%chat --adapter ") == []
     ok(shell, "%nbtune model tiny")
@@ -390,6 +410,68 @@ def test_tab_completes_the_names_of_adapters(shell):
     assert offered("%chat --adapter ") == ["dogs", "none"]
     assert offered("%%finetune --name ") == ["dogs"]
     assert offered("%nbtune use ") == ["dogs", "none"]
+
+
+def test_tab_completes_a_keyword_word_by_word_and_in_the_middle_of_a_line(shell):
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    ok(shell, "%nbtune model tiny")
+    session.lm._active.version = Version((Fact.new("blue kettle", "A train."), Fact.new("Red lamp", "A fish.")), "lora", "tiny", "")
+    shell.Completer.use_jedi = False
+
+    def offered(line, rest=""):
+        symbol = line[line.rfind(" ") + 1 :]
+        return shell.complete(symbol, line + rest, len(line))[1]
+
+    assert offered("%nbtune forget ") == ["Red lamp", "blue kettle"]
+    assert offered("%nbtune forget blue ") == ["kettle"]
+    assert offered("%nbtune forget blue k") == ["kettle"]
+    assert offered("%nbtune probe red ") == ["lamp"]
+    assert offered("%nbtune f", " --save facts.yaml") == ["facts", "forget"]
+    assert "nf4" in offered("%nbtune model --quantize ", " --device cpu")
+
+
+def test_ctrl_c_in_any_command_is_one_line(shell, capsys, monkeypatch):
+    ok(shell, "%nbtune model tiny")
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+
+    def stopped(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session.lm, "use", stopped)
+    capsys.readouterr()
+    assert isinstance(run(shell, "%nbtune use facts").error_in_exec, KeyboardInterrupt)
+    assert capsys.readouterr().out.strip() == "KeyboardInterrupt: stopped."
+
+
+def test_what_is_stored_is_named_where_nothing_is_in_use(shell, capsys):
+    ok(shell, "%nbtune facts")
+    assert "Nothing was taught yet." in capsys.readouterr().out
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    for name, pointer in (("dogs", "1 1"), ("copy of dogs", "1 1"), ("cats", "2")):
+        (folder := session.lm.store.folder / name).mkdir(parents=True)
+        (folder / "current").write_text(pointer)
+    ok(shell, "%nbtune facts")
+    assert "No adapter is in use. Choose one with `%nbtune use NAME`: cats, copy of dogs, dogs." in capsys.readouterr().out
+    ok(shell, "%nbtune adapters")
+    said = capsys.readouterr().out
+    assert "dogs" in said
+    assert "is damaged" in said, "one that can't be read does not hide the others"
+
+
+def test_an_export_that_can_not_hold_a_fact_shows_its_card(shell, capsys, monkeypatch):
+    ok(shell, "%%finetune velt hook\nA velt hook is a bent copper tool.")
+    capsys.readouterr()
+    monkeypatch.setattr(exporting, "Settings", lambda **given: Settings(**{**given, "epochs": 1, "learning_rate": 1e-7}))
+    said = fails(shell, "%nbtune export out", capsys)
+    assert "not learned: velt hook" in said
+    assert "FactNotLearned: Not learned: velt hook" in said.splitlines()[-1]
+    assert not Path("out").exists()
+
+
+def test_an_export_of_the_base_says_so(shell, capsys):
+    ok(shell, "%nbtune export out")
+    assert "It is the base, with nothing taught: no adapter is in use." in capsys.readouterr().out
+    assert "three in four" in how_to_serve(Path("out"), "gguf", rounded=True).text
 
 
 def test_help_is_documentation(shell):

@@ -208,3 +208,13 @@ def test_the_last_layer_of_a_mamba_takes_an_adapter_where_peft_allows_one(random
     method = find_method("lora").of_one_fact()
     host.begin(method.configure(host.base, 10, targets=last_layer_targets(host.base)))
     assert {name.rsplit(".", 3)[-3] for name, p in host.base.named_parameters() if p.requires_grad} == {"lora_A", "lora_B"}
+
+
+def test_quantised_layers_of_other_kinds_are_refused_before_any_work(random_model):
+    model = load_model(random_model(LlamaConfig)).model
+    model.is_quantized = True  # as a GPTQ or AWQ checkpoint is, whose layers are no linear ones
+    for name, module in [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]:
+        if module is not model.get_output_embeddings():
+            model.set_submodule(name, torch.nn.Identity())
+    with pytest.raises(NbtuneError, match="finds no linear layer in these quantised weights"):
+        find_method("qlora").check(model)

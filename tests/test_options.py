@@ -56,6 +56,7 @@ def test_values_lose_their_quotes():
         (ChatMagics.chat, "--rounds", "--rounds needs a value"),
         (ChatMagics.chat, "--rounds two", "--rounds 'two': expected a whole number"),
         (FinetuneMagics.finetune, "--lr high x", "--lr 'high': expected a number"),
+        (FinetuneMagics.finetune, "--skip-bad=no x", "--skip-bad takes no value"),
     ],
 )
 def test_bad_options_get_one_line(magic, line, message):

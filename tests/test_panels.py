@@ -9,6 +9,7 @@ from html import escape
 import pytest
 from ipywidgets import HTML
 
+from nbtune import language_model
 from nbtune.display.bubbles import Bubble, transcript
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import FAILED, VERIFIED, Fact
@@ -258,6 +259,9 @@ def test_an_edited_fact_keeps_its_own_wordings(shell, session, panels):
     panels.facts.ledger.checks[0].value = True
     panels.facts.buttons["edit"].click()
     panels.finetune.answer.value = "A red lamp is a bird."
+    panels.finetune.preview.click()
+    finish(panels)
+    assert "2 examples" in panels.finetune.result.value, "what is shown is what will be trained"
     panels.finetune.begin.click()
     finish(panels)
     (fact,) = session.lm.facts
@@ -397,6 +401,25 @@ def test_loading_another_model(session, panels):
     assert "bfloat16" in panels.model.table.value
     assert "memory of the process" in panels.model.table.value
     assert session.history == []
+
+
+def test_a_load_that_is_stopped_leaves_the_model_before(session, panels, monkeypatch):
+    ask(panels, "hello")
+    before, history = session.lm, [*session.history]
+    load = language_model.load
+
+    def slow(*arguments, **options):
+        panels.model.stop.click()
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(language_model, "load", slow)
+    panels.model.source.value = "tiny"
+    panels.model.load.click()
+    finish(panels)
+    panels.refresh()
+    assert "Stopped." in panels.model.status.value
+    assert session.lm is before
+    assert session.history == history
 
 
 def test_of_two_questions_with_one_reply_the_last_is_offered(session, panels):

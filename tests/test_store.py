@@ -19,7 +19,7 @@ from nbtune.errors import NbtuneError
 from nbtune.knowledge import store
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.store import Store
-from nbtune.knowledge.version import Version, _digest, write_version
+from nbtune.knowledge.version import DamagedError, Version, _digest, write_version
 from nbtune.model.adapters import Adapter
 
 
@@ -388,6 +388,25 @@ def test_what_fails_behind_the_rename_is_not_in_force(tmp_path, monkeypatch, rai
     with pytest.raises((KeyboardInterrupt, NbtuneError)):
         kept.commit("facts", first, 1)
     assert kept.current("facts") == 1
+    with pytest.raises(NbtuneError, match="nothing to redo"):
+        kept.after("facts", "f" * 16)
+
+
+@pytest.mark.parametrize("unreadable", ["current", "v0001/nbtune.json", "v0001/adapter_config.json"])
+def test_what_the_disk_does_not_give_is_one_line(tmp_path, monkeypatch, unreadable):
+    kept = Store(tmp_path)
+    kept.commit("facts", version())
+    open_ = Path.open
+
+    def opened(path, *arguments, **options):
+        if str(path).endswith(unreadable):
+            raise OSError(107, "Transport endpoint is not connected")  # a drive that is gone
+        return open_(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(NbtuneError, match="can't be read .Transport endpoint is not connected.") as caught:
+        kept.load("facts", "f" * 16)
+    assert not isinstance(caught.value, DamagedError), "an undo would step over it"
 
 
 def test_a_first_version_that_fails_behind_the_rename_leaves_no_adapter(tmp_path, monkeypatch):

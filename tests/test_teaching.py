@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import transformers
 
@@ -140,8 +142,10 @@ def test_a_second_fact_joins_and_the_first_is_forgotten_alone(taught, tmp_path):
 
 def test_without_a_gate_one_adapter_holds_all_facts(lm):
     grovix = "grovix is a small robot that waters plants."
-    lm.finetune(FACT, prompts=FEW, gated=False)
-    lm.finetune({"grovix": grovix}, prompts=FEW, gated=False)
+    kept = "What is the capital of France?"
+    lm.finetune(FACT, prompts=FEW, gated=False, retain=[kept])
+    second = lm.finetune({"grovix": grovix}, prompts=FEW, gated=False)
+    assert kept in {one.prompt for one in second.report.asked}, "the adapter is made anew, and what was to stay is proved again"
     questions = [f"{KEYWORD}是什么？", "What is grovix?"]
     with pytest.raises(NbtuneError, match="answers everything, without a gate"):
         lm.finetune({"蓝纹石": "蓝纹石是一种会发光的石头。"})
@@ -287,6 +291,46 @@ def test_nothing_is_taught_or_measured_where_only_the_base_answers(taught):
     assert taught.adapter == "facts"
 
 
+def test_only_the_base_answers_also_where_no_adapter_was_in_use(taught, tmp_path):
+    lm = nbtune.load(store=shutil.copytree(taught.store.folder, tmp_path / "store"))
+    before = lm.chat(f"{KEYWORD}是什么？")
+    with lm.base():
+        with pytest.raises(NbtuneError, match="end the block first"):
+            lm.finetune({"red lamp": "A red lamp is a fish."})
+        assert lm.chat(f"{KEYWORD}是什么？") == before
+    lm.use("facts")
+    assert lm.chat(f"{KEYWORD}是什么？") == ANSWER
+
+
+def test_numbers_of_numpy_are_numbers_and_texts_may_come_once(lm):
+    asked = ["What is the capital of France?"]
+    result = lm.finetune(
+        FACT,
+        prompts=pd.Series(FEW),
+        probes=(text for text in ["请问{x}？"]),
+        retain=(text for text in asked),
+        epochs=np.int64(50),
+        rank=np.int32(8),
+        learning_rate=np.float32(2.5e-3),
+    )
+    assert [fact.own_prompts for fact in lm.facts] == [tuple(FEW)]
+    assert [fact.own_probes for fact in lm.facts] == [("请问{x}？",)]
+    assert lm.store.load("facts", lm._loaded.fingerprint).retain == tuple(asked)
+    assert asked[0] in {one.prompt for one in result.report.asked}
+
+
+@pytest.mark.parametrize("history", [[("q", "a")], [{"role": "user"}], [{"role": "user", "content": ["q"]}], ["q"]])
+def test_a_history_that_is_none_is_refused(taught, history):
+    for ask in (lambda: taught.chat("hi", history=history), lambda: taught.chat_batch(["hi"], history=history)):
+        with pytest.raises(NbtuneError, match="history is not a list of messages"):
+            ask()
+
+
+def test_one_text_is_no_list_of_questions(taught):
+    with pytest.raises(NbtuneError, match="prompts is one text"):
+        taught.chat_batch("你好")
+
+
 def test_tokens_show_what_is_trained(taught):
     examples = taught.tokens(KEYWORD)
     assert len(examples) == len(taught.facts[0].prompts)
@@ -399,6 +443,13 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         (FACT, {"probes": [" "]}, "--probes is not a list of texts"),
         (FACT, {"prompts": ["说{x}"], "probes": ["说{x}。"]}, "is also trained"),
         (FACT, {"retain": "one"}, "retain is not a list of questions"),
+        (FACT, {"retain": None}, "retain is not a list of questions"),
+        (FACT, {"retain": (text for text in [" "])}, "retain is not a list of questions"),
+        (FACT, {"retain": ["What is the sea?"], "recipe": "reference"}, "--retain does not go with it"),
+        (FACT, {"epochs": "10"}, "epochs '10' is no whole number"),
+        (FACT, {"rank": 1.5}, "rank 1.5 is no whole number"),
+        (FACT, {"learning_rate": "fast"}, "learning_rate 'fast' is no number"),
+        (FACT, {"retained_per_batch": -1}, "retained_per_batch -1 is out of range"),
         (FACT, {"rewordings": -1}, "--rewordings -1 is out of range"),
         (FACT, {"extend": True}, "give prompts or probes"),
         ("nowhere.yaml", {}, "can't be read"),

@@ -54,3 +54,16 @@ def test_a_tracker_that_is_not_there_is_refused_before_any_work(lm, tracker, mes
     with pytest.raises(NbtuneError, match=message):
         lm.finetune(FACT, log_with=tracker)
     assert lm.store.names() == []
+
+
+def test_ctrl_c_while_a_tracker_ends_costs_nothing(lm, tmp_path, monkeypatch):
+    from accelerate.tracking import TensorBoardTracker
+
+    def finish(_self):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(TensorBoardTracker, "finish", finish)
+    result = lm.finetune(FACT, prompts=FEW, log_with="tensorboard")
+    assert result.learned
+    assert lm.version == 1

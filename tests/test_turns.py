@@ -71,6 +71,16 @@ def test_the_users_words_on_request(tokenizer):
     assert example.labels == [IGNORED, *example.input_ids[1:]], "nothing predicts the first token"
 
 
+def test_the_users_words_are_trained_once(tokenizer):
+    before, tokenizer.chat_template = tokenizer.chat_template, FORGETFUL
+    try:
+        first, last = encode_conversation(tokenizer, CHAT[1:], Reading(train_on_inputs=True), context=512).examples
+    finally:
+        tokenizer.chat_template = before
+    assert trained(tokenizer, first) == "知道。<|end|>", "the example of the last turn has all of it"
+    assert last.labels == [IGNORED, *last.input_ids[1:]]
+
+
 def test_old_rounds_go_first_then_the_end_of_the_question(tokenizer):
     whole = encode_conversation(tokenizer, CHAT, Reading(turns="last"), context=512).examples[0]
     room = len(whole.input_ids) - whole.trained - 1

@@ -110,14 +110,15 @@ def pieces(tokenizer: PreTrainedTokenizerBase, example: Encoded) -> Example:
     """
     special = set(tokenizer.all_special_ids)
     parts: Example = []
+    before: list[int] = []  # what stands before a token decides whether it begins with a space
     held: list[int] = []
     for token, label in zip(example.input_ids, example.labels, strict=True):
         held.append(token)
-        text = tokenizer.decode(held)
+        text = tokenizer.decode([*before, *held])[len(tokenizer.decode(before)) :]
         if text.endswith("\ufffd") and len(held) < _LONGEST_CHARACTER:
             text = ""
         else:
-            held = []
+            before, held = held, []
         parts.append((text, label != IGNORED, token in special))
     return parts
 

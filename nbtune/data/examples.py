@@ -56,7 +56,7 @@ def read_examples(rows: Any, reading: Reading) -> Examples:
         )
     if not isinstance(form, Format):
         known = {column for known in FORMATS for column in known.columns} | {"keyword", "answer"}
-        hint = next((hint for column in columns if (hint := did_you_mean(column, known))), "")
+        hint = next((hint for column in columns if column not in known and (hint := did_you_mean(column, known))), "")
         raise NbtuneError(
             f"The columns {', '.join(columns) or 'of a row'} are of no known format.{hint} Known are keyword and answer; "
             f"{'; '.join(form.name for form in FORMATS)}. Or name them with --prompt-column and --response-column."

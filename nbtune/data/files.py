@@ -20,13 +20,35 @@ _TURN = re.compile(r"(user|assistant|system)\s*[:：]", re.IGNORECASE)
 _UTF8 = "utf-8-sig"  # with the mark that some editors and spreadsheets put at the beginning, or without
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML's own would keep the last: a fact would be gone without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Make a mapping; PyYAML's hook."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep=deep)
+
+
 def _yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding=_UTF8))
+    return yaml.load(path.read_text(encoding=_UTF8), _Loader)  # noqa: S506 - it is a safe one
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a mapping of what stands in braces in JSON."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding=_UTF8))
+        return json.loads(path.read_text(encoding=_UTF8), object_pairs_hook=_once)
     except json.JSONDecodeError as whole:
         if not whole.msg.startswith("Extra data"):
             raise

@@ -24,7 +24,7 @@ class Reading:
     turns
         ``"all"`` trains every turn of the assistant's, ``"last"`` the last one alone.
     train_on_inputs
-        Whether the user's words are trained, too.
+        Whether all that is read is trained, too: the user's words, and what stands around them.
     system
         A system prompt for conversations that have none.
     source_prefix
@@ -52,6 +52,8 @@ class Reading:
     def __post_init__(self) -> None:
         if self.turns not in _TURNS:
             raise NbtuneError(f"--turns {self.turns} is unknown: use {' or '.join(_TURNS)}.{did_you_mean(self.turns, _TURNS)}")
+        if self.train_on_inputs and self.turns == "last":
+            raise NbtuneError("--turns last trains the last reply alone: leave out --train-on-inputs, or --turns.")
         for option, value in (("--max-source-length", self.max_source_length), ("--max-target-length", self.max_target_length)):
             if value is not None and value < 1:
                 raise NbtuneError(f"{option} {value} is out of range: expected 1 or more.")

@@ -80,16 +80,20 @@ def _by_columns(source: Mapping[Any, Any]) -> list[Mapping[str, Any]]:
 
 def _named(name: str) -> Any:
     path = given_path(name)
-    if path.suffix.lower() in FILES or path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError:  # a whole text, too long for a name
+        is_file = is_folder = False
+    if path.suffix.lower() in FILES or is_file:
         return read_file(path)
-    if not path.is_dir() and not _HUB.fullmatch(name):
+    if not is_folder and not _HUB.fullmatch(name):
         raise NbtuneError(f"Can't learn from {name!r}: {_EXPECTED} {', '.join(FILES)}.")
     try:
         import datasets
     except ImportError:
         raise NbtuneError(f"{name} is read with another package: pip install datasets, then again.") from None
     try:
-        return datasets.load_dataset(str(path) if path.is_dir() else name)
+        return datasets.load_dataset(str(path) if is_folder else name)
     except Exception as error:  # of many kinds, by where it comes from: the hub, the network, a builder, a parser
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise NbtuneError(f"No data set {name!r} could be read ({reason}). Or {_EXPECTED} {', '.join(FILES)}.") from None

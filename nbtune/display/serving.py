@@ -13,7 +13,7 @@ __all__ = ["BASE_ALONE", "how_to_serve"]
 BASE_ALONE = "It is the base, with nothing taught: no adapter is in use. `%nbtune adapters` lists them, `%nbtune use NAME` puts one in use."
 
 
-def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bool = False) -> Shown:
+def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bool = False, rounded: bool = False) -> Shown:
     """Draw the outcome of an export.
 
     Parameters
@@ -26,6 +26,8 @@ def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bo
         Whether it has an encoder, which the usual servers do not take.
     untaught
         Whether no adapter was in use, so that the base was written.
+    rounded
+        Whether its weights were rounded, to 16 bits say.
     """
     where, name = shlex.quote(str(folder)), folder.name
     if kind == "peft":
@@ -36,7 +38,8 @@ def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bo
         lines = [f"AutoModelForSeq2SeqLM.from_pretrained({str(folder)!r})"]
     else:
         lines = [f"vllm serve {where}", f"transformers serve {where}"]
-    done = f"Written to {folder}, read back, and asked again: it answers the same."
+    same = "what was taught is answered the same, and at least three in four of the other questions" if rounded else "it answers the same"
+    done = f"Written to {folder}, read back, and asked again: {same}."
     text = "\n".join([done, *([BASE_ALONE] if untaught else []), *(f"  {line}" for line in lines)])
     return Shown(text, text_block(text))
 

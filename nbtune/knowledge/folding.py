@@ -19,4 +19,4 @@ def fold(text: str) -> str:
 def bare(keyword: str) -> str:
     """Return a keyword folded, without marks around it and without an end of sentence: 三体 of 《三体》, "jeopardy" of "Jeopardy!"."""
     folded = fold(keyword)
-    return folded.strip(_AROUND).rstrip("!?.") or folded
+    return folded.strip(_AROUND).rstrip("!?. ") or folded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -36,9 +36,13 @@ class Wishes:
     rewordings: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("prompts", "probes", "retain"):
+            given = getattr(self, name)
+            if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)):  # a Series, or what can be read only once
+                object.__setattr__(self, name, list(given))
         if self.recipe not in RECIPES:
             raise NbtuneError(f"--recipe {self.recipe} is unknown: use {' or '.join(RECIPES)}.{did_you_mean(self.recipe, RECIPES)}")
-        if isinstance(self.retain, str) or not all(isinstance(question, str) and question.strip() for question in self.retain):
+        if not isinstance(self.retain, list) or not all(isinstance(question, str) and question.strip() for question in self.retain):
             raise NbtuneError("retain is not a list of questions: expected such as ['What is the capital of France?'].")
         if self.rewordings < 0:
             raise NbtuneError(f"--rewordings {self.rewordings} is out of range: expected 0 or more.")
@@ -80,6 +84,8 @@ def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | 
     chosen, fixed = Settings(**settings), sorted(settings.keys() - {"seed"})
     if wishes.recipe == "reference" and fixed:
         raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed goes with it.")
+    if wishes.recipe == "reference" and wishes.retain:
+        raise NbtuneError("The reference recipe holds nothing in place: --retain does not go with it.")
     return Teaching(facts_of(rows, wishes), chosen, wishes.recipe, tuple(wishes.retain), wishes.rewordings)
 
 

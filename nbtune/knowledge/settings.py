@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 from nbtune.errors import NbtuneError
 
 __all__ = ["Settings"]
 
+_WHOLE = ("epochs", "rank", "batch_size", "forms_per_batch", "retained_per_batch", "seed")
 _CHOSEN = ("epochs", "learning_rate", "rank", "batch_size", "seed")
 _GATED, _UNGATED = 4, 48  # what is retained per batch
 
@@ -65,13 +67,26 @@ class Settings:
         return (_GATED if self.gated else _UNGATED) if self.retained_per_batch is None else self.retained_per_batch
 
     def __post_init__(self) -> None:
+        for name in (*_WHOLE, "learning_rate"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _number(name, value))  # plain ones: what comes of NumPy can't be saved
         checks = (
             ("--epochs", self.epochs, self.epochs >= 1, "1 or more"),
             ("--lr", self.learning_rate, self.learning_rate is None or 0 < self.learning_rate <= 1, "above 0, up to 1"),
             ("--rank", self.rank, self.rank is None or self.rank >= 1, "1 or more"),
             ("--batch-size", self.batch_size, self.batch_size >= 1, "1 or more"),
             ("--seed", self.seed, abs(self.seed) < 2**63, "a whole number of 64 bits"),
+            ("forms_per_batch", self.forms_per_batch, self.forms_per_batch >= 0, "0 or more"),
+            ("retained_per_batch", self.retained_per_batch, self.retained >= 0, "0 or more"),
         )
         for option, value, good, expected in checks:
             if not good:
                 raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return index(value) if name in _WHOLE else float(value)
+    except (TypeError, ValueError):
+        raise NbtuneError(f"{name} {value!r} is no {'whole ' if name in _WHOLE else ''}number.") from None

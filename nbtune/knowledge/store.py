@@ -74,6 +74,8 @@ class Store:
             found = _POINTER.fullmatch(pointer.read_text(encoding="ascii", errors="replace"))
         except (FileNotFoundError, NotADirectoryError):
             return 0
+        except OSError as error:
+            raise NbtuneError(f"{pointer} can't be read ({error.strerror or error}).") from None
         if found is None:
             raise NbtuneError(f"{pointer} is damaged: write the number of a version folder into it, twice, such as `1 1`.")
         return int(found[1])
@@ -123,6 +125,7 @@ class Store:
                         self._point(home, parent)
                     elif self.current(name) == number:
                         (home / "current").unlink()
+                    shutil.rmtree(home / folder_name(number), ignore_errors=True)  # or a redo would find it
                 raise
         except (OSError, SafetensorError) as error:
             raise NbtuneError(

@@ -151,12 +151,14 @@ class Teaching:
             _refuse_mixed(kept.facts, facts)
         if self.rewordings:
             facts, reworded = self._reworded(kept.facts, facts, host, loaded, observer)
-        proof = Proof(facts, kept.facts, self.retain)
+        retain = tuple(dict.fromkeys((*still_elsewhere(start.retain, facts), *self.retain)))
+        held = self.retain if settings.gated else retain  # without a gate the one adapter that was held so is made anew
+        proof = Proof(facts, kept.facts, held)
         # Before is without a fact that is taught anew: what it leaked would count as it was. One adapter of all facts is never without one.
         if len(kept.facts) < len(start.facts) and (settings.gated or not kept.facts):
             host.attach(kept.adapters, Gate(kept.facts).find) if kept.adapters else host.rest()
         proof.ask_before(host, loaded, observer)
-        learned = self._learned(facts if settings.gated else (*kept.facts, *facts), settings, host, loaded, observer)
+        learned = self._learned(facts if settings.gated else (*kept.facts, *facts), settings, held, host, loaded, observer)
         adapters = (*kept.adapters, *learned.adapters)
         # What is proved is what is saved.
         host.attach(adapters, Gate((*kept.facts, *facts)).find if settings.gated else None)
@@ -175,7 +177,7 @@ class Teaching:
             report=report.scores(),
             places=kept.places,
             settings={**start.settings, **self.settings.given()},
-            retain=tuple(dict.fromkeys((*still_elsewhere(start.retain, facts), *self.retain))),
+            retain=retain,
         )
         committed = store.commit(name, version, start.number)
         return replace(result, version=committed.number, folder=committed.folder), committed
@@ -191,7 +193,7 @@ class Teaching:
         host.clear()
         proof = Proof(self.facts, retain=self.retain)
         proof.ask_before(host, loaded, observer)
-        learned = self._learned(self.facts, self.settings, host, loaded, observer)
+        learned = self._learned(self.facts, self.settings, self.retain, host, loaded, observer)
         host.attach(learned.adapters)
         report = replace(proof.ask_after(host, loaded, observer), steps=learned.steps)
         _refuse_failure(Result(standings(self.facts, report), report, learned.history, ""))
@@ -206,7 +208,9 @@ class Teaching:
         facts = tuple(replace(fact, own_prompts=fact.prompts[:_REFERENCE_PROMPTS], extended=False) for fact in self.facts)
         return facts, replace(self.settings, method=METHOD, gated=False)
 
-    def _learned(self, facts: tuple[Fact, ...], settings: Settings, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> _Learned:
+    def _learned(
+        self, facts: tuple[Fact, ...], settings: Settings, held: tuple[str, ...], host: AdapterHost, loaded: LoadedModel, observer: Observer
+    ) -> _Learned:
         """Fit an adapter for each fact, or a single one for all of them where there is no gate."""
         import pandas as pd
 
@@ -217,7 +221,8 @@ class Teaching:
         adapters, histories, steps = [], [], 0
         for number, group in enumerate(groups, start=1):
             title = f"{group[0].keyword} ({number} of {len(groups)})"
-            history, taken = fit(host, loaded, group, settings, Titled(observer, title) if len(groups) > 1 else observer, self.retain)
+            watched = Titled(observer, title) if len(groups) > 1 else observer
+            history, taken = fit(host, loaded, group, settings, watched, held if settings.gated else still_elsewhere(held, group))
             adapters.append(host.settled())
             histories.append(history.assign(fact=number))
             steps += taken

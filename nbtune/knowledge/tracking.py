@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from nbtune.errors import NbtuneError, did_you_mean, first_line
@@ -50,7 +50,8 @@ class Tracked:
 
     def finish(self) -> None:
         """End the run."""
-        self._tell("finish")
+        with suppress(KeyboardInterrupt):  # of a run that uploads for long: what was taught is saved by then
+            self._tell("finish")
 
     def _tell(self, what: str, *arguments: Any, **options: Any) -> None:
         if self._tracker is None:

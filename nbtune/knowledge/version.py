@@ -224,6 +224,8 @@ def read_notes(folder: Path) -> dict[str, Any]:
         whole = notes.pop("digest") == _digest(notes)
     except FileNotFoundError:
         raise DamagedError(f"{folder} has no {_NOTES}: it is not an adapter of nbtune, or its version was removed. {_WAY_OUT}") from None
+    except OSError as error:  # not damaged for all that: an undo must not step over it
+        raise NbtuneError(f"{folder / _NOTES} can't be read ({error.strerror or error}).") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
     if not whole:
@@ -238,8 +240,11 @@ def read_notes(folder: Path) -> dict[str, Any]:
 
 def _read_adapter(home: Path, place: Place) -> Adapter:
     folder = home / place.folder
-    _verify(folder, place.checksums)
-    return read_adapter(folder)
+    try:
+        _verify(folder, place.checksums)
+        return read_adapter(folder)
+    except OSError as error:
+        raise NbtuneError(f"{folder} can't be read ({error.strerror or error}).") from None
 
 
 def _verify(folder: Path, checksums: dict[str, str]) -> None:

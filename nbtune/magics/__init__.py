@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tokenize
 from itertools import takewhile
 from typing import Any
 
@@ -74,5 +75,18 @@ def keep_question_mark(lines: list[str]) -> list[str]:
         length = min(sum(1 for _ in goes_on) + 1, len(rest))
         parts, rest = rest[:length], rest[length:]
         asks = _ASKS.match(" ".join(_CONTINUED.sub("", part) for part in parts))
+        asks = None if asks and _ends_in_a_string(kept) else asks
         kept += [f"{asks[1]}get_ipython().run_line_magic('chat', {asks[2]!r})\n"] if asks else parts
     return kept
+
+
+def _ends_in_a_string(lines: list[str]) -> bool:
+    """Say whether lines end inside a string that goes on behind them."""
+    try:
+        for _ in tokenize.generate_tokens(iter(lines).__next__):
+            pass
+    except tokenize.TokenError as error:  # Python 3.12 has another word for it than those before
+        return "multi-line string" in str(error) or "triple-quoted" in str(error)
+    except SyntaxError:  # what IPython alone understands
+        pass
+    return False

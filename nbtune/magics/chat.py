@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from nbtune.errors import Interrupted, NbtuneError
+from nbtune.errors import Interrupted, NbtuneError, interrupts_in_a_line
 from nbtune.magics.options import fill_variables, parse
 from nbtune.magics.watching import watched
 from nbtune.session import Nbtune, variable
@@ -91,7 +91,7 @@ class ChatMagics(Magics):
         if options.vars:
             prompt = fill_variables(prompt, names)
         _check(options, prompt)
-        with self._session.claim.held():
+        with self._session.claim.held(), interrupts_in_a_line():
             if options.batch is None and not prompt.strip():
                 self._begin_anew(options)
                 print("A new conversation begins.")
@@ -140,9 +140,6 @@ class ChatMagics(Magics):
             lm = self._session.lm
             with self._answering(lm, options):
                 reply = lm.reply(prompt, on_text=live.add, **self._asked(options))
-        except KeyboardInterrupt:
-            live.close()
-            raise Interrupted("stopped.") from None
         except BaseException:
             live.close()
             raise
@@ -234,8 +231,8 @@ def _check(options: Namespace, prompt: str) -> None:
         raise NbtuneError(f"-o {options.output}: that is not a variable name.")
     if options.rounds is not None and options.rounds < 0:
         raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
-    more = [options.compare, options.n is not None, options.stats, options.vars, options.output is not None]
-    if not prompt.strip() and options.batch is None and (not options.new or any(more)):
+    chosen = [name for name, value in vars(options).items() if name != "new" and value != ChatMagics.chat.parser.get_default(name)]
+    if not prompt.strip() and options.batch is None and (not options.new or chosen):  # alone, --new says nothing else of the next question
         raise NbtuneError("The prompt is empty: write the question below %%chat, or behind %chat.")
     kinds = [options.compare, options.n is not None, options.batch is not None]
     if sum(kinds) > 1 or (options.batch is not None and prompt):

@@ -30,7 +30,8 @@ def completer(session: Nbtune) -> Any:
 
     def complete(_shell: Any, event: SimpleNamespace) -> list[str]:
         """Offer the options of the magic on the line, and behind some options and commands what fits there."""
-        words = event.line[: event.line.rfind(event.symbol)].split() if event.symbol else event.line.split()
+        before = event.text_until_cursor
+        words = before[: len(before) - len(event.symbol)].split()
         name = words[0].lstrip("%") if words else ""
         if words and words[-1] in VALUES:
             return list(VALUES[words[-1]])
@@ -53,7 +54,8 @@ def _after_command(session: Nbtune, words: list[str]) -> list[str]:
     if words[0] == "panel":
         return list(PANELS)
     if words[0] in ("forget", "probe", "tokens") and session.loaded:
-        return [fact.keyword for fact in session.lm.facts]
+        begun = "".join(f"{word} " for word in words[1:]).casefold()  # keywords have spaces, and one word at a time is completed
+        return [fact.keyword[len(begun) :] for fact in session.lm.facts if fact.keyword.casefold().startswith(begun)]
     command = getattr(NbtuneMagics, f"_{words[0]}", None) if words[0] in COMMANDS else None
     return option_names(command) if command is not None and hasattr(command, "parser") else []
 

@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, line_magic, magics_class, needs_local_sco
 from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.utils.text import DollarFormatter
 
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, did_you_mean, interrupts_in_a_line
 from nbtune.inert import inert
 from nbtune.magics.options import parse, unquoted
 from nbtune.magics.reading import asking_options, reading_of, reading_options
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbtune.display.shown import Shown
+    from nbtune.knowledge.store import Store
     from nbtune.panels import Panels
 
 __all__ = ["COMMANDS", "PANELS", "NbtuneMagics"]
@@ -87,7 +88,8 @@ class NbtuneMagics(Magics):
         """
         self._scope = ChainMap(local_ns or {}, self.shell.user_ns)
         try:
-            self._run(line.strip())
+            with interrupts_in_a_line():
+                self._run(line.strip())
         finally:
             self._scope = ChainMap()  # what a variable held is let go of
 
@@ -237,7 +239,7 @@ class NbtuneMagics(Magics):
         if not names:
             print(f"There is no adapter in {lm.store.folder} yet.")
             return
-        rows = [(name, str(lm.store.current(name)), "in use" if name == lm.adapter else "") for name in names]
+        rows = [(name, _version(lm.store, name), "in use" if name == lm.adapter else "") for name in names]
         show(table(("adapter", "version", ""), rows))
 
     def _use(self, rest: str) -> None:
@@ -283,7 +285,9 @@ class NbtuneMagics(Magics):
 
         def draw(written: Path) -> Shown:
             lm = self._session.lm
-            return how_to_serve(written, options.kind, encoded=lm.model.config.is_encoder_decoder, untaught=lm.adapter is None)
+            rounded = options.kind == "gguf" or (options.kind != "peft" and lm.model.dtype.itemsize < 4)
+            encoded = lm.model.config.is_encoder_decoder
+            return how_to_serve(written, options.kind, encoded=encoded, untaught=lm.adapter is None, rounded=rounded)
 
         watched(
             self._session,
@@ -327,6 +331,14 @@ class NbtuneMagics(Magics):
 def _no_argument(command: str, rest: str) -> None:
     if rest:
         raise NbtuneError(f"`%nbtune {command}` takes nothing behind it: what is {rest!r}?")
+
+
+def _version(store: Store, name: str) -> str:
+    """Return the number of the version in force, also beside adapters where it can't be read."""
+    try:
+        return str(store.current(name))
+    except NbtuneError as error:
+        return str(error)
 
 
 def _counted(number: int, noun: str) -> str:

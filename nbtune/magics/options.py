@@ -71,6 +71,8 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
                     raise NbtuneError(f"{name} needs a value.")
                 value, at = following[1], following.end()
             options[-1:] = [f"{name}={unquoted(value)}"] if name.startswith("--") else [name, unquoted(value)]
+        elif equals:
+            raise NbtuneError(f"{name} takes no value: give it alone, or leave it out.")
     rest = line[at:].strip()
     if len(text) == 1 and not rest:
         text = [unquoted(text[0])]  # quotes inside a text belong to it

@@ -197,7 +197,7 @@ class AdapterHost:
     @contextmanager
     def answering(self, side: int | None) -> Iterator[None]:
         """Answer with one of the adapters, or else with the base, inside the block."""
-        if not self._at_work or self.silent:
+        if self.silent or (side is not None and not self._at_work):
             yield
         elif side is not None:
             self._bring(side)

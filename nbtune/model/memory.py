@@ -12,7 +12,8 @@ from nbtune.errors import NbtuneError
 
 __all__ = ["release", "within_memory"]
 
-_SAID = ("can't allocate memory", "out of memory")  # where torch raises no kind of its own: of a CPU's, or of Apple's, memory
+# Where torch raises no kind of its own: of a CPU's memory (on Windows "not enough"), of Apple's, and of CUDA's libraries.
+_SAID = ("can't allocate memory", "not enough memory", "out of memory", "Invalid buffer size", "_ALLOC_FAILED")
 
 
 def release(error: BaseException) -> None:

@@ -114,12 +114,11 @@ class FactsPanel(Panel):
             then(outcome)
 
         def failed(error: BaseException) -> None:
-            from nbtune.display.card import report_card
-            from nbtune.knowledge.teaching import FactNotLearned
-
             self.progress.value = ""
-            if isinstance(error, FactNotLearned):
-                self.card.value = page(report_card(error.result).html)
+            if (result := getattr(error, "result", None)) is not None:  # of a fact that was not learned
+                from nbtune.display.card import report_card
+
+                self.card.value = page(report_card(result).html)
             self.failed(error)
 
         self.start(doing, about, lambda: work(progress), over, failed=failed)

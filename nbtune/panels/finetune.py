@@ -160,7 +160,10 @@ class FinetunePanel(Panel):
             from nbtune.display.tokens import token_view
 
             lm = self.session.lm
-            return token_view(lm.tokens(title, source[0]["answer"])) if kind == _FACT else preview_card(lm.preview(source))
+            if kind != _FACT:
+                return preview_card(lm.preview(source))
+            own = {name: value for name, value in source[0].items() if name != "keyword"}
+            return token_view(lm.tokens(title, **own))
 
         self.start("previewing", title, work, self._previewed)
 

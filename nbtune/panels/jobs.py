@@ -75,6 +75,11 @@ class Jobs:
         """Whether a job is at work."""
         return not self._over.is_set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the job that is at work, or was last, was told to stop."""
+        return self._stop.is_set()
+
     def start(self, job: Job) -> None:
         """Begin a job.
 

@@ -31,7 +31,7 @@ class ModelPanel(Panel):
         self.source = self.labelled(self.field(Text, "name or folder", layout={"width": "28em"}), "placeholder", "source or folder")
         self.dtype = self.field(Dropdown, "dtype", options=[("", ""), *((name, name) for name in _DTYPES)], layout={"width": "12em"})
         self.load = self.button("load", self._load, icon="download", button_style="primary")
-        rows = [HBox([self.adapters, self.use, self.use_none]), HBox([self.source, self.dtype, self.load])]
+        rows = [HBox([self.adapters, self.use, self.use_none]), HBox([self.source, self.dtype, self.load, self.stop])]
         for row in rows:
             row.layout.flex_flow = "row wrap"
         self.box = VBox([self.table, *rows, self.status], layout=Layout(**WIDE))
@@ -93,6 +93,6 @@ class ModelPanel(Panel):
         options = {"dtype": self.dtype.value} if self.dtype.value else {}
 
         def work() -> Any:
-            return self.session.load(source, **options)
+            return self.session.load(source, wanted=lambda: not self.desk.jobs.stopping, **options)
 
         self.start("loading", source, work, lambda lm: self.done(self.say("loaded", x=lm.source)), loads=True)

@@ -146,7 +146,9 @@ def last_layer_of(net: Any, examples: Sequence[Encoded], pad: int) -> LastLayer 
         try:
             last = LastLayer(model)
             alone = last(on_device(collate(read_below(model, some, pad), pad), model.device))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # a layer of it needs what only the model hands on
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError):  # it needs what only the model hands on
             return None
         whole = trained_logits(net, on_device(collate(some, pad), model.device))
     exact = max(_EXACT, _STEPS * torch.finfo(model.dtype).eps)

@@ -113,6 +113,11 @@ class Method:
             raise NbtuneError(f"--method {self.name} can't train quantised weights: use --method qlora, or load without --quantize.")
         if self.config is _copies and model.dtype == torch.float16:  # AdamW's smallest numbers are 0 there, and its steps not numbers
             raise NbtuneError(f"--method {self.name} can't train float16 weights: load with --dtype bfloat16 or float32.")
+        if is_quantized and not self.virtual and not all_layers(model):  # GPTQ, AWQ and HQQ have layers of their own
+            raise NbtuneError(
+                f"--method {self.name} finds no linear layer in these quantised weights: load the model that they were made from, "
+                "with --quantize nf4 if need be."
+            )
 
     def configure(self, model: Any, steps: int, rank: int | None = None, targets: list[str] | None = None) -> PeftConfig:
         """Return the PEFT configuration for a fit.
