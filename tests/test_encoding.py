@@ -72,10 +72,10 @@ def test_batches_are_padded_on_the_left_with_targets_in_order(tokenizer):
 
 
 def test_pieces_keep_their_spaces_where_a_text_begins_without_one():
-    words = ["<unk>", "▁The", "▁capital", "▁of", "▁France"]
-    inner = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    words = ["", "▁The", "▁capital", "▁of", "▁France"]
+    inner = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}))
     inner.pre_tokenizer, inner.decoder = Metaspace(), MetaspaceDecoder()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
     assert tokenizer.decode([2]) == "capital", "as of Llama 2: alone it begins without a space"
     shown = pieces(tokenizer, Encoded([1, 2, 3, 4], [IGNORED, IGNORED, 3, 4]))
     assert [text for text, _, _ in shown] == ["The", " capital", " of", " France"]

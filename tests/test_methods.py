@@ -211,7 +211,7 @@ def test_the_last_layer_of_a_mamba_takes_an_adapter_where_peft_allows_one(random
 
 
 def test_quantised_layers_of_other_kinds_are_refused_before_any_work(random_model):
-    model = load_model(random_model(LlamaConfig)).model
+    model = load_model(random_model(transformers.LlamaConfig)).model
     model.is_quantized = True  # as a GPTQ or AWQ checkpoint is, whose layers are no linear ones
     for name, module in [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]:
         if module is not model.get_output_embeddings():
