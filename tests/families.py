@@ -26,7 +26,7 @@ ROWS = (
     Row("Llama 1 to 3, Alpaca, Vicuna, Linly, Ziya, BiLLa, Panda, OpenBuddy, Yi, Baichuan converted to Llama", {"LlamaConfig": {}}),
     Row("Mistral, Zephyr", {"MistralConfig": {}}),
     Row(
-        "Qwen 1.5 to 3; the embedded model",
+        "Qwen 1.5 to 3; the built-in model",
         {
             "Qwen2Config": {},
             "Qwen3Config": HEADS,

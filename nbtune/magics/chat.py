@@ -60,7 +60,7 @@ class ChatMagics(Magics):
         help="When sampling, keep only the likeliest tokens, up to this total probability.",
     )
     @argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="Values above 1 discourage repetition.")
-    @argument("--seed", type=int, metavar="N", help="With a temperature: the same seed gives the same reply.")
+    @argument("--seed", type=int, metavar="N", help="When sampling: the same seed gives the same reply.")
     @argument("--compare", action="store_true", help="Ask the base and the tuned model, side by side; not kept in the conversation.")
     @argument("--stats", action="store_true", help="Show how fast the reply came, and how many prompt tokens were read for it.")
     @argument("--adapter", metavar="NAME", help="Answer with this adapter, or `none` for the base, this once.")
