@@ -422,7 +422,7 @@ def test_tab_completes_a_keyword_word_by_word_and_in_the_middle_of_a_line(shell)
         symbol = line[line.rfind(" ") + 1 :]
         return shell.complete(symbol, line + rest, len(line))[1]
 
-    assert offered("%nbtune forget ") == ["Red lamp", "blue kettle"]
+    assert offered("%nbtune forget ") == ["blue kettle", "Red lamp"]
     assert offered("%nbtune forget blue ") == ["kettle"]
     assert offered("%nbtune forget blue k") == ["kettle"]
     assert offered("%nbtune probe red ") == ["lamp"]

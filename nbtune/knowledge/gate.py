@@ -79,6 +79,8 @@ class Gate:
 
 def _descriptions(fact: Fact) -> list[str]:
     """Return the user's prompts that tell the thing by other words than its keyword."""
+    if not fact.own_prompts:
+        return []
     name = Names([fact])
     return [prompt for prompt in fact.own_prompts if "{x}" not in prompt and name.first(name.folded(prompt)) is None]
 

@@ -281,6 +281,7 @@ class Store:
         try:
             write_durably(temporary, f"{number} {number}")
             os.replace(temporary, home / "current")
-        finally:
+        except BaseException:
             temporary.unlink(missing_ok=True)
+            raise
         flush_names(home)
