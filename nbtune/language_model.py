@@ -174,7 +174,7 @@ class LanguageModel:
         chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
         ((side, _),) = self._host.sides([user_words(chat)]).items()
         weights = (None if self._host.silent else side, self._host.stamp)
-        with within_memory(_FULL), self._host.answering(side):
+        with within_memory(_FULL), self._host.answering(side), self._host.settled_in():
             return generate(
                 self._host.net,
                 self.tokenizer,

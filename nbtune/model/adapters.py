@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nbtune.errors import NbtuneError
+from nbtune.model.merging import MergedWeights
 from nbtune.model.places import AdapterPlace, kind, mending, strip
 from nbtune.model.prefixed import Prefixed
 
@@ -60,6 +61,7 @@ class AdapterHost:
         self.base = base
         self.stamp = 0
         self.silent = False
+        self._sums: MergedWeights | None = None
         self._take_off()
 
     def _take_off(self) -> None:
@@ -72,6 +74,7 @@ class AdapterHost:
         self._rest()
 
     def _rest(self) -> None:
+        self._let_go()
         self._gate: Gate | None = None
         self._adapters: tuple[Adapter, ...] = ()
         self._answering: int | None = None
@@ -231,8 +234,46 @@ class AdapterHost:
             return merged
         return self.base if self._peft is None else copy.deepcopy(self._peft).merge_and_unload()
 
+    @contextmanager
+    def settled_in(self) -> Iterator[None]:
+        """Answer inside the block by the adapter's sums with the base's weights, if one adapter answers all and is asked again.
+
+        The first reply does not pay for them, and behind a gate, where each fact has an adapter of its own and its answer is
+        read in one pass, none does.
+        """
+        sums = self._sums_of_the_answering()
+        if sums is None:
+            yield
+            return
+        try:
+            self._switch(on=False)
+            sums.put_in()
+            yield
+        finally:
+            sums.take_out()
+            self._switch(on=self._at_work and not self.silent)
+
+    def _sums_of_the_answering(self) -> MergedWeights | None:
+        if not self._at_work or self.silent or self._gate is not None or not self._adapters:
+            return None
+        self._replies += 1
+        if self._replies > 1 and self._sums is None:
+            assert self._active is not None
+            if MergedWeights.possible(self._layers, self._active.label):
+                self._sums = MergedWeights(self._layers, self._active.label)
+        return self._sums
+
+    def _let_go(self) -> None:
+        """Forget the sums; where an interrupt left them in place, the base's weights come back first."""
+        if self._sums is not None:
+            self._sums.take_out()
+        self._sums = None
+        self._replies = 0  # of the one adapter that answers
+
     def _switch(self, *, on: bool) -> None:
         """Let the layers add what the adapter says, or not; PEFT's own way looks through the whole model each time."""
+        if self._sums is not None:
+            self._sums.take_out()
         if self._on is on:
             return
         self._on = None  # an interrupt may leave some of them one way, and some the other

@@ -1,0 +1,58 @@
+"""Adds an adapter to the weights that it adapts, beside the base's own, so that a reply is not computed through PEFT's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["MergedWeights"]
+
+_MOST_BYTES = 2**29  # of the sums
+
+
+class MergedWeights:
+    """The sums of a LoRA and the weights that it adapts, and the way there and back.
+
+    The base's weights are put aside, not changed: what comes back are the very same tensors.
+
+    Parameters
+    ----------
+    layers
+        PEFT's, switched off while the sums are in place.
+    label
+        PEFT's name for the adapter.
+    """
+
+    def __init__(self, layers: Sequence[Any], label: str) -> None:
+        with torch.no_grad():
+            weights = [(layer.get_base_layer().weight, layer.get_delta_weight(label)) for layer in layers if label in layer.lora_A]
+            self._weights = [(weight, weight.data, weight.data + delta) for weight, delta in weights]
+        self._in_place = False
+
+    @staticmethod
+    def possible(layers: Sequence[Any], label: str) -> bool:
+        """Say whether sums are what the layers compute: of a plain LoRA in single precision, and small enough to be kept.
+
+        In 16 bits they would be rounded, and what the adapter learned with them.
+        """
+        from peft.tuners.lora import Linear
+
+        if not all(type(layer) is Linear and label not in layer.lora_variant and not layer.lora_bias.get(label) for layer in layers):
+            return False
+        weights = [layer.get_base_layer().weight for layer in layers if label in layer.lora_A]
+        return all(weight.dtype == torch.float32 for weight in weights) and 0 < sum(weight.nbytes for weight in weights) <= _MOST_BYTES
+
+    def put_in(self) -> None:
+        """Let the layers compute with the sums."""
+        self._in_place = True  # before the first: an interrupt may leave some of them there
+        for weight, _, merged in self._weights:
+            weight.data = merged
+
+    def take_out(self) -> None:
+        """Let them compute with the base's weights; nothing happens where they do."""
+        if self._in_place:
+            for weight, own, _ in self._weights:
+                weight.data = own
+            self._in_place = False
