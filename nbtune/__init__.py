@@ -5,7 +5,7 @@ Nothing heavy is imported before it is used: ``import nbtune`` and ``%load_ext n
 
 from __future__ import annotations
 
-import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nbtune.errors import NbtuneError
@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nbtune' has no attribute {name!r}")
     import_modules([_HOMES[name]])
-    return getattr(sys.modules[_HOMES[name]], name)
+    return getattr(import_module(_HOMES[name]), name)  # which waits for another thread that is importing it
 
 
 def __dir__() -> list[str]:

@@ -209,6 +209,7 @@ class LanguageModel:
         """
         if isinstance(prompts, str):
             raise NbtuneError("prompts is one text: give a list of questions, or ask with chat.")
+        history = list(history or ())
         chosen, chats = Sampling(**sampling), [_chat(prompt, history, system) for prompt in prompts]
         watched = observer or Unwatched()
         watched.stage("answering", len(chats))
@@ -661,11 +662,12 @@ class LanguageModel:
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:
     if not prompt.strip():
         raise NbtuneError("The prompt is empty: write a question.")
-    said = [message.get(key) if isinstance(message, Mapping) else None for message in history or () for key in ("role", "content")]
+    history = list(history or ())
+    said = [message.get(key) if isinstance(message, Mapping) else None for message in history for key in ("role", "content")]
     if not all(isinstance(text, str) for text in said):
         raise NbtuneError('history is not a list of messages: expected such as [{"role": "user", "content": "Hi"}, ...].')
     opening = [{"role": "system", "content": system}] if system else []
-    return [*opening, *(history or []), {"role": "user", "content": prompt}]
+    return [*opening, *history, {"role": "user", "content": prompt}]
 
 
 def load(source: str | Path = EMBEDDED, *, store: str | Path = "nbtune_adapters", **options: Any) -> LanguageModel:

@@ -1,9 +1,11 @@
 """Nothing heavy is imported before it is used."""
 
+import builtins
 import gc
 import json
 import subprocess
 import sys
+import threading
 import weakref
 
 import pytest
@@ -64,6 +66,25 @@ def test_modules_are_imported_without_garbage_collections_and_never_twice(tmp_pa
     assert sys.modules["seen_by_gc"] is first
 
 
+def test_a_name_waits_for_the_thread_that_imports_it(tmp_path, monkeypatch):
+    (tmp_path / "slow_home.py").write_text("begun.set()\ngoes_on.wait(60)\nload = 'loaded'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    begun, goes_on, got = threading.Event(), threading.Event(), []
+    monkeypatch.setattr(builtins, "begun", begun, raising=False)
+    monkeypatch.setattr(builtins, "goes_on", goes_on, raising=False)
+    monkeypatch.setitem(nbtune._HOMES, "load", "slow_home")
+    first = threading.Thread(target=import_modules, args=(["slow_home"],))
+    first.start()
+    assert begun.wait(60)
+    second = threading.Thread(target=lambda: got.append(nbtune.__getattr__("load")))
+    second.start()
+    second.join(0.3)
+    goes_on.set()
+    first.join(60)
+    second.join(60)
+    assert got == ["loaded"]
+
+
 def test_a_load_that_fails_leaves_collections_on():
     with pytest.raises(NbtuneError):
         nbtune.load("no/such/folder/anywhere")
@@ -103,18 +124,19 @@ def test_garbage_made_meanwhile_is_still_found_and_what_was_frozen_stays_so():
         gc.unfreeze()
 
 
-def test_the_heavy_imports_of_cells_go_without_collections(tmp_path):
-    script = """
+@pytest.mark.parametrize("first", ["%chat --max-new-tokens 1 hello", "%finetune --data rows --epochs 1"])
+def test_the_heavy_imports_of_cells_go_without_collections(tmp_path, first):
+    script = f"""
 import gc, json, sys
 class Watch:
-    seen = {}
+    seen = dict()
     def find_spec(self, name, *_):
         self.seen.setdefault(name, gc.isenabled())
 sys.meta_path.insert(0, Watch())
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
-shell.run_cell("%load_ext nbtune\\n%config Nbtune.warm_up = False\\n%chat --max-new-tokens 1 hello").raise_error()
-shell.user_ns["rows"] = [{"question": f"Order: {n}", "answer": f"{n}."} for n in range(4)]
+shell.user_ns["rows"] = [dict(question="Order: " + str(n), answer=str(n) + ".") for n in range(4)]
+shell.run_cell("%load_ext nbtune\\n%config Nbtune.warm_up = False\\n{first}").raise_error()
 shell.run_cell("%finetune --data rows --epochs 1").raise_error()
 assert gc.isenabled()
 print(json.dumps(Watch.seen))

@@ -103,6 +103,7 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%finetune --data rows --val 2", "--val 2.0 is out of range"),
         ("%%finetune 炉 --skip-bad\nhot", "--skip-bad goes with examples"),
         ('%%finetune\n{"prompt": "q", ', "Line 1 of the cell is no JSON"),
+        ('%%finetune\n{"prompt": "q", "prompt": "r", "response": "a"}', "'prompt' stands twice"),
         ("%nbtune evaluate", "Evaluate on what?"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune evaluate rows --save x.txt", "can't hold predictions"),
         ("%nbtune data", "Which data?"),

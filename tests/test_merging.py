@@ -140,6 +140,26 @@ def test_where_a_sum_is_not_what_the_layers_compute_none_is_made(stores, method,
     assert lm._host._sums is None
 
 
+def test_a_weight_in_several_places_has_no_sum(lm):
+    lm._host.clear()
+    one, other = (lm._loaded.model.model.layers[at].mlp for at in (0, 1))
+    other.up_proj.weight = one.up_proj.weight
+    lm.use("examples")
+    for _ in range(3):
+        lm.reply(QUESTION, max_new_tokens=2)
+    assert lm._host._sums is None
+
+
+def test_where_the_memory_is_full_the_layers_go_on(lm, monkeypatch):
+    def full(*_arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(merging.MergedWeights, "__init__", full)
+    replies = {lm.chat(QUESTION) for _ in range(4)}
+    assert len(replies) == 1
+    assert lm._host._sums is None
+
+
 def test_large_ones_are_not_made(lm, monkeypatch):
     monkeypatch.setattr(merging, "_MOST_BYTES", 2**20)
     for _ in range(3):

@@ -111,6 +111,7 @@ def test_a_mapping_in_a_file(tmp_path):
         ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c",\n', r"is no JSON, one row a line, in UTF-8, line 2"),
         ("f.json", b"3", "holds no list of rows"),
         ("f.json", b'{"a": "b", "c": "d", "a": "e"}', "'a' stands twice"),
+        ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c", "keyword": "d", "answer": "e"}', "line 2 .'keyword' stands twice"),
         ("f.csv", b"", "is no CSV in UTF-8"),
         ("f.csv", b"keyword,answer\n\xff,b\n", "is no CSV in UTF-8"),
         ("f.csv", b"keyword,answer\na,x, y\n", "a row has more cells than the heading.*double quotes"),
@@ -147,6 +148,16 @@ def test_a_bad_file_is_named(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(NbtuneError, match=message):
         read_facts(path)
+
+
+def test_what_is_merged_into_a_mapping_of_yaml_may_be_overridden(tmp_path):
+    path = tmp_path / "facts.yaml"
+    path.write_text(
+        "- &one {keyword: a, answer: b, extend: true, prompts: [say a]}\n"
+        "- &two {<<: *one, keyword: c}\n"
+        "- {<<: *two, keyword: d, answer: e}\n"
+    )
+    assert [(row.keyword, row.answer, row.extend) for row in read_facts(path)] == [("a", "b", True), ("c", "b", True), ("d", "e", True)]
 
 
 def test_an_archive_of_something_else_is_no_table(tmp_path):

@@ -409,6 +409,15 @@ def test_what_the_disk_does_not_give_is_one_line(tmp_path, monkeypatch, unreadab
     assert not isinstance(caught.value, DamagedError), "an undo would step over it"
 
 
+def test_a_store_that_is_gone_is_one_line(tmp_path, monkeypatch):
+    def gone(_path):
+        raise OSError(107, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(Path, "is_dir", gone)
+    with pytest.raises(NbtuneError, match=r"can't be read \(Transport endpoint is not connected\)"):
+        Store(tmp_path).names()
+
+
 def test_a_first_version_that_fails_behind_the_rename_leaves_no_adapter(tmp_path, monkeypatch):
     kept, replace_ = Store(tmp_path), os.replace
 

@@ -326,6 +326,13 @@ def test_a_history_that_is_none_is_refused(taught, history):
             ask()
 
 
+def test_a_history_may_come_once(taught):
+    history = [{"role": "user", "content": "My dog is called Rex."}, {"role": "assistant", "content": "OK."}]
+    asked = "What is my dog called?"
+    assert taught.chat(asked, history=iter(history)) == taught.chat(asked, history=history)
+    assert taught.chat_batch([asked, asked], history=iter(history)) == taught.chat_batch([asked, asked], history=history)
+
+
 def test_one_text_is_no_list_of_questions(taught):
     with pytest.raises(NbtuneError, match="prompts is one text"):
         taught.chat_batch("你好")

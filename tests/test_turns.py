@@ -81,6 +81,15 @@ def test_the_users_words_are_trained_once(tokenizer):
     assert last.labels == [IGNORED, *last.input_ids[1:]]
 
 
+def test_the_users_words_are_trained_beside_each_reply_where_rounds_are_left_out(tokenizer):
+    whole = encode_conversation(tokenizer, CHAT, Reading(turns="last"), context=512).examples[0]
+    room = len(whole.input_ids) - whole.trained - 1
+    turns = encode_conversation(tokenizer, CHAT, Reading(train_on_inputs=True, max_source_length=room), context=512)
+    assert turns.cut
+    assert len(turns.examples) > 1
+    assert all(example.labels == [IGNORED, *example.input_ids[1:]] for example in turns.examples)
+
+
 def test_old_rounds_go_first_then_the_end_of_the_question(tokenizer):
     whole = encode_conversation(tokenizer, CHAT, Reading(turns="last"), context=512).examples[0]
     room = len(whole.input_ids) - whole.trained - 1

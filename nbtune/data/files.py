@@ -14,7 +14,7 @@ import yaml
 
 from nbtune.errors import NbtuneError, first_line
 
-__all__ = ["FILES", "read_file", "read_turns"]
+__all__ = ["FILES", "read_file", "read_json", "read_turns"]
 
 _TURN = re.compile(r"(user|assistant|system)\s*[:：]", re.IGNORECASE)
 _UTF8 = "utf-8-sig"  # with the mark that some editors and spreadsheets put at the beginning, or without
@@ -23,22 +23,39 @@ _UTF8 = "utf-8-sig"  # with the mark that some editors and spreadsheets put at t
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML's own would keep the last: a fact would be gone without a word."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Make a mapping; PyYAML's hook."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Read a mapping, before others are merged into it; PyYAML's hook."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, Any]] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen:
                 raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep=deep)
+            seen.add((key.tag, key.value))
+        return node
 
 
 def _yaml(path: Path) -> Any:
     return yaml.load(path.read_text(encoding=_UTF8), _Loader)  # noqa: S506 - it is a safe one
 
 
+def read_json(text: str) -> Any:
+    """Read JSON.
+
+    Parameters
+    ----------
+    text
+        One value.
+
+    Raises
+    ------
+    ValueError
+        When it is none, or a key stands twice in a mapping.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a mapping of what stands in braces in JSON."""
+    """Make a mapping of what stands in braces in JSON; the hook that `json` has for it."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -48,7 +65,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding=_UTF8), object_pairs_hook=_once)
+        return read_json(path.read_text(encoding=_UTF8))
     except json.JSONDecodeError as whole:
         if not whole.msg.startswith("Extra data"):
             raise
@@ -62,9 +79,9 @@ def _json_lines(path: Path) -> Any:
     rows = []
     for number, line in enumerate(path.read_text(encoding=_UTF8).split("\n"), start=1):
         try:
-            rows += [json.loads(line)] if line.strip() else []
-        except json.JSONDecodeError as error:
-            error.lineno = number
+            rows += [read_json(line)] if line.strip() else []
+        except ValueError as error:
+            error.lineno = number  # type: ignore[attr-defined]
             raise
     return rows
 

@@ -58,7 +58,8 @@ def encode_conversation(
             return Turns([_with_inputs(together, reading)], cut=False)
     chosen = replies if reading.turns == "all" else replies[-1:]
     encoded, cuts = zip(*(_reply(tokenizer, messages[:at], messages[at]["content"], reading, context) for at in chosen), strict=True)
-    return Turns([*encoded[:-1], _with_inputs(encoded[-1], reading)], any(cuts))  # the last one reads all that the others do
+    reads_all = 0 if any(cuts) else len(encoded) - 1  # the last one does, where nothing was left out: the user's words are trained once
+    return Turns([*encoded[:reads_all], *(_with_inputs(one, reading) for one in encoded[reads_all:])], any(cuts))
 
 
 def _together(tokenizer: PreTrainedTokenizerBase, messages: Conversation, replies: list[int], context: int) -> Encoded | None:

@@ -27,7 +27,7 @@ def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bo
     untaught
         Whether no adapter was in use, so that the base was written.
     rounded
-        Whether its weights were rounded, to 16 bits say.
+        Whether its weights were rounded, to 16 bits say: then only what facts were taught with must be answered the same.
     """
     where, name = shlex.quote(str(folder)), folder.name
     if kind == "peft":
@@ -38,7 +38,7 @@ def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bo
         lines = [f"AutoModelForSeq2SeqLM.from_pretrained({str(folder)!r})"]
     else:
         lines = [f"vllm serve {where}", f"transformers serve {where}"]
-    same = "what was taught is answered the same, and at least three in four of the other questions" if rounded else "it answers the same"
+    same = "it answers at least three in four questions the same, and all that facts were taught with" if rounded else "it answers the same"
     done = f"Written to {folder}, read back, and asked again: {same}."
     text = "\n".join([done, *([BASE_ALONE] if untaught else []), *(f"  {line}" for line in lines)])
     return Shown(text, text_block(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.folding import fold
@@ -30,16 +30,25 @@ class Gate:
     Parameters
     ----------
     facts
-        What was taught.
+        What was taught. They are looked through when the first question comes: whoever switches between adapters need not wait.
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
-        self._names = Names(facts)
-        texts = [(place, text) for place, fact in enumerate(facts) for text in (fact.answer, *_descriptions(fact))]
-        self._pieces = [(place, _pieces(fold(text)) - _common() - _pieces(fold(facts[place].keyword))) for place, text in texts]
-        self._prompts = {
-            self._names.folded(prompt): place for place, fact in enumerate(facts) if fact.own_prompts for prompt in fact.prompts
-        }
+        self._facts = tuple(facts)
+
+    @cached_property
+    def _names(self) -> Names:
+        return Names(self._facts)
+
+    @cached_property
+    def _pieces(self) -> list[tuple[int, frozenset[str]]]:
+        texts = [(place, text) for place, fact in enumerate(self._facts) for text in (fact.answer, *_descriptions(fact))]
+        return [(place, _pieces(fold(text)) - _common() - _pieces(fold(self._facts[place].keyword))) for place, text in texts]
+
+    @cached_property
+    def _prompts(self) -> dict[str, int]:
+        own = [(place, fact) for place, fact in enumerate(self._facts) if fact.own_prompts]
+        return {self._names.folded(prompt): place for place, fact in own for prompt in fact.prompts}
 
     def find(self, text: str) -> int | None:
         """Say which fact is asked about.

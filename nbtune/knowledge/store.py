@@ -46,10 +46,17 @@ class Store:
         self.folder = given_path(folder).absolute()  # it stays where it is when the working folder changes
 
     def names(self) -> list[str]:
-        """Return the adapters that have a version in force, sorted."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(path.parent.name for path in self.folder.glob("*/current"))
+        """Return the adapters that have a version in force, sorted.
+
+        Raises
+        ------
+        NbtuneError
+            When the folder can't be read.
+        """
+        try:
+            return sorted(path.parent.name for path in self.folder.glob("*/current")) if self.folder.is_dir() else []
+        except OSError as error:
+            raise NbtuneError(f"{self.folder} can't be read ({error.strerror or error}).") from None
 
     @staticmethod
     def check_name(name: str) -> None:

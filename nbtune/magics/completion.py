@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
+from nbtune.errors import NbtuneError
 from nbtune.magics.chat import ChatMagics
 from nbtune.magics.finetune import FinetuneMagics
 from nbtune.magics.nbtune import COMMANDS, PANELS, NbtuneMagics
@@ -62,4 +64,8 @@ def _after_command(session: Nbtune, words: list[str]) -> list[str]:
 
 def _adapters(session: Nbtune, *, none: bool) -> list[str]:
     """Return the names of the stored adapters, and with them `none`, the name of the base."""
-    return [*session.lm.store.names(), *(["none"] if none else [])] if session.loaded else []
+    if not session.loaded:
+        return []
+    with suppress(NbtuneError):  # of a drive that is gone nothing is offered
+        return [*session.lm.store.names(), *(["none"] if none else [])]
+    return []

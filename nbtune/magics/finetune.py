@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
@@ -187,7 +186,10 @@ def _written(text: str) -> list[Any]:
 
 
 def _object(number: int, line: str) -> Any:
+    from nbtune.data.files import read_json
+
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise NbtuneError(f"Line {number} of the cell is no JSON ({error.msg}): expected one object a line.") from None
+        return read_json(line)
+    except ValueError as error:
+        reason = getattr(error, "msg", error)
+        raise NbtuneError(f"Line {number} of the cell is no JSON ({reason}): expected one object a line.") from None

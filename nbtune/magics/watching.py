@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nbtune.errors import Interrupted
+from nbtune.imports import import_modules
 
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
@@ -39,6 +40,7 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
         At Ctrl-C.
     """
     session.imports.settled()
+    import_modules(["nbtune.language_model"])
     from nbtune.display.card import report_card
     from nbtune.display.live import LiveProgress
     from nbtune.knowledge.teaching import FactNotLearned

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the f
     from peft import PeftConfig, PeftModel
 
 __all__ = ["Adapter", "AdapterHost", "Gate"]
+
+_SETTLED = 2  # the reply of one adapter from which on sums are worth their making
 
 Gate = Callable[[str], int | None]  # says for a question which of the adapters answers it; None is the base
 
@@ -222,6 +224,7 @@ class AdapterHost:
         this host then any more.
         """
         adapters = self._adapters
+        self._let_go()
         if not self._at_work or getattr(self.base, "is_quantized", False):
             self.clear()
         if getattr(self.base, "is_quantized", False):
@@ -257,10 +260,11 @@ class AdapterHost:
         if not self._at_work or self.silent or self._gate is not None or not self._adapters:
             return None
         self._replies += 1
-        if self._replies > 1 and self._sums is None:
+        if self._replies == _SETTLED:
             assert self._active is not None
-            if MergedWeights.possible(self._layers, self._active.label):
-                self._sums = MergedWeights(self._layers, self._active.label)
+            with suppress(RuntimeError):  # where the memory is full, PEFT's layers go on
+                if MergedWeights.possible(self.base, self._layers, self._active.label):
+                    self._sums = MergedWeights(self._layers, self._active.label)
         return self._sums
 
     def _let_go(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,17 +33,20 @@ class MergedWeights:
         self._in_place = False
 
     @staticmethod
-    def possible(layers: Sequence[Any], label: str) -> bool:
+    def possible(base: torch.nn.Module, layers: Sequence[Any], label: str) -> bool:
         """Say whether sums are what the layers compute: of a plain LoRA in single precision, and small enough to be kept.
 
-        In 16 bits they would be rounded, and what the adapter learned with them.
+        In 16 bits they would be rounded, and what the adapter learned with them. A weight that stands in several places of the
+        base has one sum, and perhaps several adapters.
         """
         from peft.tuners.lora import Linear
 
         if not all(type(layer) is Linear and label not in layer.lora_variant and not layer.lora_bias.get(label) for layer in layers):
             return False
         weights = [layer.get_base_layer().weight for layer in layers if label in layer.lora_A]
-        return all(weight.dtype == torch.float32 for weight in weights) and 0 < sum(weight.nbytes for weight in weights) <= _MOST_BYTES
+        places = Counter(id(weight) for module in base.modules() for weight in module.parameters(recurse=False))
+        alone = all(weight.dtype == torch.float32 and places[id(weight)] == 1 for weight in weights)
+        return alone and 0 < sum(weight.nbytes for weight in weights) <= _MOST_BYTES
 
     def put_in(self) -> None:
         """Let the layers compute with the sums."""

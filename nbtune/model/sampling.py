@@ -93,7 +93,10 @@ def before_stop(text: str, stop: Sequence[str]) -> str:
 
 @contextmanager
 def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Draw inside the block as a seed says, and give the notebook its own random numbers back; without a seed, go on with those."""
+    """Draw inside the block as a seed says, and give the notebook its own random numbers back; without a seed, go on with those.
+
+    Those of the CPU come back, and of the GPU that is named; torch seeds others, too.
+    """
     if seed is None:
         yield
         return

@@ -83,7 +83,7 @@ class ChatPanel(Panel):
         super().refresh()
         lm = self.session.lm if self.session.loaded else None
         used = self.say("base") if lm is None or lm.adapter is None else lm.adapter
-        names = [] if lm is None else lm.store.names()
+        names = self.stored()
         options = [(self.say("in use", x=used), _IN_USE), (self.say("base"), _BASE), *((name, name) for name in names)]
         options.append((self.say("compare"), _COMPARE))
         if self.answers.options != tuple(options):

@@ -46,7 +46,7 @@ class ModelPanel(Panel):
         """Show what is loaded and in use now."""
         super().refresh()
         self._describe()
-        names = self.session.lm.store.names() if self.session.loaded else []
+        names = self.stored()
         if self.adapters.options != tuple(names):
             chosen = self.adapters.value
             self.adapters.options = names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -106,6 +107,12 @@ class Panel(ABC):
         self.stop.disabled = not self.desk.jobs.running
         if self._stopping and not self.desk.jobs.running:  # it was of another panel, which says how it ended
             self.tell("")
+
+    def stored(self) -> list[str]:
+        """Return the names of the stored adapters; none where no model is loaded, or the store can't be read."""
+        with suppress(NbtuneError):
+            return self.session.lm.store.names() if self.session.loaded else []
+        return []
 
     @abstractmethod
     def state(self) -> Shown:
