@@ -429,6 +429,9 @@ def test_tab_completes_a_keyword_word_by_word_and_in_the_middle_of_a_line(shell)
     assert offered("%nbtune probe red ") == ["lamp"]
     assert offered("%nbtune f", " --save facts.yaml") == ["facts", "forget"]
     assert "nf4" in offered("%nbtune model --quantize ", " --device cpu")
+    shell.user_ns["orders"] = []
+    assert "orders" in offered("%finetune --data ord")
+    assert not any(name.startswith("--") for line in ("%chat --batch ", "%nbtune facts --save ") for name in offered(line))
 
 
 def test_ctrl_c_in_any_command_is_one_line(shell, capsys, monkeypatch):

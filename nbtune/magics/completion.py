@@ -10,7 +10,7 @@ from nbtune.errors import NbtuneError
 from nbtune.magics.chat import ChatMagics
 from nbtune.magics.finetune import FinetuneMagics
 from nbtune.magics.nbtune import COMMANDS, PANELS, NbtuneMagics
-from nbtune.magics.options import option_names
+from nbtune.magics.options import option_names, wants_value
 from nbtune.session import Nbtune
 
 __all__ = ["VALUES", "completer"]
@@ -40,9 +40,9 @@ def completer(session: Nbtune) -> Any:
         if words and words[-1] in ("--name", "--adapter"):
             return _adapters(session, none=words[-1] == "--adapter")
         if name == "chat":
-            return option_names(ChatMagics.chat)
+            return _options(ChatMagics.chat, words)
         if name == "finetune":
-            return option_names(FinetuneMagics.finetune)
+            return _options(FinetuneMagics.finetune, words)
         return _after_command(session, words[1:])
 
     return complete
@@ -59,7 +59,12 @@ def _after_command(session: Nbtune, words: list[str]) -> list[str]:
         begun = "".join(f"{word} " for word in words[1:]).casefold()  # keywords have spaces, and one word at a time is completed
         return [fact.keyword[len(begun) :] for fact in session.lm.facts if fact.keyword.casefold().startswith(begun)]
     command = getattr(NbtuneMagics, f"_{words[0]}", None) if words[0] in COMMANDS else None
-    return option_names(command) if command is not None and hasattr(command, "parser") else []
+    return _options(command, words) if command is not None and hasattr(command, "parser") else []
+
+
+def _options(magic: Any, words: list[str]) -> list[str]:
+    """Return the options of a magic; none behind one that takes a value, so that IPython offers variables and files."""
+    return [] if wants_value(magic, words[-1]) else option_names(magic)
 
 
 def _adapters(session: Nbtune, *, none: bool) -> list[str]:

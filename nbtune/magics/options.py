@@ -13,7 +13,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.session import variable
 
-__all__ = ["fill_variables", "option_names", "parse", "unquoted"]
+__all__ = ["fill_variables", "option_names", "parse", "unquoted", "wants_value"]
 
 _TOKEN = re.compile(r"""\s*(--?[\w-]+=(?:"[^"]*"|'[^']*')|"[^"]*"|'[^']*'|\S+)""")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*$")
@@ -85,6 +85,11 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
 def option_names(magic: Callable[..., Any]) -> list[str]:
     """Return the options of a magic, for completion."""
     return list(_takes_value(magic.parser))  # type: ignore[attr-defined]
+
+
+def wants_value(magic: Callable[..., Any], word: str) -> bool:
+    """Say whether a word is an option of a magic that takes a value."""
+    return _takes_value(magic.parser).get(word, False)  # type: ignore[attr-defined]
 
 
 def fill_variables(text: str, namespace: Mapping[str, Any]) -> str:

@@ -27,9 +27,9 @@ class MergedWeights:
     """
 
     def __init__(self, layers: Sequence[Any], label: str) -> None:
+        adapted = [(layer, layer.get_base_layer().weight) for layer in layers if label in layer.lora_A]
         with torch.no_grad():
-            weights = [(layer.get_base_layer().weight, layer.get_delta_weight(label)) for layer in layers if label in layer.lora_A]
-            self._weights = [(weight, weight.data, weight.data + delta) for weight, delta in weights]
+            self._weights = [(weight, weight.data, weight.data + layer.get_delta_weight(label)) for layer, weight in adapted]
         self._in_place = False
 
     @staticmethod
