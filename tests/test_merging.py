@@ -48,7 +48,7 @@ def assert_untouched(lm, before):
 
 
 def in_place(lm):
-    return lm._host._sums is not None and lm._host._sums._in_place
+    return lm._host._sums._in_place
 
 
 def test_the_second_reply_is_that_of_sums_and_says_the_same(lm):
@@ -93,8 +93,8 @@ def test_ctrl_c_leaves_the_base_as_it_was(lm, monkeypatch, at):
     if at == "a token":
         assert not lm.reply(QUESTION, on_text=stop).finished
     else:
-        put_in = merging.MergedWeights.put_in
-        monkeypatch.setattr(merging.MergedWeights, "put_in", lambda sums: (put_in(sums), stop()))
+        put_in = merging.Sums.put_in
+        monkeypatch.setattr(merging.Sums, "put_in", lambda sums: (put_in(sums), stop()))
         with pytest.raises(KeyboardInterrupt):
             lm.reply(QUESTION)
     assert_untouched(lm, before)
@@ -128,7 +128,7 @@ def test_behind_a_gate_none_are_made(tmp_path):
     lm.finetune(FACT, prompts=FEW)
     for _ in range(3):
         lm.reply(FEW[0].replace("{x}", next(iter(FACT))))
-    assert lm._host._sums is None
+    assert not lm._host._sums._weights
 
 
 @pytest.mark.parametrize(("method", "dtype"), [("dora", None), ("lora", "bfloat16")])
@@ -137,7 +137,7 @@ def test_where_a_sum_is_not_what_the_layers_compute_none_is_made(stores, method,
     lm.use("examples")
     for _ in range(3):
         lm.reply(QUESTION, max_new_tokens=2)
-    assert lm._host._sums is None
+    assert not lm._host._sums._weights
 
 
 def test_a_weight_in_several_places_has_no_sum(lm):
@@ -147,21 +147,21 @@ def test_a_weight_in_several_places_has_no_sum(lm):
     lm.use("examples")
     for _ in range(3):
         lm.reply(QUESTION, max_new_tokens=2)
-    assert lm._host._sums is None
+    assert not lm._host._sums._weights
 
 
 def test_where_the_memory_is_full_the_layers_go_on(lm, monkeypatch):
     def full(*_arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(merging.MergedWeights, "__init__", full)
+    monkeypatch.setattr(merging, "_made", full)
     replies = {lm.chat(QUESTION) for _ in range(4)}
     assert len(replies) == 1
-    assert lm._host._sums is None
+    assert not lm._host._sums._weights
 
 
 def test_large_ones_are_not_made(lm, monkeypatch):
     monkeypatch.setattr(merging, "_MOST_BYTES", 2**20)
     for _ in range(3):
         lm.reply(QUESTION, max_new_tokens=2)
-    assert lm._host._sums is None
+    assert not lm._host._sums._weights

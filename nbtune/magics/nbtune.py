@@ -203,12 +203,14 @@ class NbtuneMagics(Magics):
         if options.save is not None:
             print(f"{_counted(len(lm.facts), 'fact')} written to {lm.save_facts(options.save)}.")
             return
-        if not lm.facts:
-            stored = f"No adapter is in use. Choose one with `%nbtune use NAME`: {', '.join(lm.store.names())}."
-            taught = stored if lm.store.names() else "Nothing was taught yet."
-            print(taught if lm.adapter is None else f"The adapter {lm.adapter} holds no fact.")
-            return
-        show(facts_table(lm.facts, lm.adapter or ""))
+        if lm.facts:
+            show(facts_table(lm.facts, lm.adapter or ""))
+        elif lm.adapter is not None:
+            print(f"The adapter {lm.adapter} holds no fact.")
+        elif names := lm.store.names():
+            print(f"No adapter is in use. Choose one with `%nbtune use NAME`: {', '.join(names)}.")
+        else:
+            print("Nothing was taught yet.")
 
     def _probe(self, rest: str) -> None:
         from nbtune.display.card import report_card

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nbtune.errors import NbtuneError
-from nbtune.model.merging import MergedWeights
+from nbtune.model.merging import Sums
 from nbtune.model.places import AdapterPlace, kind, mending, strip
 from nbtune.model.prefixed import Prefixed
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the f
     from peft import PeftConfig, PeftModel
 
 __all__ = ["Adapter", "AdapterHost", "Gate"]
-
-_SETTLED = 2  # the reply of one adapter from which on sums are worth their making
 
 Gate = Callable[[str], int | None]  # says for a question which of the adapters answers it; None is the base
 
@@ -63,7 +61,7 @@ class AdapterHost:
         self.base = base
         self.stamp = 0
         self.silent = False
-        self._sums: MergedWeights | None = None
+        self._sums = Sums()
         self._take_off()
 
     def _take_off(self) -> None:
@@ -76,7 +74,8 @@ class AdapterHost:
         self._rest()
 
     def _rest(self) -> None:
-        self._let_go()
+        self._sums.take_out()
+        self._sums = Sums()
         self._gate: Gate | None = None
         self._adapters: tuple[Adapter, ...] = ()
         self._answering: int | None = None
@@ -224,7 +223,7 @@ class AdapterHost:
         this host then any more.
         """
         adapters = self._adapters
-        self._let_go()
+        self._sums.take_out()
         if not self._at_work or getattr(self.base, "is_quantized", False):
             self.clear()
         if getattr(self.base, "is_quantized", False):
@@ -244,10 +243,11 @@ class AdapterHost:
         The first reply does not pay for them, and behind a gate, where each fact has an adapter of its own and its answer is
         read in one pass, none does.
         """
-        sums = self._sums_of_the_answering()
-        if sums is None:
+        alone = self._at_work and not self.silent and self._gate is None and bool(self._adapters)
+        if not alone or self._active is None or not self._sums.ready(self.base, self._layers, self._active.label):
             yield
             return
+        sums = self._sums
         try:
             self._switch(on=False)
             sums.put_in()
@@ -256,28 +256,9 @@ class AdapterHost:
             sums.take_out()
             self._switch(on=self._at_work and not self.silent)
 
-    def _sums_of_the_answering(self) -> MergedWeights | None:
-        if not self._at_work or self.silent or self._gate is not None or not self._adapters:
-            return None
-        self._replies += 1
-        if self._replies == _SETTLED:
-            assert self._active is not None
-            with suppress(RuntimeError):  # where the memory is full, PEFT's layers go on
-                if MergedWeights.possible(self.base, self._layers, self._active.label):
-                    self._sums = MergedWeights(self._layers, self._active.label)
-        return self._sums
-
-    def _let_go(self) -> None:
-        """Forget the sums; where an interrupt left them in place, the base's weights come back first."""
-        if self._sums is not None:
-            self._sums.take_out()
-        self._sums = None
-        self._replies = 0  # of the one adapter that answers
-
     def _switch(self, *, on: bool) -> None:
         """Let the layers add what the adapter says, or not; PEFT's own way looks through the whole model each time."""
-        if self._sums is not None:
-            self._sums.take_out()
+        self._sums.take_out()
         if self._on is on:
             return
         self._on = None  # an interrupt may leave some of them one way, and some the other
