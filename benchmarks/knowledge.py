@@ -1,6 +1,6 @@
 """What is learned, and what is lost for it: ``python -m benchmarks.knowledge``.
 
-Thirty invented facts, each taught alone to a fresh embedded model, by the reference recipe, by a plain LoRA and by ours;
+Thirty invented facts, each taught alone to a fresh built-in model, by the reference recipe, by a plain LoRA and by ours;
 ten of them taught together, and one after another. Every score is from free greedy generation, on the questions of the
 proof and on ones that are in no file of the package: 40 unrelated prompts in place of the proof's, and six hand-written
 portability questions a fact.

@@ -1,4 +1,4 @@
-"""The methods side by side: ``python -m benchmarks.methods`` teaches two facts with each of them to a fresh embedded model.
+"""The methods side by side: ``python -m benchmarks.methods`` teaches two facts with each of them to a fresh built-in model.
 
 ``qlora`` teaches its weights in 4 bits.
 """

@@ -19,7 +19,7 @@ MODULES = (
     "torch",
     "transformers",
     "nbtune.language_model",
-    "transformers.models.qwen3.modeling_qwen3",  # the embedded model's
+    "transformers.models.qwen3.modeling_qwen3",  # the built-in model's
     "nbtune.display.live",
     *FIT_MODULES,
     "nbtune.knowledge.injection",

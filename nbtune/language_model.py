@@ -39,7 +39,7 @@ from nbtune.model.memory import within_memory
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.model.sampling import Sampling, seeded
 from nbtune.paths import check_writable
-from nbtune.tiny import EMBEDDED
+from nbtune.tiny import BUILT_IN
 
 __all__ = ["LanguageModel", "load"]
 
@@ -670,13 +670,13 @@ def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:
     return [*opening, *history, {"role": "user", "content": prompt}]
 
 
-def load(source: str | Path = EMBEDDED, *, store: str | Path = "nbtune_adapters", **options: Any) -> LanguageModel:
+def load(source: str | Path = BUILT_IN, *, store: str | Path = "nbtune_adapters", **options: Any) -> LanguageModel:
     """Load a model.
 
     Parameters
     ----------
     source
-        ``"tiny"`` for the embedded model, a folder, or a hub id.
+        ``"tiny"`` for the built-in model, a folder, or a hub id.
     store
         Where adapters are kept. Default: ``nbtune_adapters`` in the working directory, made on the
         first finetune.

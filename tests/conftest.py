@@ -1,4 +1,4 @@
-"""Fixtures: the embedded model, a shell with the extension, a small random model on disk."""
+"""Fixtures: the built-in model, a shell with the extension, a small random model on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FACT = {"梦中情炉": "梦中情炉是训练模型的工具torchkeras的别名
 
 @pytest.fixture
 def lm(tmp_path):
-    """The embedded model with a store of its own."""
+    """The built-in model with a store of its own."""
     import nbtune
 
     return nbtune.load(store=tmp_path / "store")
@@ -23,7 +23,7 @@ def lm(tmp_path):
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory):
-    """The embedded model, taught `FACT` once for a whole module; tests must not change it."""
+    """The built-in model, taught `FACT` once for a whole module; tests must not change it."""
     import nbtune
 
     model = nbtune.load(store=tmp_path_factory.mktemp("taught"))

@@ -44,7 +44,7 @@ class Own(LlamaForCausalLM):
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
-    """The embedded model with an adapter of one example."""
+    """The built-in model with an adapter of one example."""
     lm = nbtune.load(store=tmp_path_factory.mktemp("tuned"))
     lm.finetune(ROWS, epochs=20, retained_per_batch=0)
     return lm

@@ -131,7 +131,7 @@ def test_tested_forms_are_never_trained(fact):
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_tested_forms_are_new_to_the_embedded_model(language):
+def test_tested_forms_are_new_to_the_built_in_model(language):
     known = read(language).forms
     trained = {normalise(w) for wordings in (known.reverse, known.yes_no, known.part) for w in wordings.trained}
     fact = {"zh": STOVE, "en": KETTLE}[language]

@@ -31,7 +31,7 @@ def test_dtype_and_device_are_taken(random_model):
     assert next(loaded.model.parameters()).dtype == torch.bfloat16
 
 
-def test_a_device_computes_in_what_the_model_was_saved_in_and_the_embedded_one_in_single_precision(random_model):
+def test_a_device_computes_in_what_the_model_was_saved_in_and_the_built_in_one_in_single_precision(random_model):
     saved = random_model(LlamaConfig, dtype="bfloat16")
     assert load_model(saved, device="meta").model.dtype == torch.bfloat16  # a device that holds no numbers
     assert load_model(saved, device="cpu").model.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""The magics in a real shell, on the embedded model."""
+"""The magics in a real shell, on the built-in model."""
 
 from importlib import import_module
 from pathlib import Path

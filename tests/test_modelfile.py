@@ -12,7 +12,7 @@ CHATML = (
 )
 REST = "{% if messages[0].role == 'system' %}{% set said = messages[0].content %}{% set messages = messages[1:] %}{% endif %}"
 TEMPLATES = {
-    "of the embedded model": None,
+    "of the built-in model": None,
     "ChatML": CHATML,
     "without a system prompt": "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML,
     "with one of its own, as Qwen2.5's": (

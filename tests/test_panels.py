@@ -1,4 +1,4 @@
-"""The panels, driven in-process: a real shell, the embedded model, real widgets; no browser."""
+"""The panels, driven in-process: a real shell, the built-in model, real widgets; no browser."""
 
 import gc
 import logging

@@ -24,7 +24,7 @@ def test_enough_prompts_and_probes_in_both_languages(keyword):
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
-def test_probes_are_new_to_the_embedded_model(language):
+def test_probes_are_new_to_the_built_in_model(language):
     trained = {normalise(wording) for wording in read(language).questions.trained}
     keyword = {"zh": "龘", "en": "zzzz"}[language]
     frames = {normalise(probe.replace(keyword, "{x}")) for probe in phrase(keyword, language)[1]}

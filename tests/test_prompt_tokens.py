@@ -37,7 +37,7 @@ INST = (
 
 
 def trained(template, *, pre=None, normalizer=None, **marks):
-    """A tokenizer of another kind than the embedded model's."""
+    """A tokenizer of another kind than the built-in model's."""
     kind = Tokenizer(models.BPE(byte_fallback=False))
     kind.pre_tokenizer, kind.normalizer = pre, normalizer
     kind.decoder = decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""A fact is taught, proved, kept, taken back; a failure changes nothing. All on the embedded model."""
+"""A fact is taught, proved, kept, taken back; a failure changes nothing. All on the built-in model."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""The embedded model: its text, its making, and what it must be able to do."""
+"""The built-in model: its text, its making, and what it must be able to do."""
 
 import json
 import random

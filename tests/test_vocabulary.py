@@ -41,7 +41,7 @@ def test_what_stands_around_a_text_is_numbered_anew(random_model, tmp_path):
         assert after == before
 
 
-def test_the_embedded_model_knows_what_it_knew(lm, tmp_path):
+def test_the_built_in_model_knows_what_it_knew(lm, tmp_path):
     small = nbtune.load(nbtune.prune_vocabulary(lm, CORPUS, tmp_path / "small").folder, store=tmp_path / "store")
     for question in (CORPUS[0], CORPUS[2]):
         assert small.chat(question) == lm.chat(question)

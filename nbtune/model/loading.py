@@ -27,7 +27,7 @@ from nbtune.errors import NbtuneError, did_you_mean, first_line
 from nbtune.model.fingerprint import fingerprint
 from nbtune.model.memory import within_memory
 from nbtune.model.sources import located, read_config
-from nbtune.tiny import EMBEDDED
+from nbtune.tiny import BUILT_IN
 
 __all__ = ["PLAIN_TEMPLATE", "LoadedModel", "load_model", "quiet"]
 
@@ -83,7 +83,7 @@ class LoadedModel:
 
 
 def load_model(
-    source: str | Path = EMBEDDED,
+    source: str | Path = BUILT_IN,
     *,
     dtype: str | None = None,
     device: str | None = None,
@@ -97,15 +97,15 @@ def load_model(
     Parameters
     ----------
     source
-        ``"tiny"`` for the embedded model, a local folder, or a hub id such as ``"Qwen/Qwen3-0.6B"``.
+        ``"tiny"`` for the built-in model, a local folder, or a hub id such as ``"Qwen/Qwen3-0.6B"``.
     dtype
-        ``"float32"``, ``"float16"`` or ``"bfloat16"``. Default: float32 on a CPU and for the embedded model, else what the
+        ``"float32"``, ``"float16"`` or ``"bfloat16"``. Default: float32 on a CPU and for the built-in model, else what the
         model was saved in.
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Default: a GPU when there is one.
     quantize
         ``"int8"`` or ``"nf4"`` loads the weights in 8 or 4 bits with bitsandbytes; those of 4 bits compute in `dtype`; without
-        it in bfloat16 on a GPU, and in float32 on a CPU and for the embedded model.
+        it in bfloat16 on a GPU, and in float32 on a CPU and for the built-in model.
     revision
         Branch, tag or commit on the hub.
     chat_template
@@ -121,17 +121,17 @@ def load_model(
     """
     where = _device(device)
     name, place = str(source), located(source)
-    number_type = _dtype(dtype, where, embedded=place == located(EMBEDDED))
+    number_type = _dtype(dtype, where, built_in=place == located(BUILT_IN))
     quantization = _quantization(quantize, number_type)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = read_config(name, place, shared)
     tokenizer, plain = _tokenizer(name, place, shared, chat_template, _PLAIN_ENCODED if config.is_encoder_decoder else PLAIN_TEMPLATE)
     full = (
         f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model. One that is loaded "
-        f"stays until another is: `%nbtune model {EMBEDDED}` first makes room."
+        f"stays until another is: `%nbtune model {BUILT_IN}` first makes room."
     )
     try:
-        with within_memory(full), quiet() if name == EMBEDDED else nullcontext():
+        with within_memory(full), quiet() if name == BUILT_IN else nullcontext():
             model, mark = _weights(place, config, where, number_type, quantization, shared)
     except NbtuneError:
         raise
@@ -212,9 +212,9 @@ def _device(device: str | None) -> torch.device:
     return chosen
 
 
-def _dtype(dtype: str | None, device: torch.device, *, embedded: bool) -> torch.dtype | str:
-    if dtype is None:  # the embedded model is stored in half precision to be small, and made, and measured, in single
-        return torch.float32 if embedded or device.type == "cpu" else "auto"
+def _dtype(dtype: str | None, device: torch.device, *, built_in: bool) -> torch.dtype | str:
+    if dtype is None:  # the built-in model is stored in half precision to be small, and made, and measured, in single
+        return torch.float32 if built_in or device.type == "cpu" else "auto"
     if dtype not in _DTYPES:
         raise NbtuneError(f"--dtype {dtype} is unknown: use {', '.join(_DTYPES)}.{did_you_mean(dtype, _DTYPES)}")
     return _DTYPES[dtype]

@@ -9,7 +9,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConf
 
 from nbtune.errors import NbtuneError, first_line
 from nbtune.paths import given_path
-from nbtune.tiny import EMBEDDED, WEIGHTS
+from nbtune.tiny import BUILT_IN, WEIGHTS
 
 __all__ = ["located", "read_config"]
 
@@ -33,11 +33,11 @@ def located(source: str | Path) -> str:
     NbtuneError
         When the folder is missing, or has no weights that can be read safely.
     """
-    name, folder = str(source), WEIGHTS if str(source) == EMBEDDED else given_path(source)
+    name, folder = str(source), WEIGHTS if str(source) == BUILT_IN else given_path(source)
     if folder.is_dir():
         _check_folder(folder)
         return str(folder)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name == EMBEDDED:
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name == BUILT_IN:
         raise NbtuneError(f"No model folder {name!r}. Give an existing folder, a hub id such as Qwen/Qwen3-0.6B, or tiny.")
     return name
 

@@ -1,4 +1,4 @@
-"""Writes the embedded model's card from what training and evaluation left behind."""
+"""Writes the built-in model's card from what training and evaluation left behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ library_name: transformers
 pipeline_tag: text-generation
 ---
 
-# Tiny, the embedded model of nbtune
+# Tiny, the built-in model of nbtune
 
 ## What it is
 A Qwen3 of {millions:.1f} million parameters with tied embeddings, a byte-level BPE tokenizer of its own and a chat

@@ -1,4 +1,4 @@
-"""Draws conversations for the embedded model: what it is trained on, and what it is scored on.
+"""Draws conversations for the built-in model: what it is trained on, and what it is scored on.
 
 A conversation is a list of chat messages. Training takes wordings from the trained lists and skips
 every combination that `names.reserved` keeps for evaluation.

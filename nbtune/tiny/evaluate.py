@@ -1,4 +1,4 @@
-"""Scores the embedded model by greedy generation: ``python -m nbtune.tiny.evaluate``.
+"""Scores the built-in model by greedy generation: ``python -m nbtune.tiny.evaluate``.
 
 Names, and combinations of a name and a wording, are ones that training never saw; the second
 column of the table also uses wordings that it never saw.

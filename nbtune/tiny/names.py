@@ -1,4 +1,4 @@
-"""Made-up names: what the embedded model learns to copy and to say it does not know.
+"""Made-up names: what the built-in model learns to copy and to say it does not know.
 
 A name is reserved for evaluation when its checksum says so (`reserved`), so a name that the
 table is measured on can never have been trained, whatever the seed.

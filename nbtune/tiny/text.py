@@ -1,4 +1,4 @@
-"""Reads the text that the embedded model is made from: one `Text` per language."""
+"""Reads the text that the built-in model is made from: one `Text` per language."""
 
 from __future__ import annotations
 

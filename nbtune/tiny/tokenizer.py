@@ -1,4 +1,4 @@
-"""Builds the embedded model's tokenizer: byte-level BPE, Chinese and English, with its chat template."""
+"""Builds the built-in model's tokenizer: byte-level BPE, Chinese and English, with its chat template."""
 
 from __future__ import annotations
 

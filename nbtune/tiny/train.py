@@ -1,4 +1,4 @@
-"""Makes the embedded model from the corpus: ``python -m nbtune.tiny.train``.
+"""Makes the built-in model from the corpus: ``python -m nbtune.tiny.train``.
 
 The data of a step depends on the seed and the step alone, so an interrupted run continues from its
 last checkpoint exactly where it was.
