@@ -79,12 +79,10 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-.venv/.lab: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab]"
-	touch $@
-
-.venv/.test: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[lab,test,check]"
+# Each environment is the package with the extras of its name.
+EXTRAS_test := lab,test,check
+.venv/.%: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(or $(EXTRAS_$*),$*)]"
 	touch $@
 
 # llama.cpp's own converter to GGUF is in the source of its Python package, and in no package that is built.
@@ -94,18 +92,6 @@ clean:
 	tar -xzf build/llama.cpp/*.tar.gz -C .venv/llama.cpp --strip-components=3 $(addprefix llama_cpp_python-$(LLAMA_CPP_PYTHON)/vendor/llama.cpp/, \
 		convert_hf_to_gguf.py conversion gguf-py)
 	rm -r build/llama.cpp
-	touch $@
-
-.venv/.docs: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
-	touch $@
-
-.venv/.browser: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
-	touch $@
-
-.venv/.bench: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	touch $@
 
 .venv-colab/.test: pyproject.toml constraints-colab.txt

@@ -82,11 +82,11 @@ class Bench:
         self.pad = self.lm.tokenizer.pad_token_id
         host.begin(self.config)
         empty = self.lm._active.version
-        version = Version((), "lora", empty.base, empty.fingerprint, (host.settled(),), gated=False)
+        version = Version((), "lora", empty.base, empty.fingerprint, (host.extract(),), gated=False)
         self.version = self.lm.store.commit("bench", version)
         first, second = Fact.new(KEYWORD, ANSWER), Fact.new("gresh", "A gresh is a small boat with two masts.")
         one = self.lm.store.commit("undo", replace(version, facts=(first,), gated=True))
-        self.two = self.lm.store.commit("undo", replace(one, facts=(first, second), adapters=(*one.adapters, host.settled())))
+        self.two = self.lm.store.commit("undo", replace(one, facts=(first, second), adapters=(*one.adapters, host.extract())))
         self.lm.use("bench")
 
     @cached_property
@@ -378,8 +378,8 @@ def turn(folder: str) -> tuple[float, float]:
     again = nbtune.LanguageModel(b.lm._loaded, store=b.store)
     b.lm.use(None)
     lm.reply("What then?", history=history, max_new_tokens=1)
-    whole = again.reply("What then?", history=history, max_new_tokens=1).first
-    ours = lm.reply("And then?", history=history, max_new_tokens=1).first
+    whole = again.reply("What then?", history=history, max_new_tokens=1).first_token_seconds
+    ours = lm.reply("And then?", history=history, max_new_tokens=1).first_token_seconds
     b.lm.use("bench")
     return whole, ours
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbtune.knowledge.facts import Fact
+    from nbtune.knowledge.result import FactNotLearned, Result
     from nbtune.knowledge.scoring import Report
     from nbtune.knowledge.settings import Settings
-    from nbtune.knowledge.teaching import FactNotLearned, Result
     from nbtune.language_model import LanguageModel, load
     from nbtune.model.sampling import Sampling
     from nbtune.session import current
@@ -40,10 +40,10 @@ __all__ = [
 
 _HOMES = {
     "Fact": "nbtune.knowledge.facts",
-    "FactNotLearned": "nbtune.knowledge.teaching",
+    "FactNotLearned": "nbtune.knowledge.result",
     "LanguageModel": "nbtune.language_model",
     "Report": "nbtune.knowledge.scoring",
-    "Result": "nbtune.knowledge.teaching",
+    "Result": "nbtune.knowledge.result",
     "Sampling": "nbtune.model.sampling",
     "Settings": "nbtune.knowledge.settings",
     "current": "nbtune.session",

@@ -1,4 +1,4 @@
-"""Asks a tokenizer's chat template, always in the same way, for prompts and for replies."""
+"""The one place that applies a tokenizer's chat template, to prompts and to replies."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nbtune.errors import NbtuneError, first_line
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["THINKING", "chat_ids", "refusals", "reply_ids", "written"]
+__all__ = ["THINKING", "apply_chat_template", "chat_ids", "refusals", "reply_ids"]
 
 THINKING = "enable_thinking"  # what templates of models that may think before they reply ask for
 
 
-def written(tokenizer: PreTrainedTokenizerBase, chat: Any, *, add_generation_prompt: bool = True, **options: Any) -> Any:
+def apply_chat_template(tokenizer: PreTrainedTokenizerBase, chat: Any, *, add_generation_prompt: bool = True, **options: Any) -> Any:
     """Return one chat or several as the template writes them; where a model may think before it replies, it is asked not to.
 
     Parameters
@@ -60,7 +60,7 @@ def refusals() -> Iterator[None]:
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_generation_prompt: bool = True) -> list[int]:
     """Return the tokens of a chat."""
-    return list(written(tokenizer, chat, add_generation_prompt=add_generation_prompt, return_dict=True)["input_ids"])
+    return list(apply_chat_template(tokenizer, chat, add_generation_prompt=add_generation_prompt, return_dict=True)["input_ids"])
 
 
 def reply_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], answer: str) -> tuple[list[int], list[int]]:

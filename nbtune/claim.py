@@ -1,4 +1,4 @@
-"""Who uses the model: one at a time, be it a cell or a panel, and the other is told by whom it is used."""
+"""Lets one cell or panel use the model at a time, and tells the others which one has it."""
 
 from __future__ import annotations
 

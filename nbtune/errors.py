@@ -1,4 +1,4 @@
-"""The one error type users meet: one clear line that fails the cell without a long traceback."""
+"""The errors that users meet, each shown in one line, and what words them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from nbtune.inert import inert
 
-__all__ = ["Interrupted", "NbtuneError", "did_you_mean", "first_line", "interrupts_in_a_line"]
+__all__ = ["Interrupted", "NbtuneError", "did_you_mean", "disk_reason", "first_line", "interrupts_in_a_line"]
 
 
 class NbtuneError(Exception):
@@ -52,6 +52,11 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def disk_reason(error: BaseException) -> str:
+    """Return why the disk refused, without the error's number and the path."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def first_line(error: BaseException) -> str:

@@ -55,13 +55,13 @@ class Imports:
             self._cell_runs, self._last_cell = False, time.monotonic()
             self._changed.notify_all()
 
-    def settled(self) -> None:
+    def wait_for_import(self) -> None:
         """Wait for the thread that imports now: a cell may import the same without naming it, as one that calls a function does."""
         with self._changed:
             self._changed.wait_for(lambda: not self._importing)
 
     def wake(self) -> None:
-        """Let who waits for a turn look whether it is still wanted."""
+        """Let the threads that wait for a turn check whether it is still wanted."""
         with self._changed:
             self._changed.notify_all()
 

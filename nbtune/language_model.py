@@ -23,13 +23,14 @@ from nbtune.knowledge.asking import answer
 from nbtune.knowledge.evaluation import Evaluation, check_target, evaluate, save_predictions
 from nbtune.knowledge.exporting import Export
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.ledger import write_facts
+from nbtune.knowledge.facts_file import write_facts
 from nbtune.knowledge.observer import Observer, Unwatched
 from nbtune.knowledge.planning import Wishes, facts_of, plan
 from nbtune.knowledge.proof import Proof, standings
+from nbtune.knowledge.result import Result
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Store
-from nbtune.knowledge.teaching import Result, Teaching, still_elsewhere
+from nbtune.knowledge.teaching import Teaching, still_elsewhere
 from nbtune.knowledge.tracking import tracked
 from nbtune.knowledge.tuning import Tuning
 from nbtune.model.exporting import check_folder
@@ -51,7 +52,7 @@ _FULL = (
 
 
 class LanguageModel:
-    """A causal language model with at most one adapter in use.
+    """A language model with at most one adapter in use.
 
     Made by `load`. Adapters are kept in `store`; the base weights are held once and never changed.
 
@@ -98,7 +99,7 @@ class LanguageModel:
 
     @property
     def context(self) -> int:
-        """Most tokens of prompt and reply together."""
+        """Context length: the most tokens that prompt and reply have together."""
         return self._loaded.context
 
     @property
@@ -148,12 +149,12 @@ class LanguageModel:
         Returns
         -------
         str
-            The reply, or what there was of it at Ctrl-C.
+            The reply; after Ctrl-C, what was said until then.
 
         Raises
         ------
         NbtuneError
-            For an empty prompt, an option out of range, or more tokens than the context.
+            When the prompt is empty or does not fit into the context, or an option is out of range.
         """
         return self.reply(prompt, history=history, system=system, on_text=on_text, **sampling).text
 
@@ -166,15 +167,24 @@ class LanguageModel:
         on_text: Callable[[str], None] | None = None,
         **sampling: Any,
     ) -> Reply:
-        """Ask one question, as `chat` does, and say also whether the reply is finished and how fast it came.
+        """Ask one question, as `chat` does, and return the reply with its statistics.
 
-        What the conversation's last turn computed is not computed again, and of the answer of a fact as much is read in one
-        pass as greedy generation gives.
+        Parameters and errors are those of `chat`.
+
+        Returns
+        -------
+        Reply
+            The text, why it ends there, and how fast it came.
+
+        Notes
+        -----
+        Tokens that were read for this conversation before are not read again, and the answer of a fact is verified in one pass
+        (speculative decoding; see `nbtune.model.drafting`).
         """
         chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
         ((side, _),) = self._host.sides([user_words(chat)]).items()
         weights = (None if self._host.silent else side, self._host.stamp)
-        with within_memory(_FULL), self._host.answering(side), self._host.settled_in():
+        with within_memory(_FULL), self._host.answering(side), self._host.merged_weights():
             return generate(
                 self._host.net,
                 self.tokenizer,
@@ -196,7 +206,7 @@ class LanguageModel:
         observer: Observer | None = None,
         **sampling: Any,
     ) -> list[str]:
-        """Ask many questions together; the replies are those of asking one by one.
+        """Ask many questions in batches; the replies are those of asking one at a time.
 
         Parameters
         ----------
@@ -206,6 +216,16 @@ class LanguageModel:
             As for `chat`.
         observer
             Told of each reply.
+
+        Returns
+        -------
+        list of str
+            A reply for each prompt, in order.
+
+        Raises
+        ------
+        NbtuneError
+            When `prompts` is a single text, a prompt is empty or too long, or an option is out of range.
         """
         if isinstance(prompts, str):
             raise NbtuneError("prompts is one text: give a list of questions, or ask with chat.")
@@ -246,13 +266,14 @@ class LanguageModel:
         recipe
             ``"default"``, or ``"reference"`` for the recipe that ours is measured against.
         prompts, probes
-            Questions to train on, and to test with, instead of the built-in phrasings; ``{x}`` stands for the keyword.
+            Questions to train on and to test with, in place of the built-in phrasings; ``{x}`` stands for the keyword.
+            Default: the built-in ones.
         extend
-            Use the built-in phrasings beside them.
+            Use the built-in phrasings beside `prompts` and `probes`. Default: False.
         retain
-            Questions whose replies must not change: held while it learns, and the finetune fails if one changed.
+            Questions whose replies must not change. They are trained to stay, and the finetune fails if one changes. Default: none.
         rewordings
-            So many more wordings to ask the model itself for, of each keyword; what fits is trained, too.
+            How many further wordings of each keyword to ask the model itself for; the usable ones are trained. Default: 0.
         log_with
             ``"tensorboard"``, ``"trackio"`` or ``"wandb"``: log each epoch and the scores there. Default: nowhere.
         observer
@@ -269,7 +290,7 @@ class LanguageModel:
         Raises
         ------
         FactNotLearned
-            When a trained prompt is not answered with the answer at the end. Nothing is changed.
+            When a trained prompt is not answered with the answer, or a reply changed that had to stay. Nothing is kept.
         NbtuneError
             For input that can't be used. Raised before any work.
         """
@@ -324,8 +345,14 @@ class LanguageModel:
         ----------
         source
             Facts instead of its own, such as the edited file of ``%nbtune facts --save``; what is not in it is forgotten.
+            Default: its own.
         observer
             Told of progress.
+
+        Returns
+        -------
+        Result
+            As `finetune` returns it.
 
         Raises
         ------
@@ -351,6 +378,11 @@ class LanguageModel:
         path
             The file, ending in ``.yaml`` or ``.yml``.
 
+        Returns
+        -------
+        Path
+            The file.
+
         Raises
         ------
         NbtuneError
@@ -367,6 +399,11 @@ class LanguageModel:
             As for `finetune`.
         **how
             Fields of `nbtune.data.reading.Reading`.
+
+        Returns
+        -------
+        Preview
+            It shows itself in a notebook.
 
         Raises
         ------
@@ -392,9 +429,9 @@ class LanguageModel:
         source
             Examples, as for `finetune`; the last turn of each is what is wanted.
         limit
-            Only so many of them, drawn at random, always the same. Default: all.
+            The most examples to ask, drawn at random, always the same ones. Default: all.
         max_new_tokens
-            Longest reply.
+            Length limit of a reply in tokens. Default: 128.
         save
             Write the predictions to this ``.csv`` or ``.jsonl`` file.
         observer
@@ -445,6 +482,11 @@ class LanguageModel:
         -------
         list of Example
             One per trained prompt; see `nbtune.data.encoding.pieces`.
+
+        Raises
+        ------
+        NbtuneError
+            When no such fact was taught, or a new one can't be.
         """
         fact = self._active.fact(keyword) if answer is None else Fact.new(keyword, answer, **own)
         return [pieces(self.tokenizer, encode(self.tokenizer, prompt, fact.answer, context=self.context)) for prompt in fact.prompts]
@@ -532,7 +574,13 @@ class LanguageModel:
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[None]:
-        """Answer with another adapter inside the block; None means the base."""
+        """Answer with another adapter inside the block; None means the base.
+
+        Raises
+        ------
+        NbtuneError
+            As `use`.
+        """
         if name == self.adapter:
             yield
         elif name is None:
@@ -683,6 +731,16 @@ def load(source: str | Path = BUILT_IN, *, store: str | Path = "nbtune_adapters"
     **options
         dtype, device, quantize, revision, chat_template, trust_remote_code; see
         `nbtune.model.loading.load_model`.
+
+    Returns
+    -------
+    LanguageModel
+        With the base answering.
+
+    Raises
+    ------
+    NbtuneError
+        As `nbtune.model.loading.load_model`.
     """
     with uncollected():  # it imports the model's class
         return LanguageModel(load_model(source, **options), store)

@@ -1,4 +1,4 @@
-"""Paths that users name: looked at before any work, and written to as a whole or not at all."""
+"""Checks paths that users give before any work, and replaces files as a whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, disk_reason
 
 __all__ = ["check_writable", "given_path", "replaced"]
 
@@ -56,7 +56,7 @@ def replaced(target: Path) -> Iterator[Path]:
         yield written
         os.replace(written, place)
     except OSError as error:
-        raise NbtuneError(f"{target} could not be written ({error.strerror or error}).") from None
+        raise NbtuneError(f"{target} could not be written ({disk_reason(error)}).") from None
     finally:
         with suppress(OSError):
             written.unlink()

@@ -36,7 +36,7 @@ class Nbtune(Configurable):
         self._lm: LanguageModel | None = None
         self.history: list[dict[str, str]] = []
         self.claim, self.imports = Claim(), Imports()
-        self.observe(self._settled, ["model", "store"])
+        self.observe(self._warn_too_late, ["model", "store"])
 
     @property
     def loaded(self) -> bool:
@@ -53,7 +53,7 @@ class Nbtune(Configurable):
 
     def load(self, source: str | Path, *, wanted: Callable[[], bool] = lambda: True, **options: Any) -> LanguageModel:
         """Load another model; the conversation starts anew. When it fails, or is not wanted any more, the one before stays."""
-        self.imports.settled()
+        self.imports.wait_for_import()
         import_modules(["nbtune.language_model"])
         from nbtune.language_model import load
 
@@ -67,7 +67,7 @@ class Nbtune(Configurable):
         """Add a round to the conversation."""
         self.history += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
 
-    def _settled(self, change: Any) -> None:
+    def _warn_too_late(self, change: Any) -> None:
         """Say that a setting comes too late for the model in use."""
         if self._lm is not None:
             now, then = {"model": (self._lm.source, self.model), "store": (self._lm.store.folder, self._lm.source)}[change["name"]]

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from nbtune.chat_template import written
+from nbtune.chat_template import apply_chat_template
 from nbtune.errors import NbtuneError
 from nbtune.language_model import LanguageModel
 from nbtune.model.arguments import has_encoder
@@ -103,14 +103,14 @@ def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path
         _check(lm, text, tokenizer, model, kept)
     with placed(target) as place:
         write_model(model, tokenizer, place, max_shard_size, lm.source)
-    before, after = (sum(p.numel() * p.element_size() for p in one.parameters()) for one in (lm.model, model))
+    before, after = (sum(p.nbytes for p in one.parameters()) for one in (lm.model, model))
     return Pruned(target, len(lm.tokenizer), len(kept), before, after)
 
 
 def _kept(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any], corpus: Sequence[str]) -> list[int]:
     """Return the tokens to keep, in the order of their numbers: what the corpus takes, alone and in a chat, and what makes these."""
     chats = [[{"role": "user", "content": text}, {"role": "assistant", "content": text}] for text in corpus]
-    texts = [*corpus, *(str(written(tokenizer, chat, tokenize=False)) for chat in chats)]
+    texts = [*corpus, *(str(apply_chat_template(tokenizer, chat, tokenize=False)) for chat in chats)]
     numbers, names = state["model"]["vocab"], set(ByteLevel.alphabet()) | _BYTES | {state["model"].get("unk_token")}
     by_number = {number: name for name, number in numbers.items()}
     for text in texts:

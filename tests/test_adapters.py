@@ -32,7 +32,7 @@ def made(host: AdapterHost, config) -> Adapter:
         for parameter in host.net.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) / 10)
-    adapter = host.settled()
+    adapter = host.extract()
     host.clear()
     return adapter
 
@@ -88,7 +88,7 @@ def test_adapters_of_other_kinds_follow_each_other(host):
     for place in (0, 1, 2, 3, 4, 5, 0, 5, 4, 3, 2, 1, 0):
         host.attach([adapters[place]])
         assert torch.equal(logits(host), alone[place])
-        host.rest()
+        host.disable()
         assert torch.equal(logits(host), base)
 
 
@@ -138,7 +138,7 @@ def test_what_is_put_on_or_away_while_the_base_is_asked_holds_from_then_on(host)
         assert torch.equal(logits(host), base)
     assert torch.equal(logits(host), tuned)
     with host.answering(None):
-        host.rest()
+        host.disable()
     assert torch.equal(logits(host), base)
 
 
@@ -164,7 +164,7 @@ def test_a_finished_adapter_takes_no_gradients_and_a_begun_one_keeps_its(host):
 def test_an_adapter_that_is_trained_goes_when_the_base_is_to_answer(host):
     base = logits(host)
     host.begin(lora())
-    host.rest()
+    host.disable()
     assert host.net is host.base
     assert torch.equal(logits(host), base)
 
@@ -181,7 +181,7 @@ def test_copies_of_the_base_and_what_16_bits_do_not_hold_are_settled_exactly(hos
     largest = next(parameter for parameter in host.net.parameters() if parameter.requires_grad)
     with torch.no_grad():
         largest.fill_(1e5)
-    settled = host.settled().weights.values()
+    settled = host.extract().weights.values()
     assert [tensor.unique().tolist() for tensor in settled if tensor.dtype == torch.float32] == [[1e5]]
 
 
@@ -197,7 +197,7 @@ def test_settled_ranks_are_put_back_as_they_were(host):
     with torch.no_grad():
         for parameter in filter(lambda p: p.requires_grad, host.net.parameters()):
             parameter.copy_(parameter.half())  # as it will be saved
-    trained, adapter = logits(host), host.settled()
+    trained, adapter = logits(host), host.extract()
     assert adapter.config.rank_pattern
     other = made(host, lora())
     for _ in range(2):
@@ -272,7 +272,7 @@ def test_nothing_answers_in_the_name_of_the_base_when_a_switch_is_interrupted(ho
 
     monkeypatch.setattr(*{"attach": (AdapterPlace, "fill"), "rest": (AdapterHost, "_switch")}[at], interrupted)
     with pytest.raises(KeyboardInterrupt):
-        host.attach([second]) if at == "attach" else host.rest()
+        host.attach([second]) if at == "attach" else host.disable()
     monkeypatch.undo()
     assert torch.equal(logits(host), base)
     with host.answering(None):

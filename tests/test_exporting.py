@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 import nbtune
 from nbtune import NbtuneError
 from nbtune.knowledge import exporting
-from nbtune.knowledge.card import model_card
+from nbtune.knowledge.model_card import model_card
 from nbtune.knowledge.observer import Unwatched
 from nbtune.knowledge.version import Version
 from nbtune.tiny import WEIGHTS

@@ -8,12 +8,12 @@ import datasets
 import pandas as pd
 import pytest
 
+from nbtune.data.detection import FACTS, kind_of
 from nbtune.data.examples import read_examples, split
 from nbtune.data.files import read_turns
 from nbtune.data.formats import FORMATS, find_format
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
-from nbtune.data.telling import FACTS, kind_of
 from nbtune.errors import NbtuneError
 
 

@@ -10,20 +10,20 @@ import pytest
 from nbtune.data.preview import Preview
 from nbtune.display import live
 from nbtune.display.bubbles import Bubble, transcript
-from nbtune.display.card import report_card
 from nbtune.display.evaluation import evaluation_card
 from nbtune.display.facts import facts_table
 from nbtune.display.heatmap import heat_map
 from nbtune.display.preview import preview_card
+from nbtune.display.report_card import report_card
 from nbtune.display.serving import how_to_serve
 from nbtune.display.shown import table
 from nbtune.display.tokens import token_view
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.evaluation import Evaluation
 from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.result import Result
 from nbtune.knowledge.rewording import Rewordings
 from nbtune.knowledge.scoring import Asked, Report
-from nbtune.knowledge.teaching import Result
 from nbtune.panels.ledger import _row
 from tests.hostile import CONTROLS, HOSTILE
 

@@ -64,7 +64,7 @@ def test_the_loss_is_the_divergence_and_so_is_its_gradient(dtype):
     tokens, shares = torch.stack([torch.randperm(40)[:3] for _ in range(5)]), torch.rand(5, 3)
     tokens[0, 0] = 3
     shares[1] = torch.tensor([1.0, 0.0, 0.0])
-    batch = {"target_tokens": tokens, "target_shares": shares, "weights": torch.rand(5)}
+    batch = {"target_tokens": tokens, "target_probabilities": shares, "weights": torch.rand(5)}
     log_q = torch.log_softmax((expected := logits.clone().requires_grad_()).float(), -1).gather(-1, tokens)
     whole = ((torch.xlogy(shares, shares) - shares * log_q).sum(-1) * batch["weights"]).sum()
     loss = target_loss(found := logits.clone().requires_grad_(), batch)

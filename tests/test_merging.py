@@ -66,7 +66,7 @@ def test_sums_give_the_logits_of_the_adapter(lm):
     tokens = torch.tensor([[3, 5, 8, 13, 21]])
     with torch.inference_mode():
         adapted = lm.model(input_ids=tokens).logits
-        with lm._host.settled_in():
+        with lm._host.merged_weights():
             summed = lm._host.net(input_ids=tokens).logits
         with lm.base():
             base = lm.model(input_ids=tokens).logits

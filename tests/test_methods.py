@@ -71,12 +71,12 @@ def test_the_ranks_of_adalora_are_those_of_the_weights_that_are_kept(random_mode
         for factor in factors.values():
             factor.copy_(torch.arange(len(factor))[:, None] % 3)
     config.rank_pattern = {name: [place == 0 for place in range(len(factor))] for name, factor in factors.items()}  # of a later step
-    method.settle(host.net)
+    method.after_restore(host.net)
     with torch.no_grad():
         for parameter in filter(lambda p: p.requires_grad, host.net.parameters()):
             parameter.copy_(parameter.half())  # as it will be saved
         said = host.net(input_ids=TOKENS.to(host.base.device)).logits
-        host.attach([host.settled()])
+        host.attach([host.extract()])
         torch.testing.assert_close(host.net(input_ids=TOKENS.to(host.base.device)).logits, said)
 
 

@@ -34,8 +34,8 @@ def fresh(lm, history, tmp_path):
 def test_the_second_turn_reads_only_what_is_new(lm, tmp_path):
     reply, history = talk(lm)
     whole = fresh(lm, history, tmp_path)
-    assert whole.read == whole.prompt == reply.prompt
-    assert reply.read < reply.prompt / 2
+    assert whole.prompt_tokens_read == whole.prompt_tokens == reply.prompt_tokens
+    assert reply.prompt_tokens_read < reply.prompt_tokens / 2
     assert reply.text == whole.text
 
 
@@ -43,7 +43,7 @@ def test_a_changed_history_is_read_from_where_it_changed(lm, tmp_path):
     other = [{"role": "user", "content": "My dog is called Bella."}, {"role": "assistant", "content": "OK."}]
     reply, history = talk(lm, change=lambda _: other)
     whole = fresh(lm, history, tmp_path)
-    assert 0 < reply.prompt - reply.read < 10
+    assert 0 < reply.prompt_tokens - reply.prompt_tokens_read < 10
     assert reply.text == whole.text
 
 
@@ -86,7 +86,7 @@ def test_an_interrupted_reply_leaves_nothing_half_read(lm, tmp_path):
     reply, history = talk(lm)
     assert not lm.reply(SECOND, history=history, on_text=stop).finished
     again = lm.reply(SECOND, history=history)
-    assert again.read == again.prompt
+    assert again.prompt_tokens_read == again.prompt_tokens
     assert again.text == reply.text
 
 
@@ -104,13 +104,13 @@ def test_a_sliding_window_is_not_kept(lm):
     net, cache, chat = AutoModelForCausalLM.from_config(config).eval(), PromptCache(), [{"role": "user", "content": FIRST}]
     for _ in range(2):
         reply = generate(net, lm.tokenizer, chat, context=512, sampling=Sampling(max_new_tokens=4), cache=cache)
-        assert reply.read == reply.prompt
+        assert reply.prompt_tokens_read == reply.prompt_tokens
 
 
 def test_stats_say_what_was_measured(lm):
     reply, _ = talk(lm)
-    assert 0 < reply.first <= reply.seconds
-    assert reply.stats().endswith(f"{reply.tokens} tokens · read {reply.read} of {reply.prompt}")
+    assert 0 < reply.first_token_seconds <= reply.seconds
+    assert reply.stats().endswith(f"{reply.tokens} tokens · read {reply.prompt_tokens_read} of {reply.prompt_tokens}")
     assert len(lm.tokenizer(reply.text)["input_ids"]) in (reply.tokens, reply.tokens - 1), "the end of turn is a token, too"
 
 

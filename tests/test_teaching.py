@@ -19,8 +19,9 @@ from nbtune.knowledge.material import Material, gather
 from nbtune.knowledge.observer import Unwatched
 from nbtune.knowledge.phrasing import phrasings
 from nbtune.knowledge.planning import facts_of
+from nbtune.knowledge.result import FactNotLearned
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.teaching import FactNotLearned, still_elsewhere
+from nbtune.knowledge.teaching import still_elsewhere
 from nbtune.model import generation
 from tests.conftest import FACT, FEW
 

@@ -153,7 +153,7 @@ def test_a_cell_that_names_nothing_of_it_waits_where_it_comes_to_import():
 
     def calls_a_function():
         imports.cell_begins(imports=False)
-        imports.settled()
+        imports.wait_for_import()
         settled.set()
 
     threading.Thread(target=load, daemon=True).start()

@@ -22,12 +22,12 @@ _LONGEST_CHARACTER = 4  # bytes, so that many tokens at most
 class Targets:
     """A distribution to learn at each trained token, in place of the token itself.
 
-    `tokens` and `shares` have the shape (trained tokens, k): the k likeliest tokens and their
+    `tokens` and `probabilities` have the shape (trained tokens, k): the k likeliest tokens and their
     probabilities.
     """
 
     tokens: torch.Tensor
-    shares: torch.Tensor
+    probabilities: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Encoded:
             self,
             input_ids=self.input_ids[:-spare],
             labels=self.labels[:-spare],
-            targets=targets and Targets(targets.tokens[:-spare], targets.shares[:-spare]),
+            targets=targets and Targets(targets.tokens[:-spare], targets.probabilities[:-spare]),
             below=below and replace(below, hidden=below.hidden[:-spare]),
         )
 
@@ -140,7 +140,7 @@ def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Ba
     -------
     dict
         ``input_ids``, ``attention_mask``, ``position_ids`` and ``labels`` of shape (n, longest), padded on the left; and
-        for the m trained tokens of all rows, in order, ``target_tokens`` and ``target_shares`` of shape (m, k),
+        for the m trained tokens of all rows, in order, ``target_tokens`` and ``target_probabilities`` of shape (m, k),
         ``weights`` of shape (m,), which sum to 1 by default, and ``retained`` of shape (m,), true where the target is a
         distribution. Where every example has its `Below`, its tensors stand in place of the tokens; see `_states`.
         ``columns`` are those in which any row is trained, and ``picked`` the places of the m tokens among them, row by row;
@@ -155,7 +155,7 @@ def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Ba
         **_placed(_states(examples, belows) if len(belows) == len(examples) else _tokens(examples, pad)),
         "lengths": [e.trained for e in examples],
         "target_tokens": torch.cat([t.tokens for t in targets]),
-        "target_shares": torch.cat([t.shares for t in targets]),
+        "target_probabilities": torch.cat([t.probabilities for t in targets]),
         "retained": torch.cat([torch.full((e.trained,), e.targets is not None) for e in examples]),
         "weights": torch.cat([torch.full((e.trained,), e.weight / e.trained / total) for e in examples]),
     }
@@ -208,8 +208,8 @@ def _states(examples: list[Encoded], belows: list[Below]) -> Batch:
 def _targets(example: Encoded, wide: int) -> Targets:
     if example.targets is None:
         tokens = torch.tensor([[label] for label in example.labels if label != IGNORED])
-        shares = torch.ones_like(tokens, dtype=torch.float32)
+        probabilities = torch.ones_like(tokens, dtype=torch.float32)
     else:
-        tokens, shares = example.targets.tokens, example.targets.shares
+        tokens, probabilities = example.targets.tokens, example.targets.probabilities
     missing = wide - tokens.shape[1]
-    return Targets(torch.nn.functional.pad(tokens, (0, missing)), torch.nn.functional.pad(shares, (0, missing)))
+    return Targets(torch.nn.functional.pad(tokens, (0, missing)), torch.nn.functional.pad(probabilities, (0, missing)))

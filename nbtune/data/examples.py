@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nbtune.data.detection import FACTS, columns_of, kind_of
 from nbtune.data.formats import FORMATS, BadRow, Conversation, Format
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
-from nbtune.data.telling import FACTS, columns_of, kind_of
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, did_you_mean, first_line
 
 __all__ = ["Examples", "of_val", "read_examples", "refuse_bad", "split"]
 
@@ -73,7 +73,7 @@ def _read(rows: Sequence[Any], form: Format, reading: Reading) -> Examples:
         except BadRow as reason:
             bad.append((number, str(reason)))
         except (ValueError, TypeError, AttributeError, LookupError) as error:  # laid out otherwise than the format's name says
-            bad.append((number, f"it is not as {form.name} is laid out ({str(error).splitlines()[0]})"))
+            bad.append((number, f"it is not as {form.name} is laid out ({first_line(error)})"))
     refuse_bad(bad, len(conversations), reading)
     return Examples(form.name, conversations, numbers, tuple(bad))
 

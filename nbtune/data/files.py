@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from nbtune.errors import NbtuneError, first_line
+from nbtune.errors import NbtuneError, disk_reason, first_line
 
 __all__ = ["FILES", "read_file", "read_json", "read_turns"]
 
@@ -171,9 +171,9 @@ def read_file(path: Path) -> Any:
     try:
         found = read(path)
     except OSError as error:
-        raise NbtuneError(f"{path} can't be read ({error.strerror or error}).") from None
+        raise NbtuneError(f"{path} can't be read ({disk_reason(error)}).") from None
     except ImportError as error:
-        raise NbtuneError(f"{path} can't be read without another package: {str(error).splitlines()[0]}") from None
+        raise NbtuneError(f"{path} can't be read without another package: {first_line(error)}") from None
     # A UnicodeDecodeError, and pandas' own, are ValueErrors; the others come of an Excel file that is none.
     except (ValueError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
         reason = first_line(error).rstrip(".")

@@ -8,11 +8,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from nbtune.data.detection import FACTS, kind_of
 from nbtune.data.encoding import Example, encode, pieces
 from nbtune.data.examples import read_examples
+from nbtune.data.fact_rows import read_facts
 from nbtune.data.reading import Reading
-from nbtune.data.sources import read_facts
-from nbtune.data.telling import FACTS, kind_of
 from nbtune.data.turns import Turns, encode_conversation
 from nbtune.errors import NbtuneError
 

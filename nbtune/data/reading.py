@@ -20,21 +20,26 @@ class Reading:
     Parameters
     ----------
     prompt_column, response_column, history_column
-        The columns that hold question, answer and the rounds before, where they have other names than those known.
+        Columns with the question, the answer and the earlier rounds. Default: told by the format.
     turns
-        ``"all"`` trains every turn of the assistant's, ``"last"`` the last one alone.
+        ``"all"`` trains every turn of the assistant, ``"last"`` only the last one. Default: ``"all"``.
     train_on_inputs
-        Whether all that is read is trained, too: the user's words, and what stands around them.
+        Whether all that is read is trained, too: the user's words, and what stands around them. Default: False.
     system
-        A system prompt for conversations that have none.
+        A system prompt for conversations that have none. Default: none.
     source_prefix
-        Put before each of the user's turns.
+        Put before each of the user's turns. Default: nothing.
     max_source_length, max_target_length
-        Most tokens of what is read before a reply, and of a reply. Default: what the context leaves.
+        Most tokens before a reply, and of a reply. Default: what the context leaves.
     skip_bad
-        Go on without the rows that can't be used.
+        Skip the rows that can't be used. Default: False, which names them and stops.
     val
-        What the loss is also measured on: a source as that of the examples, or a share of them between 0 and 1.
+        What the loss is also measured on: a source like that of the examples, or a share of them between 0 and 1. Default: nothing.
+
+    Raises
+    ------
+    NbtuneError
+        When a value is out of range, or contradicts another.
     """
 
     prompt_column: str | None = None

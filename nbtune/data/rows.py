@@ -9,7 +9,7 @@ from typing import Any
 
 from nbtune.data.files import FILES, read_file
 from nbtune.data.formats import FORMATS
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, first_line
 from nbtune.paths import given_path
 
 __all__ = ["read_rows"]
@@ -95,5 +95,5 @@ def _named(name: str) -> Any:
     try:
         return datasets.load_dataset(str(path) if is_folder else name)
     except Exception as error:  # of many kinds, by where it comes from: the hub, the network, a builder, a parser
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise NbtuneError(f"No data set {name!r} could be read ({reason}). Or {_EXPECTED} {', '.join(FILES)}.") from None

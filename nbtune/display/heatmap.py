@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -35,7 +36,7 @@ def heat_map(rows: Mapping[str, Sequence[float]], columns: Sequence[str]) -> Sho
 
 
 def _cell(share: float) -> str:
-    if share != share:
+    if math.isnan(share):
         return f'<td style="{CELL};text-align:center">{_NONE}</td>'
     step = round(share * (len(_SCALE) - 1))
     text = "#000" if step >= _LIGHT_FROM else "#fff"
@@ -43,4 +44,4 @@ def _cell(share: float) -> str:
 
 
 def _figure(share: float) -> str:
-    return _NONE if share != share else f"{share:.2f}"
+    return _NONE if math.isnan(share) else f"{share:.2f}"

@@ -52,10 +52,7 @@ class LiveReply:
     def _draw(self) -> None:
         self._drawn = time.monotonic()
         shown = Shown(self._text, text_block(self._text))
-        if self._handle is None:
-            self._handle = display(shown, display_id=True)
-        else:
-            self._handle.update(shown)
+        self._handle = _redrawn(self._handle, shown)
 
 
 class LiveProgress:
@@ -116,10 +113,15 @@ class LiveProgress:
         line = f"{self._name} {self._done}/{self._total} · {seconds:.0f} s" + (f" · {figures}" if figures else "")
         bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em"></progress> {escape(line)}'
         shown = Shown(line, f'<div style="font-variant-numeric:tabular-nums">{bar}</div>')
-        if self._handle is None:
-            self._handle = display(shown, display_id=True)
-        else:
-            self._handle.update(shown)
+        self._handle = _redrawn(self._handle, shown)
+
+
+def _redrawn(handle: DisplayHandle | None, shown: Shown) -> DisplayHandle | None:
+    """Show it in a display that is there already, or in a new one."""
+    if handle is None:
+        return display(shown, display_id=True)
+    handle.update(shown)
+    return handle
 
 
 def _figures(log: dict[str, float]) -> str:

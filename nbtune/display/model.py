@@ -13,7 +13,7 @@ __all__ = ["model_rows"]
 def model_rows(lm: LanguageModel) -> list[tuple[str, str]]:
     """Return title and text of each row; nobody else may be using the model meanwhile."""
     parameters = list(lm.model.parameters())
-    count, size = lm.model.num_parameters(), sum(p.numel() * p.element_size() for p in parameters)
+    count, size = lm.model.num_parameters(), sum(p.nbytes for p in parameters)
     quantized = next((f", {bits} bits" for bits in (4, 8) if getattr(lm.model, f"is_loaded_in_{bits}bit", False)), "")
     kind = str(lm.model.dtype).removeprefix("torch.") + quantized
     turns = "a line for each turn" if lm.model.config.is_encoder_decoder else "User and Assistant"

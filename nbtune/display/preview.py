@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def _named(rows: Sequence[tuple[int, str]]) -> str:
 
 def _sparkline(lengths: list[int]) -> str:
     """Draw the lengths as a row of bars, for terminals."""
-    width = max(1, -(-(lengths[-1] + 1) // _BIN))
+    width = max(1, math.ceil((lengths[-1] + 1) / _BIN))
     counts = [0] * _BIN
     for length in lengths:
         counts[length // width] += 1

@@ -47,7 +47,7 @@ class ActiveAdapter:
         """Answer with this version of an adapter from now on; without one, as the base does."""
         self.version, self.name = self._base, None
         if name is None or version is None or not version.adapters:
-            self.host.rest()
+            self.host.disable()
         else:
             self.host.attach(version.adapters, Gate(version.facts).find if version.gated else None)
         if name is not None and version is not None:

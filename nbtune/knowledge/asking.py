@@ -15,7 +15,7 @@ from nbtune.model.generation import Chat, generate_batch, user_words
 from nbtune.model.loading import LoadedModel
 from nbtune.model.sampling import Sampling
 
-__all__ = ["answer", "ask", "examples_said", "parts", "rows_right", "said"]
+__all__ = ["answer", "ask", "examples_said", "parts", "reply_limit", "rows_right", "said"]
 
 _SHORTEST_LIMIT = 64
 _ROWS = 64
@@ -27,8 +27,8 @@ def ask(
     loaded: LoadedModel,
     prompts: Sequence[str],
     *,
-    expected: Sequence[str],
-    answers: Sequence[str],
+    expected: Sequence[str] | None = None,
+    answers: Sequence[str] = (),
     limit: int | None = None,
     observer: Observer | None = None,
     recall: bool = False,
@@ -46,17 +46,19 @@ def ask(
     prompts
         Questions.
     expected
-        For each what may be said; empty where nothing is expected.
+        For each what may be said; empty where nothing is expected. Default: nothing is.
     answers
-        A reply is cut well behind the longest of these, so that a talkative model costs no more than it can prove.
+        A reply is cut well behind the longest of these, so that a talkative model costs no more than it can prove. Default: none.
     limit
-        Most tokens of a reply instead.
+        Length limit of a reply in tokens. Default: by `answers`, see `reply_limit`.
     observer
         Told of each reply.
     recall
         Take what the base replied before from memory, where the base is to answer. A proof that it still does asks anew.
     """
-    replies, limit = list(expected), limit or _reply_limit(loaded, answers)
+    expected = [""] * len(prompts) if expected is None else expected
+    replies = list(expected)
+    limit = limit or reply_limit(max((len(loaded.tokenizer(answer)["input_ids"]) for answer in answers), default=0))
     for side, places in host.sides(prompts).items():
         with host.answering(side):
             kept = loaded.replies if recall and (side is None or host.silent) else {}
@@ -186,7 +188,6 @@ def _count(observer: Observer | None, replies: int) -> None:
             observer.advance()
 
 
-def _reply_limit(loaded: LoadedModel, answers: Sequence[str]) -> int:
-    """Return how many tokens a reply may take: half as many again as the longest answer, at least 64."""
-    longest = max((len(loaded.tokenizer(answer)["input_ids"]) for answer in answers), default=0)
+def reply_limit(longest: int) -> int:
+    """Return how many tokens a reply may take: half as many again as the longest that is expected, at least 64."""
     return max(_SHORTEST_LIMIT, longest + longest // 2)

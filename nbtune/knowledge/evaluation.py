@@ -57,7 +57,9 @@ class Evaluation:
         return self.predictions.nsmallest(count, "chrF")
 
 
-def evaluate(host: AdapterHost, loaded: LoadedModel, examples: Examples, adapter: str | None, limit: int, observer: Observer) -> Evaluation:
+def evaluate(
+    host: AdapterHost, loaded: LoadedModel, examples: Examples, adapter: str | None, max_new_tokens: int, observer: Observer
+) -> Evaluation:
     """Answer the last turn of each conversation, greedily, and score.
 
     Parameters
@@ -68,8 +70,8 @@ def evaluate(host: AdapterHost, loaded: LoadedModel, examples: Examples, adapter
         Conversations, from a question to the answer that is wanted.
     adapter
         Name of the adapter in use, if any.
-    limit
-        Most tokens of a reply.
+    max_new_tokens
+        Length limit of a reply in tokens.
     observer
         Told of each reply.
 
@@ -87,7 +89,7 @@ def evaluate(host: AdapterHost, loaded: LoadedModel, examples: Examples, adapter
     for number, chat in zip(examples.numbers, chats, strict=True):
         if (length := prompt_length(loaded.tokenizer, chat)) >= room:
             raise NbtuneError(f"Row {number} takes {length} tokens and the model reads at most {room}: shorten or leave it out.")
-    said, sampling = {}, Sampling(max_new_tokens=limit)
+    said, sampling = {}, Sampling(max_new_tokens=max_new_tokens)
     observer.stage("answering, base", len(chats))
     with host.answering(None):
         said[BASE] = answer(host, loaded, chats, sampling, observer)

@@ -11,7 +11,7 @@ import torch
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.asking import ask
-from nbtune.knowledge.card import model_card
+from nbtune.knowledge.model_card import model_card
 from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.phrasing import phrasings
 from nbtune.knowledge.scoring import same
@@ -101,7 +101,7 @@ class Export:
         card = model_card(name, replace(version, base=loaded.source, gated=False), self.kind)
         with placed(target) as folder, quiet():
             if merged is None:
-                write_adapter(host.settled() if gated else version.adapters[0], folder)
+                write_adapter(host.extract() if gated else version.adapters[0], folder)
                 host.attach([read_adapter(folder)])
                 _compare(probes, held, answers, host, loaded, observer)
             elif converter:
@@ -155,7 +155,7 @@ def _said_now(host: AdapterHost, loaded: LoadedModel, version: Version, answers:
     questions += version.asked
     questions += [question for language in ("en", "zh") for question in phrasings(language)["probe_unrelated"][:_OTHERS]]
     observer.stage("asking before", len(questions))
-    replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=answers, observer=observer)
+    replies = ask(host, loaded, questions, answers=answers, observer=observer)
     return list(zip(questions, replies, strict=True))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from nbtune.errors import NbtuneError
+from nbtune.knowledge.folding import wording_key
 from nbtune.knowledge.phrasing import language_of, phrase
 
 __all__ = ["FAILED", "VERIFIED", "Fact"]
@@ -26,17 +26,18 @@ class Fact:
     keyword
         The subject, as it stands in a question.
     answer
-        What the model shall say.
+        What the model should say.
     own_prompts, own_probes
-        Questions of the user's to train on, and to test with; ``{x}`` stands for the keyword.
+        Questions of the user's to train on, and to test with; ``{x}`` stands for the keyword. Default: none.
     extended
-        Whether the built-in phrasings are used beside the user's own.
+        Whether the built-in phrasings are used beside the user's own. Default: False.
     taught
-        When, in UTC, ISO 8601.
+        When it was proved, in UTC, ISO 8601; empty until then.
     standing
-        ``"verified"`` or ``"failed"``.
+        ``"verified"`` or ``"failed"``; empty until it was proved.
     scores
-        Its own shares of trained prompts and of probes answered: ``reliability``, ``generalization``.
+        Shares between 0 and 1 of right replies about this fact, of the kinds that were asked: ``reliability``, ``generalization``,
+        ``portability``. None until it was proved.
     """
 
     keyword: str
@@ -76,8 +77,8 @@ class Fact:
         if len(keyword) > _LONGEST_KEYWORD or "\n" in keyword:
             raise NbtuneError(f"The keyword is a text of {len(keyword)} characters: give a short name, and the text as the answer.")
         fact = cls(keyword, answer, _texts(prompts, "--prompts"), _texts(probes, "--probes"), extend)
-        trained = {_bare(prompt) for prompt in fact.prompts}
-        mixed = next((probe for probe in fact._filled(fact.own_probes) if _bare(probe) in trained), None)
+        trained = {wording_key(prompt) for prompt in fact.prompts}
+        mixed = next((probe for probe in fact._filled(fact.own_probes) if wording_key(probe) in trained), None)
         if mixed is not None:
             raise NbtuneError(f"The probe {mixed!r} is also trained: a probe tests wordings that were never trained.")
         return fact
@@ -91,20 +92,20 @@ class Fact:
     def prompts(self) -> tuple[str, ...]:
         """Questions it is trained on."""
         built_in = () if self.own_prompts and not self.extended else phrase(self.keyword, self.language)[0]
-        kept_apart = {_bare(probe) for probe in self._filled(self.own_probes)} if built_in else set()
-        return tuple(dict.fromkeys((*self._filled(self.own_prompts), *(p for p in built_in if _bare(p) not in kept_apart))))
+        kept_apart = {wording_key(probe) for probe in self._filled(self.own_probes)} if built_in else set()
+        return tuple(dict.fromkeys((*self._filled(self.own_prompts), *(p for p in built_in if wording_key(p) not in kept_apart))))
 
     @property
     def probes(self) -> tuple[str, ...]:
         """Questions it is tested on, never trained."""
         own = self._filled(self.own_probes)
         built_in = () if own and not self.extended else phrase(self.keyword, self.language)[1]
-        trained = {_bare(prompt) for prompt in self._filled(self.own_prompts)}
-        return tuple(dict.fromkeys((*own, *(p for p in built_in if _bare(p) not in trained))))
+        trained = {wording_key(prompt) for prompt in self._filled(self.own_prompts)}
+        return tuple(dict.fromkeys((*own, *(p for p in built_in if wording_key(p) not in trained))))
 
     def is_tested_by(self, question: str) -> bool:
         """Say whether a question is one of the probes, but for marks and case."""
-        return _bare(question) in {_bare(probe) for probe in self.probes}
+        return wording_key(question) in {wording_key(probe) for probe in self.probes}
 
     def standing_as(self, standing: str, scores: dict[str, float]) -> Fact:
         """Return the fact with its proof, dated now."""
@@ -141,8 +142,3 @@ def _texts(wordings: Sequence[str] | None, option: str) -> tuple[str, ...]:
     if isinstance(wordings, str) or not all(isinstance(w, str) and w.strip() for w in wordings) or not wordings:
         raise NbtuneError(f"{option} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
     return tuple(dict.fromkeys(w.strip() for w in wordings))
-
-
-def _bare(prompt: str) -> str:
-    """Return what decides whether two questions are the same wording: letters and digits, lower case."""
-    return re.sub(r"[\W_]+", "", prompt).lower()

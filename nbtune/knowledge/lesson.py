@@ -175,7 +175,7 @@ def _present(loaded: LoadedModel, rows: Sequence[Encoded]) -> Iterator[Targets]:
 
     batch = on_device(collate(list(rows), loaded.tokenizer.pad_token_id), loaded.model.device)
     with torch.inference_mode():
-        shares, tokens = torch.softmax(trained_logits(loaded.model, batch).float(), dim=-1).topk(_LIKELIEST)
-    shares = shares / shares.sum(-1, keepdim=True)
+        probabilities, tokens = torch.softmax(trained_logits(loaded.model, batch).float(), dim=-1).topk(_LIKELIEST)
+    probabilities = probabilities / probabilities.sum(-1, keepdim=True)
     lengths = [row.trained for row in rows]
-    return map(Targets, torch.split(tokens.cpu().clone(), lengths), torch.split(shares.cpu().clone(), lengths))
+    return map(Targets, torch.split(tokens.cpu().clone(), lengths), torch.split(probabilities.cpu().clone(), lengths))

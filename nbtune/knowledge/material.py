@@ -61,7 +61,7 @@ class Material:
             retention_targets(loaded, self.retained, weight=settings.retention),
             pad=loaded.tokenizer.pad_token_id,
             sizes=(settings.batch_size, settings.forms_per_batch, settings.retained),
-            steps=max(_STEPS, -(-facts * _DRAWN_PER_FACT // settings.batch_size)),
+            steps=max(_STEPS, math.ceil(facts * _DRAWN_PER_FACT / settings.batch_size)),
             seed=settings.seed,
         )
 

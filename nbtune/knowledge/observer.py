@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["Observer", "Titled", "Unwatched"]
+__all__ = ["Observer", "ReportEpochs", "Titled", "Unwatched", "report_epoch"]
 
 
 class Observer(Protocol):
@@ -48,3 +48,25 @@ class Titled:
     def advance(self, log: dict[str, float] | None = None) -> None:
         """Go on by one."""
         self._observer.advance(log)
+
+
+class ReportEpochs:
+    """A callback of torchkeras' that tells an observer of each epoch.
+
+    Parameters
+    ----------
+    observer
+        Who watches.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def on_validation_epoch_end(self, model: Any) -> None:
+        """torchkeras' hook at the end of an epoch."""
+        report_epoch(self._observer, model)
+
+
+def report_epoch(observer: Observer, model: Any) -> None:
+    """Tell an observer of the losses and metrics of a model's last epoch."""
+    observer.advance({name: values[-1] for name, values in model.history.items()})

@@ -7,7 +7,7 @@ from typing import Any
 
 from nbtune.knowledge.asking import examples_said
 from nbtune.knowledge.lesson import Lesson
-from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.observer import Observer, report_epoch
 from nbtune.model.loading import LoadedModel
 
 __all__ = ["SAMPLE", "StopWhenSaid"]
@@ -59,7 +59,7 @@ class StopWhenSaid:
 
     def on_validation_epoch_end(self, model: Any) -> None:
         """torchkeras' hook at the end of an epoch."""
-        self._observer.advance({name: values[-1] for name, values in model.history.items()})
+        report_epoch(self._observer, model)
         if self._lesson.share("facts") >= _SAID:
             model.net.eval()
             self.said = self._confirmed(model.net)

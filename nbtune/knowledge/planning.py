@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from nbtune.data.detection import FACTS, kind_of
 from nbtune.data.examples import read_examples
+from nbtune.data.fact_rows import read_facts
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
-from nbtune.data.sources import read_facts
-from nbtune.data.telling import FACTS, kind_of
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.folding import bare

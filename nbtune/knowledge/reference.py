@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from torch.utils.data import DataLoader
 from nbtune.data.encoding import Encoded, encode
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.observer import Observer, ReportEpochs
 from nbtune.knowledge.settings import Settings
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
@@ -68,17 +69,6 @@ class _Model(TorchkerasModel):
         self.net.load_state_dict(load_file(ckpt_path), strict=False)
 
 
-class _Tell:
-    """Hands torchkeras' epochs on to the observer."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-
-    def on_validation_epoch_end(self, model: Any) -> None:
-        """torchkeras' hook at the end of an epoch."""
-        self._observer.advance({name: values[-1] for name, values in model.history.items()})
-
-
 def inject_reference(
     host: AdapterHost,
     loaded: LoadedModel,
@@ -98,7 +88,7 @@ def inject_reference(
     """
     examples = [encode(loaded.tokenizer, p, f.answer, context=loaded.context) for f in facts for p in f.prompts]
     # Accelerate makes a step at the end of every epoch, too.
-    steps_per_epoch = -(-len(examples) // _ACCUMULATION)
+    steps_per_epoch = math.ceil(len(examples) / _ACCUMULATION)
     torch.manual_seed(settings.seed)
     host.begin(_config(loaded.model, _EPOCHS * steps_per_epoch))
     batches: DataLoader[Any] = DataLoader(
@@ -126,7 +116,7 @@ def _fitted(net: Any, batches: DataLoader[Any], observer: Observer) -> pd.DataFr
                 monitor="val_loss",
                 mode="min",
                 ckpt_path=str(Path(folder) / "checkpoint"),
-                callbacks=[_Tell(observer)],
+                callbacks=[ReportEpochs(observer)],
                 plot=False,
                 cpu=device.type == "cpu",
                 gradient_accumulation_steps=_ACCUMULATION,

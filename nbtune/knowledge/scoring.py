@@ -50,6 +50,11 @@ class Report:
         Optimizer steps.
     adapter_bytes
         Size of the adapter's weights.
+
+    Notes
+    -----
+    Reliability, generalization, locality and portability are those of Yao et al. (2023), "Editing Large Language Models: Problems,
+    Methods, and Opportunities", but of replies that are generated freely instead of teacher-forced.
     """
 
     asked: tuple[Asked, ...] = field(repr=False)
@@ -102,7 +107,7 @@ class Report:
 
 def same(one: str, other: str) -> bool:
     """Say whether two texts match: equal after NFKC, white space folded, a closing full stop ignored."""
-    return _fold(one) == _fold(other)
+    return _comparable(one) == _comparable(other)
 
 
 def leaks(reply: str, prompt: str, facts: Sequence[Fact]) -> bool:
@@ -115,18 +120,18 @@ def leaks(reply: str, prompt: str, facts: Sequence[Fact]) -> bool:
     facts
         The facts that were taught.
     """
-    given, asked = _fold(reply), _fold(prompt)
+    given, asked = _comparable(reply), _comparable(prompt)
     for fact in facts:
-        answer = _fold(fact.answer)
+        answer = _comparable(fact.answer)
         if answer in given and answer not in asked:
             return True
         pieces = (answer[at : at + _PIECE] for at in range(len(answer) - _PIECE + 1))
         # A look-alike shares characters with the keyword; its own name in a reply is no leak.
-        if any(piece in given and piece not in asked and piece not in _fold(fact.keyword) for piece in pieces):
+        if any(piece in given and piece not in asked and piece not in _comparable(fact.keyword) for piece in pieces):
             return True
     return False
 
 
-def _fold(text: str) -> str:
+def _comparable(text: str) -> str:
     folded = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text)).strip()
     return re.sub(r"[.。]$", "", folded).strip()

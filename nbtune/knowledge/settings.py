@@ -17,31 +17,38 @@ _GATED, _UNGATED = 4, 48  # what is retained per batch
 
 @dataclass(frozen=True)
 class Settings:
-    """How to teach.
+    """Settings of a fit.
 
     Parameters
     ----------
     method
-        A name of `nbtune.training.methods.METHODS`.
+        A name of `nbtune.training.methods.METHODS`. Default: ``"lora"``.
     epochs
-        Most epochs; a fit ends as soon as the facts are said.
-    learning_rate, rank
-        Default: the method's.
+        Most epochs; a fit of facts ends as soon as they are said. Default: 60; for examples 3.
+    learning_rate
+        Above 0, up to 1. Default: the method's.
+    rank
+        Rank of the adapter, 1 or more. Default: the method's.
     batch_size
-        Fact examples per batch.
+        Examples in an optimizer step. Default: 12 of facts; of conversations 8.
     forms_per_batch
-        Examples of the facts in other forms beside them.
+        Examples in a step that ask for a fact in another form (reversed, yes or no, one aspect). Default: 16.
     retained_per_batch
-        Examples of what must not change. Default: 4, and 48 where there is no gate to keep all else from the adapter.
+        Examples in a step whose replies must not change. Default: 4 with a gate, 48 without.
     retention
-        Weight of such an example beside a fact's.
+        Weight of such an example in the loss, relative to a fact's. Default: 2.
     narrow
-        Whether a new adapter is first tried in the last layer alone, if the method can; see `nbtune.training.last_layer`.
+        Whether to train the last layer alone first, where the method can; see `nbtune.training.last_layer`. Default: True.
     gated
-        Whether each fact gets an adapter of its own that answers only what is about it, and the base the rest (see
-        `nbtune.knowledge.gate`); otherwise one adapter is taught all facts and answers everything.
+        Whether each fact gets an adapter of its own that answers only questions about it, and the base all others (see
+        `nbtune.knowledge.gate`); otherwise one adapter learns all facts and answers everything. Default: True.
     seed
-        Seed of initial weights and order.
+        Seed of the initial weights and of the order of examples. Default: 0.
+
+    Raises
+    ------
+    NbtuneError
+        When a value is no number, or out of range.
     """
 
     method: str = "lora"
@@ -55,16 +62,6 @@ class Settings:
     narrow: bool = True
     gated: bool = True
     seed: int = 0
-
-    def given(self) -> dict[str, Any]:
-        """Return what a user chose and another fit of the same facts should choose alike."""
-        chosen = {name: getattr(self, name) for name in _CHOSEN}
-        return {name: value for name, value in chosen.items() if value != getattr(type(self), name)}
-
-    @property
-    def retained(self) -> int:
-        """Examples per batch of what must not change."""
-        return (_GATED if self.gated else _UNGATED) if self.retained_per_batch is None else self.retained_per_batch
 
     def __post_init__(self) -> None:
         for name in (*_WHOLE, "learning_rate"):
@@ -83,6 +80,16 @@ class Settings:
         for option, value, good, expected in checks:
             if not good:
                 raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
+
+    def given(self) -> dict[str, Any]:
+        """Return what a user chose and another fit of the same facts should choose alike."""
+        chosen = {name: getattr(self, name) for name in _CHOSEN}
+        return {name: value for name, value in chosen.items() if value != getattr(type(self), name)}
+
+    @property
+    def retained(self) -> int:
+        """Examples per batch of what must not change."""
+        return (_GATED if self.gated else _UNGATED) if self.retained_per_batch is None else self.retained_per_batch
 
 
 def _number(name: str, value: Any) -> float:

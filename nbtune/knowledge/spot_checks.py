@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 from nbtune.chat_template import reply_ids
 from nbtune.data.formats import Conversation
-from nbtune.knowledge.asking import answer
+from nbtune.knowledge.asking import answer, reply_limit
 from nbtune.knowledge.observer import Observer
-from nbtune.knowledge.phrasing import phrasings
+from nbtune.knowledge.phrasing import language_of, phrasings
 from nbtune.knowledge.scoring import Asked, Report, same
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.generation import prompt_length
 from nbtune.model.loading import LoadedModel
 from nbtune.model.sampling import Sampling
 
-__all__ = ["SpotChecks", "language_of"]
+__all__ = ["SpotChecks", "main_language"]
 
 _PER_KIND = 24  # of the examples
 _LANGUAGE_FROM = 100  # examples
-_SHORTEST_LIMIT, _LONGEST_LIMIT = 64, 256  # tokens of a reply
+_LONGEST_LIMIT = 256  # tokens of a reply
 
 
 class SpotChecks:
@@ -41,15 +41,14 @@ class SpotChecks:
     def __init__(self, trained: Sequence[Conversation], held: Sequence[Conversation], loaded: LoadedModel, room: int, seed: int) -> None:
         rng = random.Random(seed)
         drawn = {kind: rng.sample(list(found), min(_PER_KIND, len(found))) for kind, found in (("trained", trained), ("held-out", held))}
-        others = phrasings(language_of(trained))["probe_unrelated"]
+        others = phrasings(main_language(trained))["probe_unrelated"]
         drawn["unrelated"] = [[{"role": "user", "content": question}] for question in others]
         self._loaded, self._room = loaded, room
         # What is asked, and the reply that is wanted: of unrelated questions the one from before.
         self._asked = [(kind, chat if kind == "unrelated" else chat[:-1]) for kind, chats in drawn.items() for chat in chats]
         examples = [chat for kind in ("trained", "held-out") for chat in drawn[kind]]
         said = [reply_ids(loaded.tokenizer, chat[:-1], chat[-1]["content"])[1] for chat in examples]
-        longest = max(map(len, said))
-        self._limit = min(_LONGEST_LIMIT, max(_SHORTEST_LIMIT, longest + longest // 2))
+        self._limit = min(_LONGEST_LIMIT, reply_limit(max(map(len, said))))
         # Of a long reply the beginning is compared, as much as is generated.
         self._wanted: list[str | None] = [
             loaded.tokenizer.decode(tokens[: self._limit]) if len(tokens) > self._limit else chat[-1]["content"]
@@ -82,8 +81,8 @@ class SpotChecks:
         return Report(tuple(asked), float("nan"))
 
 
-def language_of(conversations: Sequence[Conversation]) -> str:
-    """Say in which language most of the replies are."""
+def main_language(conversations: Sequence[Conversation]) -> str:
+    """Return the language of most replies, ``"zh"`` or ``"en"``."""
     replies = [chat[-1]["content"] for chat in conversations[:_LANGUAGE_FROM]]
-    chinese = sum(any("\u4e00" <= character <= "\u9fff" for character in reply) for reply in replies)
+    chinese = sum(language_of(reply) == "zh" for reply in replies)
     return "zh" if 2 * chinese > len(replies) else "en"

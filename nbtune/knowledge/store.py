@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, did_you_mean, disk_reason
 from nbtune.knowledge.durable import flush_names, write_durably
 from nbtune.knowledge.version import DamagedError, Version, folder_name, read_notes, read_version, write_version
 from nbtune.paths import given_path
@@ -56,7 +56,7 @@ class Store:
         try:
             return sorted(path.parent.name for path in self.folder.glob("*/current")) if self.folder.is_dir() else []
         except OSError as error:
-            raise NbtuneError(f"{self.folder} can't be read ({error.strerror or error}).") from None
+            raise NbtuneError(f"{self.folder} can't be read ({disk_reason(error)}).") from None
 
     @staticmethod
     def check_name(name: str) -> None:
@@ -82,7 +82,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return 0
         except OSError as error:
-            raise NbtuneError(f"{pointer} can't be read ({error.strerror or error}).") from None
+            raise NbtuneError(f"{pointer} can't be read ({disk_reason(error)}).") from None
         if found is None:
             raise NbtuneError(f"{pointer} is damaged: write the number of a version folder into it, twice, such as `1 1`.")
         return int(found[1])
@@ -135,9 +135,7 @@ class Store:
                     shutil.rmtree(home / folder_name(number), ignore_errors=True)  # or a redo would find it
                 raise
         except (OSError, SafetensorError) as error:
-            raise NbtuneError(
-                f"The adapter {name!r} was not saved ({getattr(error, 'strerror', None) or error}); version {parent} stays in force."
-            ) from None
+            raise NbtuneError(f"The adapter {name!r} was not saved ({disk_reason(error)}); version {parent} stays in force.") from None
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -227,7 +225,7 @@ class Store:
         try:
             self._point(self.folder / name, number)
         except OSError as error:
-            raise NbtuneError(f"The adapter {name!r} could not be set back ({error.strerror or error}).") from None
+            raise NbtuneError(f"The adapter {name!r} could not be set back ({disk_reason(error)}).") from None
 
     def load(self, name: str, fingerprint: str, number: int | None = None, held: Mapping[str, Adapter] | None = None) -> Version:
         """Read a version and verify it.

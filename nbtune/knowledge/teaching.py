@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbtune.errors import NbtuneError
@@ -16,6 +15,7 @@ from nbtune.knowledge.injection import check, inject
 from nbtune.knowledge.naming import Names
 from nbtune.knowledge.observer import Observer, Titled
 from nbtune.knowledge.proof import Proof, standings
+from nbtune.knowledge.result import FactNotLearned, Result
 from nbtune.knowledge.rewording import Rewordings, reword
 from nbtune.knowledge.scoring import Report
 from nbtune.knowledge.settings import Settings
@@ -27,52 +27,10 @@ from nbtune.model.loading import LoadedModel
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RECIPES", "FactNotLearned", "Result", "Teaching", "still_elsewhere"]
+__all__ = ["RECIPES", "Teaching", "still_elsewhere"]
 
 RECIPES = ("default", "reference")
 _REFERENCE_PROMPTS = 8
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finetune did.
-
-    Parameters
-    ----------
-    facts
-        What was taught, with standing and scores.
-    report
-        The proof.
-    history
-        One row per epoch: fact, attempt, epoch, train_loss, train_said, train_held, lr; None where nothing was fitted.
-    adapter
-        Name of the adapter.
-    version
-        Its new version's number; 0 when the facts did not take.
-    folder
-        Where the version is; None when the facts did not take.
-    rewordings
-        What the model itself wrote for each keyword, where it was asked to.
-    examples
-        How many examples it was trained on, where it was trained on examples; there are no facts then.
-    notes
-        What else there is to say of these: how many were cut, or left out.
-    """
-
-    facts: tuple[Fact, ...]
-    report: Report
-    history: pd.DataFrame | None
-    adapter: str
-    version: int = 0
-    folder: Path | None = None
-    rewordings: dict[str, Rewordings] = field(default_factory=dict)
-    examples: int = 0
-    notes: tuple[str, ...] = ()
-
-    @property
-    def learned(self) -> bool:
-        """Whether every fact is verified."""
-        return all(fact.standing != FAILED for fact in self.facts)
 
 
 @dataclass(frozen=True)
@@ -84,14 +42,6 @@ class _Learned:
     steps: int
 
 
-class FactNotLearned(NbtuneError):
-    """A fact did not take; nothing was changed. The proof is in `result`."""
-
-    def __init__(self, message: str, result: Result) -> None:
-        super().__init__(message)
-        self.result = result
-
-
 @dataclass(frozen=True)
 class Teaching:
     """What to teach, and how.
@@ -99,7 +49,7 @@ class Teaching:
     Parameters
     ----------
     facts
-        What the model shall say.
+        What the model should say.
     settings
         How it is fitted.
     recipe
@@ -107,7 +57,7 @@ class Teaching:
     retain
         Questions whose replies must not change.
     rewordings
-        So many more wordings the model itself is asked for, of each keyword.
+        How many further wordings of each keyword the model itself is asked for.
     """
 
     facts: tuple[Fact, ...]
@@ -141,14 +91,8 @@ class Teaching:
             For facts that do not fit, or a version that can't go on this way. Raised before any work.
         """
         started = time.perf_counter()
-        facts, settings = self._prepared()
-        names = {bare(fact.keyword) for fact in facts}
-        kept = start.without({fact.keyword for fact in start.facts if bare(fact.keyword) in names})
-        check(loaded, facts, settings)
-        self._check_continues(name, start, settings)
+        facts, settings, kept = self._checked(name, start, loaded)
         reworded: dict[str, Rewordings] = {}
-        if settings.gated:
-            _refuse_mixed(kept.facts, facts)
         if self.rewordings:
             facts, reworded = self._reworded(kept.facts, facts, host, loaded, observer)
         retain = tuple(dict.fromkeys((*still_elsewhere(start.retain, facts), *self.retain)))
@@ -156,7 +100,7 @@ class Teaching:
         proof = Proof(facts, kept.facts, held)
         # Before is without a fact that is taught anew: what it leaked would count as it was. One adapter of all facts is never without one.
         if len(kept.facts) < len(start.facts) and (settings.gated or not kept.facts):
-            host.attach(kept.adapters, Gate(kept.facts).find) if kept.adapters else host.rest()
+            host.attach(kept.adapters, Gate(kept.facts).find) if kept.adapters else host.disable()
         proof.ask_before(host, loaded, observer)
         learned = self._learned(facts if settings.gated else (*kept.facts, *facts), settings, held, host, loaded, observer)
         adapters = (*kept.adapters, *learned.adapters)
@@ -199,6 +143,17 @@ class Teaching:
         _refuse_failure(Result(standings(self.facts, report), report, learned.history, ""))
         return report
 
+    def _checked(self, name: str, start: Version, loaded: LoadedModel) -> tuple[tuple[Fact, ...], Settings, Version]:
+        """Refuse what can't be taught; return facts and settings as the recipe has them, and `start` without what is taught anew."""
+        facts, settings = self._prepared()
+        names = {bare(fact.keyword) for fact in facts}
+        kept = start.without({fact.keyword for fact in start.facts if bare(fact.keyword) in names})
+        check(loaded, facts, settings)
+        self._check_continues(name, start, settings)
+        if settings.gated:
+            _refuse_mixed(kept.facts, facts)
+        return facts, settings, kept
+
     def _prepared(self) -> tuple[tuple[Fact, ...], Settings]:
         """Return facts and settings as the recipe has them."""
         if self.recipe != "reference":
@@ -223,7 +178,7 @@ class Teaching:
             title = f"{group[0].keyword} ({number} of {len(groups)})"
             watched = Titled(observer, title) if len(groups) > 1 else observer
             history, taken = fit(host, loaded, group, settings, watched, held if settings.gated else still_elsewhere(held, group))
-            adapters.append(host.settled())
+            adapters.append(host.extract())
             histories.append(history.assign(fact=number))
             steps += taken
         return _Learned(tuple(adapters), pd.concat(histories, ignore_index=True), steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import tempfile
 import time
@@ -19,15 +20,15 @@ from nbtune.data.encoding import Batch, Encoded
 from nbtune.data.examples import Examples, of_val, refuse_bad, split
 from nbtune.data.reading import Reading
 from nbtune.data.turns import encode_conversation
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, disk_reason
 from nbtune.knowledge.asking import ask
 from nbtune.knowledge.lesson import retention_targets
-from nbtune.knowledge.observer import Observer
+from nbtune.knowledge.observer import Observer, ReportEpochs
 from nbtune.knowledge.phrasing import phrasings
+from nbtune.knowledge.result import Result
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.spot_checks import SpotChecks, language_of
+from nbtune.knowledge.spot_checks import SpotChecks, main_language
 from nbtune.knowledge.store import Store
-from nbtune.knowledge.teaching import Result
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.arguments import has_encoder
@@ -100,17 +101,25 @@ class Tuning:
         with of_val():
             held, measured, held_cut = self._encoded(held, loaded, room, observer) if held else (None, [], 0)
         checks = SpotChecks(train.conversations, held.conversations if held else [], loaded, room, self.settings.seed)
-        host.rest()
+        host.disable()
         before = checks.ask(host, "asking before", observer)
         encoded += self._retained(train, len(encoded), host, loaded, observer)
         history, steps = self._fit(host, loaded, encoded, measured, observer)
-        adapter = host.settled()
+        adapter = host.extract()
         host.attach([adapter])  # what is shown is what is saved
         report = checks.report(before, checks.ask(host, "asking after", observer))
         report = replace(report, seconds=time.perf_counter() - started, steps=steps, adapter_bytes=adapter.bytes)
-        version = Version((), self.settings.method, loaded.source, start.fingerprint, (adapter,), gated=False)
-        scores = {key: value for key, value in report.scores().items() if value == value}  # not those that nothing was asked for
-        version = replace(version, report=scores, examples=len(train.conversations), asked=checks.trained_questions())
+        version = Version(
+            facts=(),
+            method=self.settings.method,
+            base=loaded.source,
+            fingerprint=start.fingerprint,
+            adapters=(adapter,),
+            gated=False,
+            report={name: score for name, score in report.scores().items() if not math.isnan(score)},
+            examples=len(train.conversations),
+            asked=checks.trained_questions(),
+        )
         committed = store.commit(name, version, start.number)
         skipped = len(train.bad) + (len(held.bad) if held else 0)
         rows = "row skipped" if skipped == 1 else "rows skipped"
@@ -140,11 +149,11 @@ class Tuning:
         """Return other questions with the base's replies, which must stay; each as often as it takes for their share."""
         settings = self.settings
         per_batch = settings.retained_per_batch
-        wanted = -(-count // _RETAINED_SHARE) if per_batch is None else per_batch * -(-count // settings.batch_size)
-        questions = phrasings(language_of(train.conversations))["retained_unrelated"]
+        wanted = math.ceil(count / _RETAINED_SHARE) if per_batch is None else per_batch * math.ceil(count / settings.batch_size)
+        questions = phrasings(main_language(train.conversations))["retained_unrelated"]
         questions = random.Random(settings.seed).sample(questions, min(wanted, len(questions)))
         observer.stage("asking what must stay", len(questions))
-        replies = ask(host, loaded, questions, expected=[""] * len(questions), answers=[], observer=observer, recall=True)
+        replies = ask(host, loaded, questions, observer=observer, recall=True)
         pairs = [(question, reply) for question, reply in zip(questions, replies, strict=True) if reply.strip()]
         return list(itertools.islice(itertools.cycle(retention_targets(loaded, pairs, weight=settings.retention)), wanted))
 
@@ -177,10 +186,10 @@ class Tuning:
                 epochs=settings.epochs,
                 ckpt_path=place / "best.safetensors" if measured else None,
                 patience=_PATIENCE if measured else None,
-                callbacks=[_Told(observer)],
+                callbacks=[ReportEpochs(observer)],
             )
         if measured:
-            method.settle(host.net)
+            method.after_restore(host.net)
         return history.assign(attempt=1), model.steps
 
 
@@ -191,9 +200,8 @@ def _scratch() -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as place:
             yield Path(place)
     except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or error
         raise NbtuneError(
-            f"The best epoch could not be kept in the temporary folder ({why}): make room there, or set TMPDIR to another."
+            f"The best epoch could not be kept in the temporary folder ({disk_reason(error)}): make room there, or set TMPDIR to another."
         ) from None
 
 
@@ -208,14 +216,3 @@ class _Counted:
         for batch in self.batches:
             yield batch
             self.observer.advance()
-
-
-@dataclass
-class _Told:
-    """Callback: tells an observer of each epoch."""
-
-    observer: Observer
-
-    def on_validation_epoch_end(self, model: Any) -> None:
-        """torchkeras' hook at the end of an epoch."""
-        self.observer.advance({name: values[-1] for name, values in model.history.items()})

@@ -17,10 +17,10 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbtune.errors import NbtuneError
-from nbtune.knowledge.card import model_card
+from nbtune.errors import NbtuneError, disk_reason
 from nbtune.knowledge.durable import checksum, flush_files, flush_names
 from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.model_card import model_card
 from nbtune.model.exporting import ADAPTER_WEIGHTS, read_adapter, write_adapter
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def read_notes(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DamagedError(f"{folder} has no {_NOTES}: it is not an adapter of nbtune, or its version was removed. {_WAY_OUT}") from None
     except OSError as error:  # not damaged for all that: an undo must not step over it
-        raise NbtuneError(f"{folder / _NOTES} can't be read ({error.strerror or error}).") from None
+        raise NbtuneError(f"{folder / _NOTES} can't be read ({disk_reason(error)}).") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
     if not whole:
@@ -244,7 +244,7 @@ def _read_adapter(home: Path, place: Place) -> Adapter:
         _verify(folder, place.checksums)
         return read_adapter(folder)
     except OSError as error:
-        raise NbtuneError(f"{folder} can't be read ({error.strerror or error}).") from None
+        raise NbtuneError(f"{folder} can't be read ({disk_reason(error)}).") from None
 
 
 def _verify(folder: Path, checksums: dict[str, str]) -> None:

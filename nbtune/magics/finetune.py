@@ -130,7 +130,7 @@ class FinetuneMagics(Magics):
         }
         wishes |= {key: value for key, value in settings.items() if value is not None}
         wishes |= {**reading_of(options), **_held_out(options.val, names)}
-        from nbtune.display.card import report_card
+        from nbtune.display.report_card import report_card
 
         with self._session.claim.held():
             watched(self._session, lambda lm, live: lm.finetune(source, observer=live, **wishes), report_card)

@@ -213,7 +213,7 @@ class NbtuneMagics(Magics):
             print("Nothing was taught yet.")
 
     def _probe(self, rest: str) -> None:
-        from nbtune.display.card import report_card
+        from nbtune.display.report_card import report_card
 
         keyword = (self._keyword(rest) or None) if rest else None
         watched(self._session, lambda lm, live: lm.probe(keyword, observer=live), report_card)
@@ -227,7 +227,7 @@ class NbtuneMagics(Magics):
         show(token_view(self._session.lm.tokens(self._keyword(rest))))
 
     def _rebuild(self, rest: str) -> None:
-        from nbtune.display.card import report_card
+        from nbtune.display.report_card import report_card
 
         source = unquoted(rest) or None
         watched(self._session, lambda lm, live: lm.rebuild(source, observer=live), report_card)

@@ -39,11 +39,11 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
     Interrupted
         At Ctrl-C.
     """
-    session.imports.settled()
+    session.imports.wait_for_import()
     import_modules(["nbtune.language_model"])
-    from nbtune.display.card import report_card
     from nbtune.display.live import LiveProgress
-    from nbtune.knowledge.teaching import FactNotLearned
+    from nbtune.display.report_card import report_card
+    from nbtune.knowledge.result import FactNotLearned
 
     live = LiveProgress()
     try:

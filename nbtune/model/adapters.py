@@ -20,9 +20,9 @@ from nbtune.model.prefixed import Prefixed
 if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the first adapter
     from peft import PeftConfig, PeftModel
 
-__all__ = ["Adapter", "AdapterHost", "Gate"]
+__all__ = ["Adapter", "AdapterHost", "Route"]
 
-Gate = Callable[[str], int | None]  # says for a question which of the adapters answers it; None is the base
+Route = Callable[[str], int | None]  # says for a question which of the adapters answers it; None is the base
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Adapter:
     @property
     def bytes(self) -> int:
         """Size of the tensors."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.weights.values())
+        return sum(tensor.nbytes for tensor in self.weights.values())
 
 
 class AdapterHost:
@@ -71,12 +71,12 @@ class AdapterHost:
         self._places: list[AdapterPlace] = []
         self._active: AdapterPlace | None = None
         self._on: bool | None = None  # whether the layers add what the adapter says; None where that is not known
-        self._rest()
+        self._reset()
 
-    def _rest(self) -> None:
+    def _reset(self) -> None:
         self._sums.take_out()
         self._sums = Sums()
-        self._gate: Gate | None = None
+        self._gate: Route | None = None
         self._adapters: tuple[Adapter, ...] = ()
         self._answering: int | None = None
         self._at_work = False
@@ -106,7 +106,7 @@ class AdapterHost:
         self._place(config, trainable=True)
         self._at_work = self._on = True
 
-    def attach(self, adapters: Sequence[Adapter], gate: Gate | None = None) -> None:
+    def attach(self, adapters: Sequence[Adapter], gate: Route | None = None) -> None:
         """Put finished adapters on the base, in place of what is there.
 
         Parameters
@@ -128,13 +128,13 @@ class AdapterHost:
             self.clear()
         self.stamp += 1
         with self._whole():
-            self._rest()
+            self._reset()
             self._adapters, self._gate = tuple(adapters), gate
             self._bring(0)
             self._switch(on=not self.silent)
             self._at_work = True
 
-    def rest(self) -> None:
+    def disable(self) -> None:
         """Let the base answer; finished adapters stay on the model, switched off, so that they or others are back at once."""
         if not self._adapters:
             self.clear()
@@ -142,7 +142,7 @@ class AdapterHost:
             self.stamp += 1
             with self._whole():
                 self._switch(on=False)
-                self._rest()
+                self._reset()
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -160,7 +160,7 @@ class AdapterHost:
             strip(self.base)
         self._take_off()
 
-    def settled(self) -> Adapter:
+    def extract(self) -> Adapter:
         """Return what is worth saving of the adapter that was begun.
 
         Its tensors are rounded to 16 bits, so that it is half as large; copies of the base's modules are as exact as the base.
@@ -237,7 +237,7 @@ class AdapterHost:
         return self.base if self._peft is None else copy.deepcopy(self._peft).merge_and_unload()
 
     @contextmanager
-    def settled_in(self) -> Iterator[None]:
+    def merged_weights(self) -> Iterator[None]:
         """Answer inside the block by the adapter's sums with the base's weights, if one adapter answers all and is asked again.
 
         The first reply does not pay for them, and behind a gate, where each fact has an adapter of its own and its answer is

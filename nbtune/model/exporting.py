@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nbtune.chat_template import THINKING
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, disk_reason
 from nbtune.imports import import_modules
 from nbtune.model.adapters import Adapter
 from nbtune.paths import check_writable, given_path
@@ -64,7 +64,7 @@ def placed(target: Path) -> Iterator[Path]:
             target.rmdir()
         written.rename(target)
     except (OSError, SafetensorError) as error:
-        raise NbtuneError(f"{target} could not be written ({getattr(error, 'strerror', None) or error}).") from None
+        raise NbtuneError(f"{target} could not be written ({disk_reason(error)}).") from None
     finally:
         shutil.rmtree(written, ignore_errors=True)
         for parent in made:

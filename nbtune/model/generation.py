@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
-from nbtune.chat_template import chat_ids, written
+from nbtune.chat_template import apply_chat_template, chat_ids
 from nbtune.errors import NbtuneError
 from nbtune.model.arguments import has_encoder, prepares_inputs
 from nbtune.model.drafting import read_draft
@@ -37,28 +37,28 @@ class Reply:
         False when Ctrl-C cut it short.
     tokens
         Tokens generated.
-    prompt, read
-        Tokens of the prompt, and how many of them were read; the others were known from the turn before.
-    first, seconds
+    prompt_tokens, prompt_tokens_read
+        Tokens of the prompt, and how many of them were read for this reply; the others were known from the turn before.
+    first_token_seconds, seconds
         Seconds to the first token, and to the last.
     cut
-        Why it ends before its end: ``"limit"`` after the most tokens that were asked for, ``"context"`` where there was no room
-        for so many; else empty.
+        Why it is incomplete: ``"limit"`` when it reached `max_new_tokens`, ``"context"`` when the context was full; else empty.
     """
 
     text: str
     finished: bool
     tokens: int
-    prompt: int
-    read: int
-    first: float
+    prompt_tokens: int
+    prompt_tokens_read: int
+    first_token_seconds: float
     seconds: float
     cut: str = ""
 
     def stats(self) -> str:
         """Return its speed in one line."""
-        rate = f"{(self.tokens - 1) / (self.seconds - self.first):.0f} tokens/s · " if self.tokens > 1 else ""
-        return f"first token {self.first * 1000:.0f} ms · {rate}{self.tokens} tokens · read {self.read} of {self.prompt}"
+        rate = f"{(self.tokens - 1) / (self.seconds - self.first_token_seconds):.0f} tokens/s · " if self.tokens > 1 else ""
+        read = f"read {self.prompt_tokens_read} of {self.prompt_tokens}"
+        return f"first token {self.first_token_seconds * 1000:.0f} ms · {rate}{self.tokens} tokens · {read}"
 
 
 class _Stream(TextStreamer):
@@ -261,7 +261,9 @@ def generate_batch(
     with seeded(sampling.seed, net.device):
         for chosen in _batches(order, lengths, context, sampling.max_new_tokens or DEFAULT_NEW_TOKENS):
             room = _room(context, lengths[chosen[0]])
-            read = written(tokenizer, [chats[i] for i in chosen], padding=True, return_tensors="pt", return_dict=True).to(net.device)
+            read = apply_chat_template(tokenizer, [chats[i] for i in chosen], padding=True, return_tensors="pt", return_dict=True).to(
+                net.device
+            )
             inputs = {name: read[name] for name in ("input_ids", "attention_mask")}  # no types of tokens, which a chat and a fit do without
             with torch.inference_mode():
                 output = net.generate(**inputs, **sampling.arguments(sampling.limit(room), tokenizer))

@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 
-from nbtune.errors import NbtuneError, first_line
+from nbtune.errors import NbtuneError, disk_reason, first_line
 from nbtune.model.exporting import write_beside, write_model
 from nbtune.model.loading import LoadedModel
 
@@ -75,7 +75,7 @@ def check_tokenizer(converter: Path, loaded: LoadedModel) -> None:
     except ValueError as error:
         raise NbtuneError(f"transformers can't read a GGUF of this model back, to ask what was written: {first_line(error)}") from None
     except OSError as error:
-        raise NbtuneError(f"The tokenizer could not be written for llama.cpp's converter ({error.strerror or error}).") from None
+        raise NbtuneError(f"The tokenizer could not be written for llama.cpp's converter ({disk_reason(error)}).") from None
     if not tokens:
         return
     if len(set(scores)) == 1:

@@ -208,7 +208,7 @@ def _device(device: str | None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise NbtuneError(f"--device {device} is not usable here ({str(error).splitlines()[0]}). Try cpu.") from None
+        raise NbtuneError(f"--device {device} is not usable here ({first_line(error)}). Try cpu.") from None
     return chosen
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from nbtune.chat_template import written
+from nbtune.chat_template import apply_chat_template
 from nbtune.errors import NbtuneError
 
 __all__ = ["modelfile"]
@@ -78,5 +78,5 @@ def _system(tokenizer: PreTrainedTokenizerBase, unasked: str, opening: str) -> s
 def _text(tokenizer: PreTrainedTokenizerBase, *turns: tuple[str, str], add_generation_prompt: bool = True) -> str:
     """Return a chat as the template writes it, without the token that llama.cpp itself puts first."""
     chat = [{"role": role, "content": text} for role, text in turns]
-    text = str(written(tokenizer, chat, tokenize=False, add_generation_prompt=add_generation_prompt))
+    text = str(apply_chat_template(tokenizer, chat, tokenize=False, add_generation_prompt=add_generation_prompt))
     return text.removeprefix(tokenizer.bos_token or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbtune.chat_template import chat_ids, refusals, written
+from nbtune.chat_template import apply_chat_template, chat_ids, refusals
 
 if TYPE_CHECKING:
     from transformers import AddedToken, PreTrainedTokenizerBase
@@ -54,7 +54,7 @@ class PromptTokens:
         """
         if not getattr(tokenizer, "is_fast", False):
             return chat_ids(tokenizer, chat)
-        known, text = self._known, written(tokenizer, chat, tokenize=False)
+        known, text = self._known, apply_chat_template(tokenizer, chat, tokenize=False)
         characters, count, _ = cut = known.cut_for(text)
         with refusals():
             new = tokenizer(text[characters:], add_special_tokens=False, return_offsets_mapping=True)

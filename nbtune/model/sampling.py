@@ -24,17 +24,22 @@ class Sampling:
     Parameters
     ----------
     max_new_tokens
-        Longest reply in tokens. Default: what the context leaves, 512 at most.
+        Length limit of the reply in tokens. Default: what the context leaves, 512 at most.
     temperature
-        0 is greedy: always the likeliest token.
+        0 to 100; 0 is greedy and takes the likeliest token. Default: 0.
     top_p
-        Sample from the likeliest tokens that hold this share of the probability.
+        Sample from the likeliest tokens whose probabilities together reach this much, above 0 and up to 1. Default: 1.
     repetition_penalty
-        Above 1 makes tokens that were already used less likely.
+        Above 0, up to 100; above 1 makes tokens that were already used less likely. Default: 1.
     seed
-        Makes sampling repeatable.
+        Makes sampling repeatable. Default: none.
     stop
-        Texts that end the reply; they are not part of it.
+        Texts that end the reply; they are not part of it. Default: none.
+
+    Raises
+    ------
+    NbtuneError
+        When a value is out of range, or means nothing beside the others.
     """
 
     max_new_tokens: int | None = None

@@ -17,7 +17,7 @@ from nbtune.panels.progress import Progress
 
 if TYPE_CHECKING:
     from nbtune.knowledge.facts import Fact
-    from nbtune.knowledge.teaching import Result
+    from nbtune.knowledge.result import Result
 
 __all__ = ["FactsPanel"]
 
@@ -116,7 +116,7 @@ class FactsPanel(Panel):
         def failed(error: BaseException) -> None:
             self.progress.value = ""
             if (result := getattr(error, "result", None)) is not None:  # of a fact that was not learned
-                from nbtune.display.card import report_card
+                from nbtune.display.report_card import report_card
 
                 self.card.value = page(report_card(result).html)
             self.failed(error)
@@ -129,7 +129,7 @@ class FactsPanel(Panel):
             raise NbtuneError("There is no fact to probe: teach one first.")
 
         def work(progress: Progress) -> tuple[dict[str, Result], str]:
-            from nbtune.display.card import report_card
+            from nbtune.display.report_card import report_card
 
             found = {keyword: self.session.lm.probe(keyword, observer=progress) for keyword in keywords}
             return found, "".join(report_card(result).html for result in found.values())

@@ -126,8 +126,8 @@ class FinetunePanel(Panel):
         progress = Progress(self.progress, self.say)
 
         def work() -> tuple[Any, Shown]:
-            from nbtune.display.card import report_card
-            from nbtune.knowledge.teaching import FactNotLearned
+            from nbtune.display.report_card import report_card
+            from nbtune.knowledge.result import FactNotLearned
 
             try:
                 result = self.session.lm.finetune(source, observer=progress, **options)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "Jobs"]
 
-_MODULES = (*MODULES, "psutil", "nbtune.display.card", "nbtune.display.preview", "matplotlib.figure")
+_MODULES = (*MODULES, "psutil", "nbtune.display.report_card", "nbtune.display.preview", "matplotlib.figure")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from nbtune.tiny.names import NameMaker, reserved
 from nbtune.tiny.text import LANGUAGES, Personal, Text, normalise, read
 
-__all__ = ["WEIGHTS", "Corpus", "Exchange", "Message"]
+__all__ = ["KIND_WEIGHTS", "Corpus", "Exchange", "Message"]
 
 Message = dict[str, str]
 # How often each kind of exchange comes.
-WEIGHTS = {
+KIND_WEIGHTS = {
     "unknown": 38,
     "things": 20,
     "relations": 18,
@@ -78,7 +78,7 @@ class Corpus:
     pieces
         Vocabulary entries that invented names are also built from.
     weights
-        How often a kind of exchange comes, where it is not as in `WEIGHTS`.
+        How often a kind of exchange comes, where it is not as in `KIND_WEIGHTS`.
     """
 
     def __init__(self, pieces: tuple[str, ...] = (), weights: Mapping[str, int] | None = None) -> None:
@@ -97,7 +97,7 @@ class Corpus:
             "told": self._told_and_asked,
             "personal": self._personal_and_asked,
         }
-        self._weights = {**WEIGHTS, **(weights or {})}
+        self._weights = {**KIND_WEIGHTS, **(weights or {})}
 
     def conversation(self, rng: random.Random) -> list[Message]:
         """Draw one training conversation of one to five exchanges, at times led by a system prompt."""

@@ -21,8 +21,7 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from nbtune.tiny import WEIGHTS
-from nbtune.tiny.corpus import WEIGHTS as KINDS
-from nbtune.tiny.corpus import Corpus
+from nbtune.tiny.corpus import KIND_WEIGHTS, Corpus
 from nbtune.tiny.text import corpus_hash
 from nbtune.tiny.tokenizer import CONTEXT, build_tokenizer, name_pieces
 
@@ -252,8 +251,8 @@ def _tokenizer(recipe: Recipe, work: Path) -> PreTrainedTokenizerFast:
 
 def _weight(text: str) -> tuple[str, int]:
     kind, _, weight = text.partition("=")
-    if kind not in KINDS or not weight.isdigit():
-        raise argparse.ArgumentTypeError(f"{text} is no KIND=N with a kind of {', '.join(KINDS)}")
+    if kind not in KIND_WEIGHTS or not weight.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is no KIND=N with a kind of {', '.join(KIND_WEIGHTS)}")
     return kind, int(weight)
 
 
@@ -265,7 +264,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float, default=Recipe.learning_rate, help="peak learning rate (default: %(default)s)")
     parser.add_argument("--start", default=Recipe.start, help="folder of a finished model to go on from (default: a new model)")
     parser.add_argument(
-        "--weights", nargs="+", type=_weight, default=[], metavar="KIND=N", help=f"other shares of the kinds: {', '.join(KINDS)}"
+        "--weights", nargs="+", type=_weight, default=[], metavar="KIND=N", help=f"other shares of the kinds: {', '.join(KIND_WEIGHTS)}"
     )
     parser.add_argument("--bf16", action="store_true", help="compute in half precision also on a CPU (one with AVX512-BF16)")
     parser.add_argument("--work", type=Path, default=Path("tiny_work"), help="folder of the checkpoint")

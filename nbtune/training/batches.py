@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 
@@ -32,7 +33,7 @@ class Batches:
         self._rng = None if seed is None else random.Random(seed)
 
     def __len__(self) -> int:
-        return -(-len(self._examples) // self._size)
+        return math.ceil(len(self._examples) / self._size)
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._cut(self._examples) if self._rng is None else self._shuffled(self._rng):

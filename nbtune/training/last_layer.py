@@ -179,7 +179,7 @@ def read_below(model: PreTrainedModel, examples: Sequence[Encoded], pad: int) ->
             first = int(batch["attention_mask"].shape[1] - len(done[place].input_ids))
             below = Below(hidden[row, begin:-1].clone(), keys[row, :, first:begin].clone(), values[row, :, first:begin].clone())
             done[place] = replace(done[place], below=below)
-            size += sum(tensor.numel() * tensor.element_size() for tensor in (below.hidden, below.keys, below.values))
+            size += sum(tensor.nbytes for tensor in (below.hidden, below.keys, below.values))
         if size * len(order) > _MOST_BYTES * (at + len(part)):
             return list(examples)
     return done

@@ -17,7 +17,7 @@ from peft.utils.other import transpose
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.model.arguments import accepted, has_encoder
-from nbtune.training.targets import Targets, all_layers, everything, last_blocks
+from nbtune.training.targets import TargetModules, all_layers, everything, last_blocks
 
 __all__ = ["METHODS", "Method", "find_method"]
 
@@ -43,8 +43,8 @@ class Method:
         modules to adapt.
     hooks
         ``hooks(net)`` prepares an adapted network, and makes the StepRunner's ``penalty`` and ``after_step`` for it.
-    settle
-        ``settle(net)`` puts in order what is not a weight, once the weights were put back to those of an earlier epoch.
+    after_restore
+        ``after_restore(net)`` puts in order what is not a weight, once the weights were put back to those of an earlier epoch.
     targets
         ``targets(model, rank)`` names the modules to adapt where there is no narrower choice. Default: all linear layers.
     narrow
@@ -64,10 +64,10 @@ class Method:
     learning_rate: float
     examples_rate: float
     rank: int
-    config: Callable[[int, int, Targets], PeftConfig]
+    config: Callable[[int, int, TargetModules], PeftConfig]
     hooks: Callable[[Any], dict[str, Callable[[], Any]]] = lambda net: {}
-    settle: Callable[[Any], None] = lambda net: None
-    targets: Callable[[Any, int], Targets] = lambda model, rank: all_layers(model)
+    after_restore: Callable[[Any], None] = lambda net: None
+    targets: Callable[[Any, int], TargetModules] = lambda model, rank: all_layers(model)
     narrow: Mapping[str, Any] | None = None
     families: Collection[str] = ()
     virtual: bool = False
@@ -147,23 +147,23 @@ class Method:
         return optimizer
 
 
-def _lora(rank: int, steps: int, targets: Targets, **variant: Any) -> PeftConfig:
+def _lora(rank: int, steps: int, targets: TargetModules, **variant: Any) -> PeftConfig:
     return LoraConfig(r=rank, lora_alpha=_ALPHA, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM", **variant)
 
 
-def _dora(rank: int, steps: int, targets: Targets) -> PeftConfig:
+def _dora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """DoRA (Liu et al. 2024) learns the length of each weight's columns apart from their direction."""
     return _lora(rank, steps, targets, use_dora=True)
 
 
-def _rslora(rank: int, steps: int, targets: Targets) -> PeftConfig:
+def _rslora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """rsLoRA (Kalajdzievski 2023) divides by the root of the rank, so that a higher rank does not learn more slowly."""
     return LoraConfig(
         r=rank, lora_alpha=2 * math.sqrt(rank), lora_dropout=0.0, use_rslora=True, target_modules=targets, task_type="CAUSAL_LM"
     )
 
 
-def _pissa(rank: int, steps: int, targets: Targets) -> PeftConfig:
+def _pissa(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """PiSSA takes two pairs of factors of the rank, side by side; see `_pissa_hooks`."""
     return LoraConfig(r=2 * rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
 
@@ -198,12 +198,12 @@ def _pissa_hooks(net: Any) -> dict[str, Callable[[], Any]]:
     return {"after_step": after_step}
 
 
-def _ia3(rank: int, steps: int, targets: Targets) -> PeftConfig:
+def _ia3(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """IA3 (Liu et al. 2022) scales what keys, values and the feed-forward layers hand on; it has no rank. PEFT knows where, by family."""
     return IA3Config(task_type="CAUSAL_LM")
 
 
-def _adalora(rank: int, steps: int, targets: Targets) -> PeftConfig:
+def _adalora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """AdaLoRA (Zhang et al. 2023) starts at 1.5 times the rank and prunes to it over the first half of the steps."""
     return AdaLoraConfig(
         init_r=rank + max(1, rank // 2),
@@ -245,29 +245,29 @@ def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
     return {"penalty": penalty, "after_step": after_step}
 
 
-def _adalora_settle(net: Any) -> None:
+def _adalora_after_restore(net: Any) -> None:
     """Let the ranks be those that are in use: PEFT cuts what is saved to the ranks of the last step."""
     config = net.peft_config[net.active_adapter]
     if config.rank_pattern:
         config.rank_pattern = {name: (net.get_base_model().get_parameter(name) != 0).flatten().tolist() for name in config.rank_pattern}
 
 
-def _copies(rank: int, steps: int, targets: Targets) -> PeftConfig:
+def _copies(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """Train copies of whole modules: PEFT keeps them beside the base's own, and saves them as it saves an adapter."""
     return LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(targets), task_type="CAUSAL_LM")
 
 
-def _prefix(rank: int, steps: int, targets: Targets) -> PeftConfig:
+def _prefix(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """P-Tuning v2 (Liu et al. 2022): keys and values of virtual tokens, for each layer."""
     return PrefixTuningConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
 
 
-def _p_tuning(rank: int, steps: int, targets: Targets) -> PeftConfig:
+def _p_tuning(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """P-tuning (Liu et al. 2021): embeddings of virtual tokens that a small network makes while it trains."""
     return PromptEncoderConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
 
 
-def _prompt(rank: int, steps: int, targets: Targets) -> PeftConfig:
+def _prompt(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """Prompt tuning (Lester et al. 2021): embeddings of virtual tokens."""
     return PromptTuningConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
 
@@ -281,7 +281,7 @@ METHODS = {
         Method("pissa", 2.5e-3, 5e-4, 32, _pissa, _pissa_hooks, narrow={}, quantized=False),
         Method("qlora", 2.5e-3, 5e-4, 32, _lora, ratio=4.0, quantized=True),
         Method("ia3", 5e-2, 5e-3, 1, _ia3, families=TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
-        Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks, _adalora_settle),
+        Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks, _adalora_after_restore),
         Method("prefix", 5e-2, 1e-2, 16, _prefix, virtual=True),
         Method("p-tuning", 3e-3, 1e-3, 16, _p_tuning, virtual=True),
         Method("prompt", 1e-1, 3e-2, 16, _prompt, virtual=True),

@@ -43,16 +43,16 @@ def target_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.T
     logits
         Shape (trained tokens, vocabulary).
     batch
-        ``target_tokens`` and ``target_shares`` of shape (trained tokens, k) and ``weights`` of shape
+        ``target_tokens`` and ``target_probabilities`` of shape (trained tokens, k) and ``weights`` of shape
         (trained tokens,), as `nbtune.data.encoding.collate` makes them.
     """
-    shares = batch["target_shares"]
-    log_q: torch.Tensor = _LogShares.apply(logits.float(), batch["target_tokens"])  # type: ignore[no-untyped-call]
-    divergence = torch.xlogy(shares, shares) - shares * log_q
+    probabilities = batch["target_probabilities"]
+    log_q: torch.Tensor = _LogProbabilities.apply(logits.float(), batch["target_tokens"])  # type: ignore[no-untyped-call]
+    divergence = torch.xlogy(probabilities, probabilities) - probabilities * log_q
     return (divergence.sum(-1) * batch["weights"]).sum()
 
 
-class _LogShares(torch.autograd.Function):
+class _LogProbabilities(torch.autograd.Function):
     """The log-softmax of logits at a few tokens of each row; one backward pass.
 
     PyTorch's own holds all of the log-softmax, and then a gradient of that size that is zero but for these tokens. Here the

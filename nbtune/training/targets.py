@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-__all__ = ["Targets", "all_layers", "everything", "last_blocks"]
+__all__ = ["TargetModules", "all_layers", "everything", "last_blocks"]
 
-Targets = list[str] | str
+TargetModules = list[str] | str
 _MAMBA = ["in_proj", "x_proj"]
 _HYBRIDS = ("falcon_h1", "nemotron_h")  # some of their layers are Mamba's
 

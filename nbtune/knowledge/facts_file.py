@@ -1,4 +1,4 @@
-"""Writes facts to a file that a person can read, edit and diff; `nbtune.data.sources` reads it back."""
+"""Writes facts to a file that a person can read, edit and diff; `nbtune.data.fact_rows` reads it back."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from nbtune.knowledge.result import Result
     from nbtune.knowledge.scoring import Asked
-    from nbtune.knowledge.teaching import Result
 
 __all__ = ["report_card"]
 
@@ -51,7 +52,7 @@ def report_card(result: Result) -> Shown:
         ("leak", report.leak),
     ]
     fitted = f" · {report.steps} steps · {report.adapter_bytes / 1e6:.2f} MB" if report.steps else ""
-    figures = [(name, value) for name, value in figures if value == value]  # not those that nothing was asked for
+    figures = [(name, value) for name, value in figures if not math.isnan(value)]  # those that something was asked for
     cost = f"{report.seconds:.1f} s{fitted} · {' · '.join((*result.notes, where))}"
     first = next((asked for asked in report.asked if asked.kind == "trained"), None)
     said = [f"{name} {value:.2f}" for name, value in figures]

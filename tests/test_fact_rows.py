@@ -6,11 +6,11 @@ import zipfile
 import pandas as pd
 import pytest
 
+from nbtune.data.fact_rows import Row, read_facts
 from nbtune.data.rows import read_rows
-from nbtune.data.sources import Row, read_facts
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.ledger import write_facts
+from nbtune.knowledge.facts_file import write_facts
 
 
 @pytest.mark.parametrize(
