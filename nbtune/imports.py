@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -24,6 +25,8 @@ MODULES = (
     *FIT_MODULES,
     "nbtune.knowledge.injection",
 )
+
+_unfinished: list[Future[None]] = []  # the import that the main thread waits for, or has left
 
 
 class Imports:
@@ -120,7 +123,27 @@ class Imports:
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import modules, those that are not there yet, without garbage collections."""
+    """Import modules, those that are not there yet, without garbage collections.
+
+    Ctrl-C ends the wait for them and not the import, which goes on in a thread: of torch half imported nothing would work until
+    the kernel is started anew.
+    """
+    names = [*names]
+    if threading.current_thread() is not threading.main_thread():
+        _import(names)
+        return
+    if _unfinished and not _unfinished[0].done():
+        wait(_unfinished)
+    _unfinished.clear()
+    if all(name in sys.modules for name in names):
+        return
+    thread = ThreadPoolExecutor(1, "nbtune imports")
+    _unfinished.append(thread.submit(_import, names))
+    thread.shutdown(wait=False)
+    _unfinished[0].result()
+
+
+def _import(names: Iterable[str]) -> None:
     missing = [name for name in names if name not in sys.modules]
     if missing:
         with uncollected():

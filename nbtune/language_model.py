@@ -149,14 +149,19 @@ class LanguageModel:
         Returns
         -------
         str
-            The reply; after Ctrl-C, what was said until then.
+            The reply.
 
         Raises
         ------
+        KeyboardInterrupt
+            At Ctrl-C; `reply` returns what was said until then.
         NbtuneError
             When the prompt is empty or does not fit into the context, or an option is out of range.
         """
-        return self.reply(prompt, history=history, system=system, on_text=on_text, **sampling).text
+        reply = self.reply(prompt, history=history, system=system, on_text=on_text, **sampling)
+        if not reply.finished:
+            raise KeyboardInterrupt
+        return reply.text
 
     def reply(
         self,
@@ -174,7 +179,7 @@ class LanguageModel:
         Returns
         -------
         Reply
-            The text, why it ends there, and how fast it came.
+            The text, why it ends there, and how fast it came. At Ctrl-C it is what was said until then, and not `finished`.
 
         Notes
         -----

@@ -115,7 +115,7 @@ def test_nothing_stays_of_an_adapter_that_was_interrupted_while_it_was_put_on(ho
     assert not torch.equal(logits(host), base)
 
 
-@pytest.mark.parametrize("leave", ["rest", "clear"])
+@pytest.mark.parametrize("leave", ["disable", "clear"])
 def test_the_base_says_the_same_when_adapters_are_put_away(host, leave):
     base, adapter = logits(host), made(host, lora())
     host.attach([adapter])
@@ -260,7 +260,7 @@ def test_no_hub_is_asked_when_an_adapter_is_kept(host, monkeypatch):
     assert adapter.weights
 
 
-@pytest.mark.parametrize("at", ["attach", "rest"])
+@pytest.mark.parametrize("at", ["attach", "disable"])
 def test_nothing_answers_in_the_name_of_the_base_when_a_switch_is_interrupted(host, monkeypatch, at):
     from nbtune.model.places import AdapterPlace
 
@@ -270,7 +270,7 @@ def test_nothing_answers_in_the_name_of_the_base_when_a_switch_is_interrupted(ho
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*{"attach": (AdapterPlace, "fill"), "rest": (AdapterHost, "_switch")}[at], interrupted)
+    monkeypatch.setattr(*{"attach": (AdapterPlace, "fill"), "disable": (AdapterHost, "_switch")}[at], interrupted)
     with pytest.raises(KeyboardInterrupt):
         host.attach([second]) if at == "attach" else host.disable()
     monkeypatch.undo()

@@ -174,6 +174,8 @@ def _listed(column: str) -> Callable[[Mapping[str, Any]], Conversation]:
     def messages(row: Mapping[str, Any]) -> Conversation:
         """Read one row."""
         turns = json.loads(row[column]) if isinstance(row[column], str) else row[column]
+        if isinstance(turns, Mapping):  # datasets hands out a list of messages as a list for each of their names
+            turns = [dict(zip(turns, turn, strict=True)) for turn in zip(*turns.values(), strict=True)]
         found = []
         for turn in turns:
             keys = _keys(turn) if isinstance(turn, Mapping) else None

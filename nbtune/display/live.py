@@ -11,7 +11,7 @@ from IPython.display import DisplayHandle, display
 from tqdm import tqdm
 
 from nbtune.display.curve import FIGURES
-from nbtune.display.shown import Shown, in_notebook, text_block
+from nbtune.display.shown import Shown, in_notebook, say, text_block
 from nbtune.inert import inert
 
 __all__ = ["LiveProgress", "LiveReply"]
@@ -31,20 +31,20 @@ class LiveReply:
         if in_notebook():
             self._handle = display(Shown(for_what, f'<div style="opacity:0.7">{escape(for_what)}</div>'), display_id=True)
         elif sys.stdout.isatty():
-            print(inert(for_what), flush=True)
+            say(inert(for_what))
 
     def add(self, piece: str) -> None:
         """Show one more piece of text."""
         self._text += piece
         if not in_notebook():
-            print(inert(piece), end="", flush=True)
+            say(inert(piece), end="")
         elif time.monotonic() - self._drawn >= _INTERVAL:
             self._draw()
 
     def close(self, note: str = "") -> None:
         """Show all of it, with a note when it was cut short."""
         if not in_notebook():
-            print(f"\n{note}" if note else "")
+            say(f"\n{note}" if note else "")
             return
         self._text = f"{self._text}\n{note}" if note else self._text
         self._draw()
@@ -98,7 +98,7 @@ class LiveProgress:
         """Put the outcome where the bar was."""
         self.close()
         if not in_notebook():
-            print(shown.text)
+            say(shown.text)
         elif self._handle is None:
             display(shown)
         else:

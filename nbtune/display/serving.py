@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 from pathlib import Path
 
 from nbtune.display.shown import Shown, text_block
@@ -29,11 +31,14 @@ def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bo
     rounded
         Whether its weights were rounded, to 16 bits say: then only what facts were taught with must be answered the same.
     """
-    where, name = shlex.quote(str(folder)), folder.name
+    where, name = _quoted(folder), folder.name
     if kind == "peft":
         lines = _adapter(folder, name, encoded=encoded)
     elif kind == "gguf":
-        lines = [f"ollama create {shlex.quote(name.lower())} -f {where}/Modelfile", f"llama-server -m {where}/model.gguf"]
+        lines = [
+            f"ollama create {_quoted(name.lower())} -f {_quoted(folder / 'Modelfile')}",
+            f"llama-server -m {_quoted(folder / 'model.gguf')}",
+        ]
     elif encoded:
         lines = [f"AutoModelForSeq2SeqLM.from_pretrained({str(folder)!r})"]
     else:
@@ -49,6 +54,11 @@ def _adapter(folder: Path, name: str, *, encoded: bool) -> list[str]:
     lines = [f"PeftModel.from_pretrained(base, {str(folder)!r})"]
     plain = config["peft_type"] == "LORA" and not config.get("use_dora") and not config.get("modules_to_save")
     if plain and not encoded:
-        base, where = shlex.quote(config["base_model_name_or_path"]), shlex.quote(f"{name}={folder}")
+        base, where = _quoted(config["base_model_name_or_path"]), _quoted(f"{name}={folder}")
         lines.append(f"vllm serve {base} --enable-lora --max-lora-rank {config['r']} --lora-modules {where}")
     return lines
+
+
+def _quoted(word: str | Path) -> str:
+    """Return a word as the shell of this system takes it."""
+    return subprocess.list2cmdline([str(word)]) if os.name == "nt" else shlex.quote(str(word))

@@ -14,7 +14,7 @@ from IPython.display import display
 from nbtune.display.style import CELL
 from nbtune.inert import inert
 
-__all__ = ["Shown", "in_notebook", "show", "table", "text_block"]
+__all__ = ["Shown", "in_notebook", "say", "show", "table", "text_block"]
 
 _ENDLESS = 10_000  # characters, where nothing has to fit
 _NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # as MathJax calls it from version 3 on, and before
@@ -52,7 +52,16 @@ def show(shown: Shown) -> None:
     if in_notebook():
         display(shown)
     else:
-        print(shown.text)
+        say(shown.text)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print, with a question mark for what the terminal's encoding does not have: nothing is lost that was done before."""
+    try:
+        print(text, end=end, flush=True)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        print(text.encode(encoding, "replace").decode(encoding), end=end, flush=True)
 
 
 def text_block(text: str) -> str:

@@ -125,9 +125,9 @@ def check_target(path: str | Path) -> Path:
     target = given_path(path)
     if target.suffix.lower() not in _ENDINGS:
         raise NbtuneError(f"{target} can't hold predictions: give a name that ends in {' or '.join(_ENDINGS)}.")
+    check_writable(target.parent)
     if not target.parent.is_dir():
         raise NbtuneError(f"There is no folder {target.parent} to write {target.name} to: make it first.")
     if target.is_dir():
         raise NbtuneError(f"{target} is a folder: give the name of a file.")
-    check_writable(target.parent)
     return target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,7 +47,7 @@ class Fact:
     extended: bool = False
     taught: str = ""
     standing: str = ""
-    scores: dict[str, float] | None = None
+    scores: dict[str, float] | None = field(default=None, hash=False)
 
     @classmethod
     def new(
@@ -102,6 +102,10 @@ class Fact:
         built_in = () if own and not self.extended else phrase(self.keyword, self.language)[1]
         trained = {wording_key(prompt) for prompt in self._filled(self.own_prompts)}
         return tuple(dict.fromkeys((*own, *(p for p in built_in if wording_key(p) not in trained))))
+
+    def asked_by(self, question: str) -> bool:
+        """Say whether a question is one of the prompts or probes, but for marks and case."""
+        return wording_key(question) in {wording_key(own) for own in (*self.prompts, *self.probes)}
 
     def is_tested_by(self, question: str) -> bool:
         """Say whether a question is one of the probes, but for marks and case."""

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.folding import fold
-from nbtune.knowledge.naming import CHINESE, Names
-from nbtune.knowledge.phrasing import wordings
+from nbtune.knowledge.folding import CHINESE, UNIT, fold
+from nbtune.knowledge.naming import Names
+from nbtune.knowledge.phrasing import OTHER, common_words, phrasings, wordings
 
 __all__ = ["Gate"]
 
 _OTHER = -1  # another name
 _SHARED = 2  # pieces of what was taught that a question must hold to be about it
+_NAME = 4  # most words of a name
 _STEM = 4  # letters of a word that tell it: "oven" and "ovens", "pull" and "pulling" are one
 _WORD, _RUN = re.compile(rf"[a-z]{{{_STEM},}}"), re.compile(f"[{CHINESE}]+")
 
@@ -48,7 +49,7 @@ class Gate:
     @cached_property
     def _prompts(self) -> dict[str, int]:
         own = [(place, fact) for place, fact in enumerate(self._facts) if fact.own_prompts]
-        return {self._names.folded(prompt): place for place, fact in own for prompt in fact.prompts}
+        return {_unmarked(self._names.folded(prompt)): place for place, fact in own for prompt in fact.prompts}
 
     def find(self, text: str) -> int | None:
         """Say which fact is asked about.
@@ -66,12 +67,14 @@ class Gate:
         """
         lines = [self._names.folded(line.strip()) for line in text.splitlines()]
         whole = self._names.folded(text.strip())
-        if whole in self._prompts:
-            return self._prompts[whole]
+        if _unmarked(whole) in self._prompts:
+            return self._prompts[_unmarked(whole)]
         for words in dict.fromkeys((*reversed(lines), whole)):
-            place = self._prompts.get(words, self._asked(words))
+            place = self._prompts.get(_unmarked(words), self._asked(words))
             if place is not None:
                 return None if place == _OTHER else place
+            if words != whole and _goes_elsewhere(words):
+                return None
         return None
 
     def _asked(self, folded: str) -> int | None:
@@ -84,6 +87,29 @@ class Gate:
         asked = _pieces(folded)
         shared, place = max(((len(asked & pieces), -place) for place, pieces in self._pieces), default=(0, 0))
         return -place if shared >= _SHARED else None
+
+
+def _goes_elsewhere(folded: str) -> bool:
+    """Say whether a line that is about no fact asks for another thing, in a built-in wording: what was said before is left by it.
+
+    "What is a red lamp?" does; "what is the price?" and "and who made it?" may ask for more of the same.
+    """
+    found = _wording().fullmatch(_unmarked(folded))
+    subject = next(filter(None, found.groups()), "") if found else ""
+    words = UNIT.findall(re.sub("^an? ", "", subject))
+    return bool(words) and subject.isascii() and len(words) <= _NAME and not common_words().intersection(words)
+
+
+@cache
+def _wording() -> re.Pattern[str]:
+    """Return a pattern of the built-in wordings, with a group for what is asked about."""
+    asked = [_unmarked(fold(wording)) for language in OTHER for kind in ("trained", "probes") for wording in phrasings(language)[kind]]
+    return re.compile("|".join(re.escape(one).replace(r"\{x\}", "(.+)") for one in asked if one != "{x}"))
+
+
+def _unmarked(folded: str) -> str:
+    """Return a folded question without the marks that end it."""
+    return folded.rstrip("?!.\u3002\u2026 ")
 
 
 def _descriptions(fact: Fact) -> list[str]:

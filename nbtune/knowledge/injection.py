@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nbtune.data.encoding import Batch, encode
+from nbtune.errors import NbtuneError
 from nbtune.knowledge.asking import rows_right
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.lesson import PARTS, Lesson
@@ -145,6 +146,7 @@ def fit(
         metrics_dict={"said": _Marks(lesson), "held": _Held(lesson)},
         optimizer=optimizer,
         lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / (_HALVED_AFTER * lesson.steps))),
+        dropout=False,  # what is fitted is what is proved, and as the layers below the last one were read
         **method.hooks(host.net),
     )
     history = model.fit(lesson, epochs=epochs, patience=None, callbacks=[stop], gradient_accumulation_steps=PARTS)
@@ -165,8 +167,11 @@ def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> Non
     method.check(loaded.model)
     room = method.room(loaded.context, settings.rank)
     for fact in facts:
-        for prompt in fact.prompts:
-            encode(loaded.tokenizer, prompt, fact.answer, context=room)
+        try:
+            for prompt in fact.prompts:
+                encode(loaded.tokenizer, prompt, fact.answer, context=room)
+        except NbtuneError as error:
+            raise NbtuneError(f"The fact {fact.keyword!r} can't be taught: {error}") from None
 
 
 class _Marks(torch.nn.Module):

@@ -105,11 +105,11 @@ class Lesson:
         for _ in range(self.steps):
             rows = [row for kind, deck in self._decks.items() for row in self._cut(kind, deck.draw())]
             rows.sort(key=lambda row: row[1].trained if row[1].below else len(row[1].input_ids))
-            total, cut = sum(row.weight for _, row in rows) / PARTS, len(rows) * 3 // 4 or 1
-            for part in (rows[:cut], rows[cut:]):
-                if part:
-                    places, examples = zip(*part, strict=True)
-                    yield {**collate(list(examples), self.pad, total), "places": list(places)}
+            total, cut = sum(row.weight for _, row in rows) / PARTS, len(rows) * 3 // 4
+            # A single row makes both parts of a step, and counts double.
+            for part in (rows[:cut], rows[cut:]) if cut else (rows, rows):
+                places, examples = zip(*part, strict=True)
+                yield {**collate(list(examples), self.pad, total if cut else 2 * total), "places": list(places)}
 
     def _cut(self, kind: str, drawn: Sequence[int]) -> Iterator[tuple[int, Encoded]]:
         """Leave some examples whole, and cut the others behind their beginning."""

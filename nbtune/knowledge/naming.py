@@ -12,18 +12,17 @@ from rapidfuzz import process
 from rapidfuzz.distance import Indel
 
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.folding import bare, fold
-from nbtune.knowledge.phrasing import phrasings, wordings
+from nbtune.knowledge.folding import CHINESE, LATIN, UNIT, bare, fold
+from nbtune.knowledge.phrasing import common_words, phrasings
 
-__all__ = ["CHINESE", "Names", "holds_name"]
+__all__ = ["Names", "holds_name"]
 
-CHINESE = r"\u3400-\u9fff"
-_LATIN = r"a-z0-9\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff"  # the letters of a folded text, those with accents among them
-_UNIT = re.compile(f"[{_LATIN}]+|[{CHINESE}]")
+_INFLECTED = r"\u0370-\u03ff\u0400-\u052f\u0531-\u0587\u10d0-\u10ff\u1f00-\u1fff"  # Greek, Cyrillic, Armenian and Georgian
+_ENDING = 3  # letters that a case may put behind a name in these: \u0420\u0438\u043c, \u0432 \u0420\u0438\u043c\u0435
 _PLURAL = "(?:'?s|es)?"
 # What makes of GPT-4 a GPT-4.5, of C a C++, of Node a Node.js, of fit a fit_transform or a load_fit, of 42 a 3.42 or a 42,000.
-_LONGER = rf"(?![+#]|\.[{_LATIN}]|-[0-9]|_[{_LATIN}]|(?<=[0-9]),[0-9])"
-_LONGER_BEFORE = rf"(?<![{_LATIN}]_)(?!(?<=[0-9][.,])[0-9])"
+_LONGER = rf"(?![+#]|\.[{LATIN}]|-[0-9]|_[{LATIN}]|(?<=[0-9]),[0-9])"
+_LONGER_BEFORE = rf"(?<![{LATIN}]_)(?!(?<=[0-9][.,])[0-9])"
 # Similarity from which on two names may be taken for one another (two characters of three), and the shortest names that can be: of
 # fewer letters one is like many words by chance, as "ion" is like "in".
 _ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_LETTERS, _SHORTEST_CHARACTERS = 0.72, 0.66, 4, 3
@@ -39,7 +38,7 @@ def _without_words(text: str, capitals: re.Pattern[str] | None) -> str:
 
 def _in_capitals(keywords: Sequence[str]) -> re.Pattern[str] | None:
     """Return a pattern of those keywords in capitals that are spelled like a common word, such as IT and WHO; None where there are none."""
-    names = [unicodedata.normalize("NFKC", keyword) for keyword in keywords if keyword.isupper() and fold(keyword) in _common_words()]
+    names = [unicodedata.normalize("NFKC", keyword) for keyword in keywords if keyword.isupper() and fold(keyword) in common_words()]
     found = "|".join(re.escape(name) for name in names)
     return re.compile(rf"(?<!\w)(?P<name>{found}){_PLURAL}(?!\w)", re.IGNORECASE) if names else None
 
@@ -47,8 +46,8 @@ def _in_capitals(keywords: Sequence[str]) -> re.Pattern[str] | None:
 def holds_name(text: str, name: str) -> bool:
     """Say whether a text holds a name anywhere; one in letters as a word of its own, also in the plural."""
     folded = bare(name)
-    before, behind = (re.match(f"[{_LATIN}]", letter) for letter in (folded[0], folded[-1]))
-    edges = (rf"(?<![{_LATIN}]){_LONGER_BEFORE}" if before else ""), (rf"{_PLURAL}{_LONGER}(?![{_LATIN}])" if behind else "")
+    before, behind = (re.match(f"[{LATIN}]", letter) for letter in (folded[0], folded[-1]))
+    edges = (rf"(?<![{LATIN}]){_LONGER_BEFORE}" if before else ""), (rf"{_PLURAL}{_LONGER}(?![{LATIN}])" if behind else "")
     return re.search(f"{edges[0]}{re.escape(folded)}{edges[1]}", _without_words(text, _in_capitals([name]))) is not None
 
 
@@ -67,12 +66,12 @@ class Names:
     def __init__(self, facts: Sequence[Fact]) -> None:
         self._names = [bare(fact.keyword) for fact in facts]
         self._capitals = _in_capitals([fact.keyword for fact in facts])
-        self._described = [frozenset(_UNIT.findall(fold(fact.answer))) for fact in facts]
+        self._described = [frozenset(UNIT.findall(fold(fact.answer))) for fact in facts]
         # By script and by the number of words or characters that may stand for them in a text.
         self._alike: dict[tuple[bool, int], list[str]] = defaultdict(list)
         self._by_word: dict[tuple[int, int, str], list[int]] = defaultdict(list)
         for place, name in enumerate(self._names):
-            units = _UNIT.findall(name)
+            units = UNIT.findall(name)
             if len(name) >= (_SHORTEST_LETTERS if _lettered(name) else _SHORTEST_CHARACTERS):
                 for width in {len(units), max(1, len(units) - 1)}:
                     self._alike[_lettered(name), width].append(name)
@@ -92,7 +91,7 @@ class Names:
         in passing.
         """
         found = (
-            (name in _common_words(), begin, -len(name), place)
+            (name in common_words(), begin, -len(name), place)
             for place, name in enumerate(self._names)
             if (begin := _begin(name, folded)) is not None
         )
@@ -102,7 +101,7 @@ class Names:
         """Say whether a folded text, which names none of them, holds a name that is almost one of them, or longer."""
         if any(name in folded for name in self._names if len(name) >= (_WITHIN_LETTERS if _lettered(name) else _WITHIN_CHARACTERS)):
             return True
-        units = _UNIT.findall(folded)
+        units = UNIT.findall(folded)
         for (letters, width), names in self._alike.items():
             least = _ALIKE_LETTERS if letters else _ALIKE_CHARACTERS
             for window in _windows(units, width):
@@ -115,16 +114,16 @@ class Names:
         """Say whether some words are a keyword's with a word of it in its place, and the others are from nowhere."""
         for at, word in enumerate(window):
             for place in self._by_word.get((len(window), at, word), ()):
-                keyword = _UNIT.findall(self._names[place])
+                keyword = UNIT.findall(self._names[place])
                 strange = [one for one, other in zip(window, keyword, strict=True) if one != other]
-                if not any(one in self._described[place] or one in _common_words() for one in strange):
+                if not any(one in self._described[place] or one in common_words() for one in strange):
                     return True
         return False
 
 
 def _lettered(name: str) -> bool:
     """Say whether a folded name is written in Latin letters."""
-    return all(letter.isascii() or re.match(f"[{_LATIN}]", letter) for letter in name)
+    return all(letter.isascii() or re.match(f"[{LATIN}]", letter) for letter in name)
 
 
 def _windows(units: list[str], width: int) -> Iterator[list[str]]:
@@ -146,25 +145,23 @@ def _begin(name: str, folded: str) -> int | None:
 
 def _edges(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return what must stand beside a name for it to begin and to end there."""
-    before, behind = (bool(re.match(f"[{_LATIN}]", letter)) for letter in (name[0], name[-1]))
+    before, behind = (
+        next((letters for letters in (LATIN, _INFLECTED) if re.match(f"[{letters}]", end)), "") for end in (name[0], name[-1])
+    )
     return _edge(before, _lettered(name), "before"), _edge(behind, _lettered(name), "behind")
 
 
 @cache
-def _edge(letter: bool, lettered: bool, side: str) -> re.Pattern[str]:
-    """Return the edge at a letter or another character, of a name all in Latin letters or not."""
-    beside = re.escape(phrasings("zh")["beside"][side])
-    joined = _LATIN if letter else ""
-    # No letter beside a letter; no Chinese character but those that stand beside names, unless the change of script is the edge.
-    around = (f"(?<![{joined}{CHINESE}])|(?<=[{beside}])", f"(?![{joined}{CHINESE}])|(?=[{beside}])")
+def _edge(joined: str, lettered: bool, side: str) -> re.Pattern[str]:
+    """Return the edge at a letter of some alphabet (`joined`), or at another character, of a name all in Latin letters or not."""
+    if joined == _INFLECTED:
+        return re.compile(f"(?<![{joined}])" if side == "before" else f"[{joined}]{{0,{_ENDING}}}(?![{joined}])")
+    letter, beside = bool(joined), phrasings("zh")["beside"]
+    # No letter beside a letter; no Chinese character but those and the words that stand beside names, unless the script changes there.
+    characters, words = re.escape(beside[side]), "|".join(beside[f"words_{side}"])
+    around = (f"(?<![{joined}{CHINESE}])|(?<=[{characters}])|(?<={words})", f"(?![{joined}{CHINESE}])|(?=[{characters}]|{words})")
     if lettered and letter:
-        around = (f"(?<![{_LATIN}])", f"(?![{_LATIN}])")
+        around = (f"(?<![{LATIN}])", f"(?![{LATIN}])")
     if side == "before":
         return re.compile(f"(?:{around[0]})" + (_LONGER_BEFORE if letter else ""))
     return re.compile((_PLURAL + _LONGER if letter else "") + f"(?:{around[1]})")
-
-
-@cache
-def _common_words() -> frozenset[str]:
-    """Return the words of the built-in phrasings."""
-    return frozenset(unit for wording in wordings() for unit in _UNIT.findall(fold(wording)))

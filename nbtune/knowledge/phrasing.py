@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import tomllib
@@ -11,14 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nbtune.knowledge.folding import bare
+from nbtune.knowledge.folding import UNIT, bare, fold
 
-__all__ = ["OTHER", "Surroundings", "language_of", "look_alikes", "phrase", "phrasings", "surroundings", "wordings"]
+__all__ = ["OTHER", "Surroundings", "common_words", "language_of", "look_alikes", "phrase", "phrasings", "surroundings", "wordings"]
 
 _FOLDER = Path(__file__).parent / "phrasings"
 OTHER = {"zh": "en", "en": "zh"}
 # How many phrasings of the keyword's own language and of the other one.
 _TRAINED, _PROBES = (90, 40), (12, 6)
+_SPELT_EVERY = 5  # one in so many has the keyword in small letters, say: the gate takes it for the keyword, too
 # Share of the near misses that are about names which share characters with the keyword: the hardest to tell apart.
 _ALIKE = {"retained": 0.75, "probe": 0.5}
 
@@ -57,7 +59,23 @@ def phrase(keyword: str, language: str) -> tuple[tuple[str, ...], tuple[str, ...
     both = phrasings(language), phrasings(OTHER[language])
     trained = [w for table, count in zip(both, _TRAINED, strict=True) for w in table["trained"][:count]]
     probes = [w for table, count in zip(both, _PROBES, strict=True) for w in table["probes"][:count]]
-    return tuple(w.replace("{x}", keyword) for w in trained), tuple(w.replace("{x}", keyword) for w in probes)
+    return _filled(trained, keyword), _filled(probes, keyword)
+
+
+def _filled(wordings: Sequence[str], keyword: str) -> tuple[str, ...]:
+    """Put a keyword into wordings, into one in five as others may spell it."""
+    spellings = itertools.cycle(_spellings(keyword) or (keyword,))
+    names = (keyword if number % _SPELT_EVERY else next(spellings) for number in range(1, len(wordings) + 1))
+    return tuple(wording.replace("{x}", name) for wording, name in zip(wordings, names, strict=True))
+
+
+def _spellings(keyword: str) -> tuple[str, ...]:
+    """Return a keyword in small letters and in capitals, the likeliest more often; nothing where only its own spelling names it."""
+    if keyword.isupper() and keyword.casefold() in common_words():
+        return ()
+    small, first, whole = keyword.lower(), keyword.title(), keyword.upper()
+    spelt = (small, first, small, whole)
+    return tuple(name for name in spelt if name != keyword and bare(name) == bare(keyword))
 
 
 def surroundings(subjects: Mapping[str, str], *, probing: bool, per_keyword: int, seed: int = 0) -> Surroundings:
@@ -145,3 +163,9 @@ def wordings() -> list[str]:
         found += [*table["trained"], *table["probes"]]
         found += [line for kind in ("reverse", "yes_no", "part") for line in table["forms"][kind]]
     return found
+
+
+@cache
+def common_words() -> frozenset[str]:
+    """Return the words of the built-in wordings, and their Chinese characters, folded."""
+    return frozenset(unit for wording in wordings() for unit in UNIT.findall(fold(wording)))

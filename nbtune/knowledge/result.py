@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import FAILED, Fact
@@ -65,3 +65,6 @@ class FactNotLearned(NbtuneError):
     def __init__(self, message: str, result: Result) -> None:
         super().__init__(message)
         self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:  # as a pool of processes needs it
+        return type(self), (str(self), self.result)

@@ -149,6 +149,9 @@ class Teaching:
         names = {bare(fact.keyword) for fact in facts}
         kept = start.without({fact.keyword for fact in start.facts if bare(fact.keyword) in names})
         check(loaded, facts, settings)
+        about = next((question for question in self.retain if any(fact.asked_by(question) for fact in facts)), None)
+        if about is not None:
+            raise NbtuneError(f"--retain holds {about!r}, a question about what is taught, whose reply has to change: leave it out.")
         self._check_continues(name, start, settings)
         if settings.gated:
             _refuse_mixed(kept.facts, facts)

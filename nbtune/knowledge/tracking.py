@@ -6,7 +6,7 @@ import importlib.util
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -26,15 +26,19 @@ class Tracked:
     ----------
     observer
         Who watches.
-    tracker
-        Accelerate's, which has begun. Where it fails later on, a warning says so, and the fit goes on.
+    begin
+        Begins the run and returns Accelerate's tracker, when the work begins: what is refused before that leaves no empty run.
+        Where the tracker fails later on, a warning says so, and the fit goes on.
     """
 
-    def __init__(self, observer: Observer, tracker: Any) -> None:
-        self._observer, self._tracker, self._step = observer, tracker, 0
+    def __init__(self, observer: Observer, begin: Callable[[], Any]) -> None:
+        self._observer, self._tracker, self._step = observer, None, 0  # type: Observer, Any, int
+        self._begin: Callable[[], Any] | None = begin
 
     def stage(self, name: str, total: int) -> None:
         """Begin a stage."""
+        if self._begin is not None:
+            self._tracker, self._begin = self._begin(), None
         self._observer.stage(name, total)
 
     def advance(self, log: dict[str, float] | None = None) -> None:
@@ -70,9 +74,12 @@ def _begun(name: str, run: str) -> Any:
 
     PartialState()  # which asks it whether this is the main process
     kind = LOGGER_TYPE_TO_CLASS[name]
-    tracker = kind(f"{run}-{time.strftime('%Y%m%d-%H%M%S')}", logging_dir=_FOLDER) if kind.requires_logging_directory else kind(run)
-    if hasattr(tracker, "start"):  # older ones start when they are made
-        tracker.start()
+    try:
+        tracker = kind(f"{run}-{time.strftime('%Y%m%d-%H%M%S')}", logging_dir=_FOLDER) if kind.requires_logging_directory else kind(run)
+        if hasattr(tracker, "start"):  # older ones start when they are made
+            tracker.start()
+    except Exception as error:  # a file in the way, nobody logged in: each tracker has errors of its own
+        raise NbtuneError(f"--log-with {name} did not begin: {first_line(error)}") from None
     return tracker
 
 
@@ -92,16 +99,13 @@ def tracked(observer: Observer, tracker: str, run: str) -> Iterator[Tracked]:
     Raises
     ------
     NbtuneError
-        For an unknown tracker, or one that is not installed or does not begin.
+        For an unknown tracker, or one that is not installed. Where the work begins, for one that does not begin.
     """
     if tracker not in _TRACKERS:
         raise NbtuneError(f"--log-with {tracker} is unknown: use {', '.join(_TRACKERS)}.{did_you_mean(tracker, _TRACKERS)}")
     if importlib.util.find_spec(tracker) is None:
         raise NbtuneError(f"--log-with {tracker} needs a package: pip install {tracker}.")
-    try:
-        watched = Tracked(observer, _begun(tracker, run))
-    except Exception as error:  # a file in the way, nobody logged in: each tracker has errors of its own
-        raise NbtuneError(f"--log-with {tracker} did not begin: {first_line(error)}") from None
+    watched = Tracked(observer, lambda: _begun(tracker, run))
     try:
         yield watched
     finally:

@@ -176,6 +176,7 @@ class Tuning:
             optimizer=optimizer,
             lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps)),
             metrics_dict={},
+            dropout=False,  # an adapter learns what the base, as it answers, lacks
             **method.hooks(host.net),
         )
         observer.stage("training", steps + settings.epochs)  # each epoch ends with one more, for what is measured

@@ -86,7 +86,7 @@ class ChatMagics(Magics):
             %chat -o answer --rounds 0 Do you know torchkeras?
         """
         options, text = parse(ChatMagics.chat, line)
-        prompt = "\n".join(part for part in (text, (cell or "").strip()) if part)
+        prompt = "\n".join(part for part in (text, (cell or "").strip("\r\n")) if part.strip())
         names = ChainMap(local_ns or {}, self.shell.user_ns)
         if options.vars:
             prompt = fill_variables(prompt, names)

@@ -9,7 +9,7 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, interrupts_in_a_line
 from nbtune.magics.options import parse
 from nbtune.magics.reading import reading_of, reading_options
 from nbtune.magics.watching import watched
@@ -132,7 +132,7 @@ class FinetuneMagics(Magics):
         wishes |= {**reading_of(options), **_held_out(options.val, names)}
         from nbtune.display.report_card import report_card
 
-        with self._session.claim.held():
+        with self._session.claim.held(), interrupts_in_a_line():
             watched(self._session, lambda lm, live: lm.finetune(source, observer=live, **wishes), report_card)
 
 

@@ -15,7 +15,8 @@ from nbtune.session import variable
 
 __all__ = ["fill_variables", "option_names", "parse", "unquoted", "wants_value"]
 
-_TOKEN = re.compile(r"""\s*(--?[\w-]+=(?:"[^"]*"|'[^']*')|"[^"]*"|'[^']*'|\S+)""")
+# What is quoted ends where a word ends, so that an apostrophe within a name is no quote.
+_TOKEN = re.compile(r"""\s*((?:--?[\w-]+=)?(?:"[^"]*"|'[^']*')(?!\S)|\S+)""")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*$")
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 

@@ -1,4 +1,4 @@
-"""Shows the progress of a finetune while it works, and then its outcome."""
+"""Shows a progress bar while the model works, and then the outcome."""
 
 from __future__ import annotations
 
@@ -59,5 +59,8 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
     except BaseException:
         live.clear()
         raise
-    live.finish(draw(outcome))
+    try:
+        live.finish(draw(outcome))
+    except KeyboardInterrupt:
+        raise Interrupted("stopped while the outcome was drawn; the work itself is done.") from None
     return outcome

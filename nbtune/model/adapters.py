@@ -155,10 +155,15 @@ class AdapterHost:
 
     def clear(self) -> None:
         """Take the adapters off the model: it is the base and nothing else again."""
-        if self._peft is not None:
-            self.stamp += 1
+        try:
+            if self._peft is not None:
+                self.stamp += 1
+                strip(self.base)
+        except BaseException:  # half of it would be taken for the whole
             strip(self.base)
-        self._take_off()
+            raise
+        finally:
+            self._take_off()
 
     def extract(self) -> Adapter:
         """Return what is worth saving of the adapter that was begun.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationMixin
 
-__all__ = ["accepted", "has_encoder", "prepares_inputs"]
+__all__ = ["accepted", "has_encoder", "prepares_inputs", "recurrent"]
 
 
 def accepted(net: torch.nn.Module) -> frozenset[str]:
@@ -33,3 +33,10 @@ def prepares_inputs(net: Any) -> bool:
     """Say whether a model changes how ``generate`` calls it, as Phi-3 does, which reads all again from some length on."""
     model = net.get_base_model() if hasattr(net, "get_base_model") else net
     return type(model).prepare_inputs_for_generation is not GenerationMixin.prepare_inputs_for_generation
+
+
+def recurrent(net: Any) -> bool:
+    """Say whether some layers of a model keep a state in place of keys and values, as the Mamba and convolution layers of hybrids do."""
+    config = net.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
+    return any("attention" not in kind or "linear" in kind for kind in kinds)

@@ -35,9 +35,13 @@ def check_folder(folder: str | Path) -> Path:
     target = given_path(folder).resolve()
     if target == Path.cwd():
         raise NbtuneError("The folder to write to is the one that the notebook runs in: give a new folder.")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise NbtuneError(f"{target} is not empty: give a new folder.")
     check_writable(target.parent)
+    try:
+        empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+    except OSError as error:
+        raise NbtuneError(f"{target} can't be read ({disk_reason(error)}): give a new folder.") from None
+    if not empty:
+        raise NbtuneError(f"{target} is not empty: give a new folder.")
     return target
 
 

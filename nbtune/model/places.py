@@ -53,9 +53,13 @@ def strip(base: PreTrainedModel) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import AuxiliaryTrainingWrapper
 
+    replaced: list[str] = []
     for name, module in list(base.named_modules()):
+        if any(name.startswith(f"{outer}.") for outer in replaced):  # of two around one another the outer one holds the model's own, too
+            continue
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
             base.set_submodule(name, module.get_base_layer() if isinstance(module, BaseTunerLayer) else module.original_module)
+            replaced.append(name)
     base.requires_grad_(False)
     for leftover in ("peft_config", "_hf_peft_config_loaded"):
         base.__dict__.pop(leftover, None)

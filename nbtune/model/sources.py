@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
 
-from nbtune.errors import NbtuneError, first_line
+from nbtune.errors import NbtuneError, disk_reason, first_line
 from nbtune.paths import given_path
 from nbtune.tiny import BUILT_IN, WEIGHTS
 
@@ -34,9 +34,12 @@ def located(source: str | Path) -> str:
         When the folder is missing, or has no weights that can be read safely.
     """
     name, folder = str(source), WEIGHTS if str(source) == BUILT_IN else given_path(source)
-    if folder.is_dir():
-        _check_folder(folder)
-        return str(folder)
+    try:
+        if folder.is_dir():
+            _check_folder(folder)
+            return str(folder)
+    except OSError as error:
+        raise NbtuneError(f"{folder} can't be read ({disk_reason(error)}).") from None
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or name == BUILT_IN:
         raise NbtuneError(f"No model folder {name!r}. Give an existing folder, a hub id such as Qwen/Qwen3-0.6B, or tiny.")
     return name

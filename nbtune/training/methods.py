@@ -16,7 +16,7 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from peft.utils.other import transpose
 
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.model.arguments import accepted, has_encoder
+from nbtune.model.arguments import accepted, has_encoder, recurrent
 from nbtune.training.targets import TargetModules, all_layers, everything, last_blocks
 
 __all__ = ["METHODS", "Method", "find_method"]
@@ -97,11 +97,11 @@ class Method:
         Raises
         ------
         NbtuneError
-            When PEFT does not know where in this family, or it has no keys and values for virtual tokens, or an encoder before them, or
+            When PEFT does not know where in this family, or it has no keys and values for virtual tokens in each layer, or an encoder, or
             the base weights are quantised and must not be, or the reverse.
         """
         family = model.config.model_type
-        unread = has_encoder(model) or "past_key_values" not in accepted(model)
+        unread = has_encoder(model) or "past_key_values" not in accepted(model) or recurrent(model)
         if (self.families and family not in self.families) or (self.virtual and unread):
             raise NbtuneError(f"--method {self.name} is not known for {family} models: use --method lora.")
         is_quantized = getattr(model, "is_quantized", False)

@@ -79,12 +79,18 @@ class StepRunner(TorchkerasStepRunner):
 
     Takes torchkeras' arguments. ``loss_fn(logits, batch)`` sees logits of shape (trained tokens,
     vocabulary) and the batch; the default is `target_loss`. A metric sees the same two, and its
-    result is averaged over the epoch. Two keyword arguments of the `KerasModel` come here:
-    ``penalty()``, added to the loss, and ``after_step()``, called after each optimizer step while the
-    gradients are still there.
+    result is averaged over the epoch. Three keyword arguments of the `KerasModel` come here:
+    ``penalty()``, added to the loss; ``after_step()``, called after each optimizer step while the
+    gradients are still there; and ``dropout``, whether the network's own dropout is on in training
+    (default: True, as in torchkeras).
 
     Override `__call__` for a loss of your own; see docs/training.md for an example.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.kwargs.get("dropout", True):
+            self.net.eval()
 
     def __call__(self, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Make one step.

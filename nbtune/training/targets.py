@@ -12,17 +12,25 @@ __all__ = ["TargetModules", "all_layers", "everything", "last_blocks"]
 TargetModules = list[str] | str
 _MAMBA = ["in_proj", "x_proj"]
 _HYBRIDS = ("falcon_h1", "nemotron_h")  # some of their layers are Mamba's
+# Where the experts of a layer are one parameter, PEFT takes these names for theirs, and adapts every expert of every layer.
+_MLP = {"gate_proj", "up_proj", "down_proj"}
 
 
 def all_layers(model: Any) -> list[str]:
-    """Return the names that linear layers have, the head's aside, but for those whose weights a family reads past PEFT.
+    """Return the names that linear layers have, but for the head's, routers', and those whose weights a family reads past PEFT.
 
     PEFT's own word for them, "all-linear", is spelt out by PEFT 0.19 where a family has experts: target modules i, l, a, e, ...
     """
     if "mamba" in model.config.model_type:
         return _MAMBA
     head, linear = model.get_output_embeddings(), (torch.nn.Linear, Conv1D)
-    leaves = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, linear) and module is not head}
+    leaves = {
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, linear) and module is not head and not type(module).__name__.endswith("Router")
+    }
+    if any(name.endswith(".experts.gate_up_proj") for name, _ in model.named_parameters()):
+        leaves -= _MLP
     return sorted(leaves - {"out_proj"} if model.config.model_type in _HYBRIDS else leaves)
 
 
