@@ -39,6 +39,8 @@ def apply_chat_template(tokenizer: PreTrainedTokenizerBase, chat: Any, *, add_ge
     """
     if THINKING in str(tokenizer.chat_template):
         options[THINKING] = False
+    if options.get("tokenize", True):
+        options["tokenizer_kwargs"] = {"verbose": False}  # what is too long is refused, or cut, in words of our own
     with refusals():
         return tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, **options)
 

@@ -202,6 +202,26 @@ class LanguageModel:
                 draft=self._draft(side),
             )
 
+    def latest(self, history: Chat, prompt: str, system: str | None = None) -> Chat:
+        """Return the latest rounds of a conversation, where all of it leaves a reply less than a quarter of the context.
+
+        Parameters
+        ----------
+        history
+            Messages, a question and its reply by turns.
+        prompt, system
+            The question that follows, and a system prompt.
+
+        Returns
+        -------
+        list of dict
+            All messages; or as many of the last ones as take half of the context, so that the next rounds fit, too.
+        """
+        kept, room = list(history), self.context * 3 // 4
+        while len(kept) > 1 and len(self._cache.prompts.of(self.tokenizer, _chat(prompt, kept, system))) > room:
+            kept, room = kept[2:], self.context // 2
+        return kept
+
     def chat_batch(
         self,
         prompts: Sequence[str],

@@ -53,12 +53,12 @@ def test_another_adapter_reads_all_of_it(lm):
     # Strong enough that what it says is not what the base says.
     lm._host.begin(LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"))
     tuned = lm.reply(SECOND, history=history, max_new_tokens=16)
-    assert tuned.read == tuned.prompt
+    assert tuned.prompt_tokens_read == tuned.prompt_tokens
     with lm.base():
         base = lm.reply(SECOND, history=history)
-        assert base.read == base.prompt, "the stamp is another one, although the base answers"
-        assert lm.reply(SECOND, history=history).read == 1
-    assert lm.reply(SECOND, history=history).read == 1, "each side keeps its own"
+        assert base.prompt_tokens_read == base.prompt_tokens, "the stamp is another one, although the base answers"
+        assert lm.reply(SECOND, history=history).prompt_tokens_read == 1
+    assert lm.reply(SECOND, history=history).prompt_tokens_read == 1, "each side keeps its own"
     assert base.text != tuned.text
     lm._host.clear()
     assert lm.reply(SECOND, history=history).text == base.text
@@ -72,7 +72,7 @@ def test_why_a_reply_ends_before_its_end(lm):
     lengths = {n: prompt_length(lm.tokenizer, [{"role": "user", "content": "word " * n + "What is a whale?"}]) for n in range(100, 400)}
     words = next(n for n, length in lengths.items() if 1 <= lm.context - length <= 3)
     full = lm.reply("word " * words + "What is a whale?")
-    assert (full.cut, full.prompt + full.tokens) == ("context", lm.context)
+    assert (full.cut, full.prompt_tokens + full.tokens) == ("context", lm.context)
 
 
 def test_numbers_may_be_whole(lm):
@@ -120,7 +120,7 @@ def test_all_that_is_kept_is_bounded_and_of_the_weights_in_force(lm, monkeypatch
     def ask(side, stamp):
         return generate(
             lm.model, lm.tokenizer, chat, context=512, sampling=Sampling(max_new_tokens=4), cache=cache, weights=(side, stamp)
-        ).read
+        ).prompt_tokens_read
 
     whole = ask(0, 1)
     size = next(iter(cache._kept.values())).size
@@ -143,7 +143,7 @@ def test_a_later_turn_writes_behind_what_was_read(lm):
     reply = lm.reply(SECOND, history=history)
     history += [{"role": "user", "content": SECOND}, {"role": "assistant", "content": reply.text}]
     third = lm.reply("And then?", history=history)
-    assert third.read < third.prompt / 2
+    assert third.prompt_tokens_read < third.prompt_tokens / 2
     assert places() == before, "nothing was copied"
     (kept,) = lm._cache._kept.values()
     assert kept.size == sum(whole.nbytes for layer in kept.cache.layers for whole in (layer._all_keys, layer._all_values)), "with its room"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "fit", "inject"]
 
 _ATTEMPTS = 3  # with other learning rates, where the user gave none
+_FASTEST = 3.0  # times the method's learning rate: what all layers begin with at most, behind attempts in the last one
 _HALVED_AFTER = 6  # epochs after which the learning rate is half of what it was; it goes on as 1 / (1 + epoch / so many)
 
 
@@ -100,6 +101,8 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
         if stop.said or settings.learning_rate is not None:
             break
         rate *= stop.factor
+        if targets and attempt == _ATTEMPTS - 1:  # a rate of the last layer alone says little of all of them
+            rate = min(rate, _FASTEST * method.learning_rate)
         lesson.begin()
     joined = pd.concat(histories, ignore_index=True)
     return joined.assign(epoch=range(1, len(joined) + 1)), steps

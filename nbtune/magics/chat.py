@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatMagics"]
 
 _INTERRUPTED = "[interrupted]"
+_LEFT_OUT = "[the oldest {} {} left out, to fit into the context]"
 _NOTES = {
     "": "",
     "limit": "[cut: this is the maximum length; ask for more with --max-new-tokens]",
@@ -110,7 +111,7 @@ class ChatMagics(Magics):
     def _asked(self, options: Namespace) -> dict[str, Any]:
         """Return how the model is asked."""
         return {
-            "history": [] if options.new else self._session.recalled(options.rounds),
+            "history": self._recalled(options),
             "system": options.system,
             "max_new_tokens": self._session.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens,
             "temperature": options.temperature if options.temperature is not None else float(options.n is not None),
@@ -119,6 +120,9 @@ class ChatMagics(Magics):
             "seed": options.seed,
             "stop": tuple(options.stop or ()),
         }
+
+    def _recalled(self, options: Namespace) -> list[dict[str, str]]:
+        return [] if options.new else self._session.recalled(options.rounds)
 
     def _answering(self, lm: LanguageModel, options: Namespace) -> AbstractContextManager[None]:
         """Let the adapter of the options answer inside the block; without one, that in use."""
@@ -137,13 +141,17 @@ class ChatMagics(Magics):
         try:
             if not self._session.loaded:
                 live.wait(f"loading {self._session.model} …")
-            lm = self._session.lm
+            lm, asked = self._session.lm, self._asked(options)
+            asked["history"] = lm.latest(asked["history"], prompt, options.system)
             with self._answering(lm, options):
-                reply = lm.reply(prompt, on_text=live.add, **self._asked(options))
+                reply = lm.reply(prompt, on_text=live.add, **asked)
         except BaseException:
             live.close()
             raise
-        live.close(_NOTES[reply.cut] if reply.finished else _INTERRUPTED)
+        left_out = (len(self._recalled(options)) - len(asked["history"])) // 2
+        notes = [_LEFT_OUT.format(left_out, "round was" if left_out == 1 else "rounds were")] if left_out else []
+        notes += [_INTERRUPTED] if not reply.finished else [_NOTES[reply.cut]] if reply.cut else []
+        live.close("\n".join(notes))
         if options.stats:
             stats = reply.stats()
             show(Shown(stats, f'<div style="opacity:0.7;font-size:0.9em">{escape(stats)}</div>'))
@@ -185,6 +193,7 @@ class ChatMagics(Magics):
         if not lm.facts and not lm.examples and options.adapter is None:
             raise NbtuneError("--compare needs an adapter in use: teach something with %%finetune, or choose one with `%nbtune use NAME`.")
         asked = self._asked(options)
+        asked["history"] = lm.latest(asked["history"], prompt, options.system)
         with lm.using(None if options.adapter == "none" else options.adapter or lm.adapter):
             replies = [lm.reply(prompt, **asked)]
             if replies[0].finished:

@@ -57,7 +57,7 @@ class PromptTokens:
         known, text = self._known, apply_chat_template(tokenizer, chat, tokenize=False)
         characters, count, _ = cut = known.cut_for(text)
         with refusals():
-            new = tokenizer(text[characters:], add_special_tokens=False, return_offsets_mapping=True)
+            new = tokenizer(text[characters:], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         added = tokenizer.added_tokens_decoder
         cuts = [*known.cuts[: known.cuts.index(cut) + 1]] if cut in known.cuts else []
         for at, (token, (begin, end)) in enumerate(zip(new["input_ids"], new["offset_mapping"], strict=True)):

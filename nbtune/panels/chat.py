@@ -163,10 +163,11 @@ class ChatPanel(Panel):
         """Ask and keep the round in the conversation; say whether the reply is finished."""
         lm = self.session.lm
         self._follow()  # the first question loads the model, with which a conversation begins
-        name = None if chosen == _BASE else chosen
+        name, history = None if chosen == _BASE else chosen, self.session.recalled(None)
+        latest = lm.latest(history, prompt, asked["system"])
         self._live[-1] = Bubble("")
         with nullcontext() if chosen == _IN_USE else lm.using(name):
-            reply = lm.reply(prompt, history=self.session.recalled(None), on_text=self._add, **asked)
+            reply = lm.reply(prompt, history=latest, on_text=self._add, **asked)
         if not reply.text and not reply.finished:
             raise KeyboardInterrupt  # nothing came of it: the question goes back into its field
         self._live = []
@@ -174,11 +175,14 @@ class ChatPanel(Panel):
             self.session.remember(prompt, reply.text)
             if reply.cut or not reply.finished:
                 self._cut[len(self.session.history) - 1] = f"cut: {reply.cut}" if reply.cut else "interrupted"
+            elif len(latest) < len(history):
+                self._cut[len(self.session.history) - 1] = "left out"
         return reply.finished
 
     def _compared(self, prompt: str, _: str, asked: dict[str, Any]) -> bool:
         """Ask base and adapter, side by side; the round is not kept in the conversation."""
-        lm, history = self.session.lm, self.session.recalled(None)
+        lm = self.session.lm
+        history = lm.latest(self.session.recalled(None), prompt, asked["system"])
         if not lm.facts and not lm.examples:
             raise NbtuneError("A comparison needs an adapter in use: teach something, or choose one in the model panel.")
         self._live[-1] = Bubble("", name=self.say("base"))

@@ -44,6 +44,7 @@ _LABELS: dict[str, tuple[str, str]] = {
     "interrupted": ("stopped here", "在此停止"),
     "cut: limit": ("cut at the maximum length", "达到最大长度，在此截断"),
     "cut: context": ("cut: the model can't read more, start a new conversation", "模型读不下更多了，在此截断：请开始新的对话"),
+    "left out": ("the oldest rounds were left out, to fit into the context", "为了放得下，省去了最早的几轮对话"),
     "settings": ("Settings", "设置"),
     "system": ("system prompt", "系统提示词"),
     "temperature": ("temperature", "温度"),
