@@ -50,7 +50,9 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     known
         What would have been understood.
     """
-    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+    names = list(known)
+    begun = [name for name in names if len(given) > 3 and name.startswith(given)]  # such as --temp
+    close = begun or difflib.get_close_matches(given, names, n=1, cutoff=0.6)
     return f" Did you mean {close[0]}?" if close else ""
 
 

@@ -187,7 +187,8 @@ class _Unheard:
     """A stream without what one thread writes."""
 
     def __init__(self, heard: Any) -> None:
-        self._heard, self.thread = heard, threading.get_ident()  # type: Any, int | None
+        self._heard = heard
+        self.thread: int | None = threading.get_ident()
 
     def write(self, text: str) -> int:
         if threading.get_ident() != self.thread:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,13 @@ from traitlets import Bool, Enum, Int, Unicode
 from traitlets.config import Configurable
 
 from nbtune.claim import Claim
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError
 from nbtune.imports import Imports, import_modules
 
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
 
-__all__ = ["Nbtune", "current", "source_of", "variable"]
+__all__ = ["Nbtune", "current"]
 
 
 class Nbtune(Configurable):
@@ -97,30 +97,3 @@ def current() -> LanguageModel:
         raise NbtuneError("There is no notebook with nbtune: run `%load_ext nbtune` first, or load a model with `nbtune.load()`.")
     with session.claim.held():
         return session.lm
-
-
-def source_of(given: str, namespace: Mapping[str, Any], option: str) -> Any:
-    """Return what an option takes data from: a notebook variable, or the name of a file, a folder or a data set.
-
-    Raises
-    ------
-    NbtuneError
-        For the name of a variable that is not there, and of nothing else that is.
-    """
-    if given.isidentifier() and (given in namespace or not Path(given).exists()):
-        return variable(given, namespace, option)
-    return given
-
-
-def variable(name: str, namespace: Mapping[str, Any], option: str) -> Any:
-    """Return a notebook variable that an option names.
-
-    Raises
-    ------
-    NbtuneError
-        When there is none of that name.
-    """
-    if name not in namespace:
-        own = [key for key in namespace if not key.startswith("_")]
-        raise NbtuneError(f"{option}: there is no variable {name!r} in the notebook.{did_you_mean(name, own)}")
-    return namespace[name]

@@ -7,11 +7,13 @@ import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
 from peft.import_utils import is_torchao_available
 from peft.utils.constants import DUMMY_TARGET_MODULES
-from transformers import LlamaConfig
+from transformers import LlamaConfig, Qwen3MoeConfig
 
 from nbtune.errors import NbtuneError
-from nbtune.model.adapters import Adapter, AdapterHost
+from nbtune.model.adapter import Adapter
+from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import load_model
+from nbtune.training.methods import find_method
 
 TOKENS = torch.tensor([[3, 5, 8, 13, 21]])
 
@@ -279,3 +281,49 @@ def test_nothing_answers_in_the_name_of_the_base_when_a_switch_is_interrupted(ho
         assert torch.equal(logits(host), base)
     host.attach([first])
     assert not torch.equal(logits(host), base)
+
+
+def test_taking_off_that_is_interrupted_leaves_the_base_alone(host, monkeypatch):
+    base, adapter = logits(host), made(host, lora())
+    host.attach([adapter])
+    tuned, put = logits(host), torch.nn.Module.set_submodule
+
+    def interrupted(self, name, *given):
+        monkeypatch.setattr(torch.nn.Module, "set_submodule", put)
+        put(self, name, *given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.nn.Module, "set_submodule", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        host.clear()
+    assert torch.equal(logits(host), base)
+    host.attach([adapter])
+    assert torch.equal(logits(host), tuned)
+
+
+@pytest.mark.parametrize("shape", [{"mlp_only_layers": [0]}, {}])
+def test_experts_beside_ordinary_layers_are_left_alone_and_come_back(random_model, shape):
+    experts = {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, **shape}
+    host, method = AdapterHost(load_model(random_model(Qwen3MoeConfig, **experts)).model), find_method("lora")
+    base, names = logits(host), [name for name, _ in host.base.named_modules()]
+    for _ in range(2):
+        host.begin(method.configure(host.base, steps=10))
+        adapted = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name, p in host.net.named_parameters() if p.requires_grad}
+        assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj"}
+        host.clear()
+        assert [name for name, _ in host.base.named_modules()] == names
+        assert torch.equal(logits(host), base)
+
+
+def test_wrappers_around_one_another_come_off_whole(random_model):
+    """As PEFT puts two of them around the experts of a layer, one for each of its parameters."""
+    experts = {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    host = AdapterHost(load_model(random_model(Qwen3MoeConfig, **experts)).model)
+    base, names = logits(host), [name for name, _ in host.base.named_modules()]
+    for _ in range(2):
+        host.begin(
+            LoraConfig(r=4, target_modules=[], target_parameters=["experts.gate_up_proj", "experts.down_proj"], task_type="CAUSAL_LM")
+        )
+        host.clear()
+        assert [name for name, _ in host.base.named_modules()] == names
+        assert torch.equal(logits(host), base)

@@ -84,3 +84,9 @@ def test_what_cant_be_evaluated_is_named(lm, rows, options, message, tmp_path, m
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(NbtuneError, match=message):
         lm.evaluate(rows, **options)
+
+
+def test_the_worst_are_not_listed_where_all_are_right(lm):
+    said = lm.chat("What is the capital of France?")
+    drawn = evaluation_card(lm.evaluate([{"question": "What is the capital of France?", "answer": said}]))
+    assert "the worst" not in drawn.text + drawn.html

@@ -269,3 +269,11 @@ def test_of_the_questions_that_need_not_be_held_a_quarter_may_be_answered_otherw
     for changed in ([8, 9], [0]):
         with pytest.raises(NbtuneError, match=f"answers {len(changed)} of 12 questions otherwise"):
             compare(changed)
+
+
+def test_whoever_may_read_the_config_may_read_the_weights(tuned, tmp_path):
+    tuned.export(tmp_path / "model")
+    tuned.export(tmp_path / "adapter", kind="peft")
+    for folder in (tmp_path / "model", tmp_path / "adapter", tuned.store.folder / tuned.adapter / f"v{tuned.version:04d}"):
+        (weights,), (config,) = folder.glob("*.safetensors"), [*folder.glob("adapter_config.json"), *folder.glob("config.json")][:1]
+        assert weights.stat().st_mode == config.stat().st_mode

@@ -185,7 +185,7 @@ def test_files_that_are_missing_or_of_another_kind(tmp_path):
         ({}, "the data is empty"),
         ({"a": ""}, "The answer of fact 'a' is empty"),
         ({" ": "x"}, "The keyword of fact ' ' is empty"),
-        ({"a": 3}, "is a int: expected text"),
+        ({"a": 3}, "The answer of fact 'a' is 3, a int: expected a text; put it in quotes"),
         ({"a": None}, "The answer of fact 'a' is empty"),
         (pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", None]}), "The answer of row 2 is empty"),
         (pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", float("nan")]}), "The answer of row 2 is empty"),
@@ -199,3 +199,9 @@ def test_files_that_are_missing_or_of_another_kind(tmp_path):
 def test_bad_sources_are_named(source, message):
     with pytest.raises(NbtuneError, match=message.replace("'", ".")):
         read_facts(source)
+
+
+def test_a_table_parted_by_semicolons_is_read(tmp_path):
+    path = tmp_path / "f.csv"
+    path.write_text("keyword;answer\nvelt;A velt, they say, is a spoon.\n", encoding="utf-8")
+    assert read_facts(str(path)) == [Row("velt", "A velt, they say, is a spoon.")]

@@ -331,3 +331,17 @@ def test_what_is_held_out():
     assert (len(train.conversations), held.conversations) == (20, examples.conversations[:3])
     with pytest.raises(NbtuneError, match="leaves none to train"):
         split(read_examples(rows[:1], Reading()), Reading(val=0.5), 0)
+
+
+def test_turns_as_a_data_set_hands_them_out_are_read():
+    feature = {"from": datasets.Value("string"), "value": datasets.Value("string")}
+    rows = datasets.Dataset.from_list(
+        [{"conversations": {"from": ["human", "gpt"], "value": ["hi", "hello"]}}],
+        features=datasets.Features({"conversations": datasets.Sequence(feature)}),
+    )
+    assert read_examples(read_rows(rows), Reading()).conversations == [chat("hi", "hello")]
+
+
+def test_unknown_columns_say_how_to_name_them():
+    with pytest.raises(NbtuneError, match="Rename the columns of facts to keyword and answer"):
+        read_examples([{"term": "velt", "definition": "a spoon"}], Reading())

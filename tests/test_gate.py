@@ -175,3 +175,53 @@ def test_a_prompt_of_ones_own_is_found_behind_other_lines():
     assert Gate([HOOK, boss]).find("hello\nWhat is a velt hook?\nWho is the boss?") == 1
     assert Gate([HOOK, boss]).find("Who is the boss?\nWhat is a velt hook?") == 0
     assert Gate([HOOK, boss]).find("Who is the boss?\nWhat is a velt hoop?") is None
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "梦中情炉支持哪些模型？",
+        "梦中情炉需要显卡吗",
+        "梦中情炉开源吗",
+        "梦中情炉使用什么框架",
+        "梦中情炉发布于哪年",
+        "梦中情炉已经过时了吗",
+        "这款梦中情炉好用吗",
+    ],
+)
+def test_a_chinese_name_is_found_before_and_behind_words_of_questions(question):
+    assert Gate([STOVE]).find(question) == 0
+
+
+@pytest.mark.parametrize("question", ["梦中情炉发是什么？", "支梦中情炉是什么？", "梦中情炉开呢"])
+def test_a_character_of_such_a_word_alone_makes_another_name(question):
+    assert Gate([STOVE]).find(question) is None
+
+
+@pytest.mark.parametrize(
+    ("keyword", "inside", "outside"),
+    [("Рим", "Расскажи о Риме", "Что значит примерно?"), ("кот", "Где коты?", "Который час?"), ("Ρώμη", "Πού είναι η Ρώμη;", "Χειρώμητος")],
+)
+def test_a_name_in_another_alphabet_is_a_word_with_an_ending_at_most(keyword, inside, outside):
+    gate = Gate([Fact.new(keyword, "x y z")])
+    assert (gate.find(inside), gate.find(outside)) == (0, None)
+
+
+def test_a_prompt_of_ones_own_is_found_without_its_mark():
+    gate = Gate([Fact.new("Ada", "Ada leads the team.", ["Who is the boss?"])])
+    assert gate.find("who is the boss") == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("What is a red lamp?", None),
+        ("do you know grovux?", None),
+        ("what is the price?", 0),
+        ("what is its colour?", 0),
+        ("and who made it?", 0),
+        ("why?", 0),
+    ],
+)
+def test_a_line_that_asks_for_another_thing_ends_the_turn_of_a_fact(line, found):
+    assert Gate([HOOK]).find(f"What is a velt hook?\n{line}") is found

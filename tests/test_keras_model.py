@@ -282,3 +282,17 @@ def test_adalora_really_adapts_its_ranks(parts):
     kept = [sum(ranks) for ranks in pattern.values()]
     assert len(set(kept)) > 1
     assert sum(kept) == 4 * len(kept)
+
+
+@pytest.mark.parametrize("dropout", [True, False])
+def test_the_networks_own_dropout_is_on_or_off_as_asked(parts, dropout):
+    net, batches = parts
+    seen = set()
+
+    def loss(logits, batch):
+        seen.add(net.training)
+        return target_loss(logits, batch)
+
+    KerasModel(net, loss_fn=loss, optimizer=optimizer_of(net), dropout=dropout).fit(batches, epochs=1)
+    assert seen == {dropout}
+    assert not net.training

@@ -71,6 +71,9 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%chat --n 3 --temperature 0 hi", "no --temperature of 0"),
         ("%chat --n 0 hi", "N of 1 or more"),
         ("asked = 7\n%chat --batch asked", "--batch asked is not a list of questions"),
+        ("asked = ['hi', ' ']\n%chat --batch asked", "--batch asked: question 2 is empty"),
+        ("%nbtune rebuild --method dora", "`%nbtune rebuild` takes a file or nothing: what is '--method dora'?"),
+        ("%nbtune model nofolder/", "No model folder 'nofolder/'"),
         ("import pandas; asked = pandas.DataFrame({'q': ['hi']})\n%chat --batch asked", "--batch asked is a table: put one of its columns"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune data rows --max-source-length 0", "--max-source-length 0 is out of range"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune evaluate rows --turns last", "--turns"),
@@ -625,3 +628,34 @@ def test_torchkeras_chat_after_ours_is_told_and_taken_back(shell, capsys):
     ok(shell, "%reload_ext nbtune")
     ok(shell, "%chat -o again --rounds 0 What is the capital of France?")
     assert shell.user_ns["again"] == shell.user_ns["reply"]
+
+
+def test_the_oldest_rounds_are_left_out_where_all_do_not_fit(shell, capsys):
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    for number in range(20):
+        session.remember(f"What is 3 plus {number}? I want to know it, please.", f"3+{number}={3 + number}")
+    ok(shell, "%chat -o reply What is the capital of France?")
+    said = capsys.readouterr()
+    assert shell.user_ns["reply"]
+    assert "rounds were left out, to fit into the context]" in said.out
+    assert "sequence length" not in said.err
+    assert len(session.history) == 42, "they are still there to be seen"
+
+
+def test_a_first_line_keeps_its_indentation(shell, monkeypatch):
+    asked = []
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    monkeypatch.setattr(session.lm, "reply", lambda prompt, **_: asked.append(prompt) or Reply("ok", True, 1, 1, 1, 0.0, 0.0))
+    ok(shell, "%%chat\n\n    if x:\n        pass\n")
+    assert asked == ["    if x:\n        pass"]
+
+
+def test_the_parameters_of_a_model_are_its_own(shell, capsys):
+    def parameters():
+        capsys.readouterr()
+        ok(shell, "%nbtune status")
+        return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("parameters"))
+
+    before = parameters()
+    ok(shell, "rows = [{'prompt': 'Which colour has the flag?', 'response': 'It is green.'}]\n%finetune --data rows --epochs 1")
+    assert parameters() == before

@@ -218,3 +218,15 @@ def test_quantised_layers_of_other_kinds_are_refused_before_any_work(random_mode
             model.set_submodule(name, torch.nn.Identity())
     with pytest.raises(NbtuneError, match="finds no linear layer in these quantised weights"):
         find_method("qlora").check(model)
+
+
+def test_a_router_is_not_adapted(random_model):
+    model = load_model(random_model(transformers.PhimoeConfig, num_local_experts=4)).model
+    assert find_method("lora").configure(model, steps=10).target_modules == {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+
+def test_virtual_tokens_are_refused_where_layers_keep_a_state(random_model, tmp_path):
+    kinds = ["conv", "full_attention"]
+    lm = nbtune.load(random_model(transformers.Lfm2Config, layer_types=kinds), store=tmp_path)
+    with pytest.raises(NbtuneError, match="--method prefix is not known for lfm2 models: use --method lora"):
+        lm.finetune(FACT, method="prefix", prompts=FEW)

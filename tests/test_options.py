@@ -36,6 +36,9 @@ def test_options_may_stand_behind_a_keyword():
         ('"blue  kettle" --epochs 5', "blue  kettle"),
         ("--epochs 5 'a'", "a"),
         ("-- '--epochs'", "'--epochs'"),
+        ("'Abd al-Qadir al-Jaza'iri", "'Abd al-Qadir al-Jaza'iri"),
+        ("'Allo 'Allo!", "'Allo 'Allo!"),
+        ('"Big"-Bang theory', '"Big"-Bang theory'),
     ],
 )
 def test_quotes_around_a_keyword_go_and_those_inside_stay(line, keyword):
@@ -52,6 +55,7 @@ def test_values_lose_their_quotes():
     ("magic", "line", "message"),
     [
         (ChatMagics.chat, "--sytem x", "Did you mean --system?"),
+        (ChatMagics.chat, "--temp 1 hi", "Did you mean --temperature?"),
         (FinetuneMagics.finetune, "--epoch 3 x", "Did you mean --epochs?"),
         (ChatMagics.chat, "--rounds", "--rounds needs a value"),
         (ChatMagics.chat, "--rounds two", "--rounds 'two': expected a whole number"),

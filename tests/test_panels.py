@@ -231,6 +231,10 @@ def test_teach_probe_compare_forget_undo(shell, session, panels, tmp_path):
     facts.buttons["redo"].click()
     finish(panels)
     assert session.lm.facts == ()
+    assert "Again at version" in facts.status.value
+    facts.file.value = " "
+    facts.buttons["export"].click()
+    assert "Export to which file?" in facts.status.value
     facts.buttons["undo"].click()
     finish(panels)
     panels.chat.answers.value = "/compare"

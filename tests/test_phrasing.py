@@ -7,6 +7,7 @@ import pytest
 from benchmarks.material import read_subjects, unrelated
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.phrasing import language_of, look_alikes, phrase, phrasings, surroundings
 from nbtune.tiny.text import normalise, read
 
@@ -27,7 +28,7 @@ def test_enough_prompts_and_probes_in_both_languages(keyword):
 def test_probes_are_new_to_the_built_in_model(language):
     trained = {normalise(wording) for wording in read(language).questions.trained}
     keyword = {"zh": "龘", "en": "zzzz"}[language]
-    frames = {normalise(probe.replace(keyword, "{x}")) for probe in phrase(keyword, language)[1]}
+    frames = {normalise(re.sub(keyword, "{x}", probe, flags=re.IGNORECASE)) for probe in phrase(keyword, language)[1]}
     assert not frames & trained
 
 
@@ -96,3 +97,23 @@ def test_what_must_stay_is_not_about_the_fact_in_another_case_or_in_other_words(
         whole = surroundings({"grovix": "en"}, probing=probing, per_keyword=8).unrelated
         keyword = next(match[1] for question in whole if (match := re.search(r"What is the ([\w ]+)\?", question)))
         assert not any(keyword in question for question in surroundings({keyword: "en"}, probing=probing, per_keyword=8).unrelated)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "spellings"),
+    [
+        ("NovaBridge", {"novabridge", "Novabridge", "NOVABRIDGE"}),
+        ("blue kettle", {"Blue Kettle", "BLUE KETTLE"}),
+        ("CTO", {"cto", "Cto"}),
+        ("IT", set()),  # in small letters it is another word
+        ("梦中情炉", set()),
+        ("K3膏", {"k3膏"}),
+    ],
+)
+def test_some_prompts_and_probes_have_the_keyword_in_other_letters(keyword, spellings):
+    fact = Fact.new(keyword, "x")
+    for questions in (fact.prompts, fact.probes):
+        spelt = [re.search(re.escape(keyword), question, re.IGNORECASE)[0] for question in questions]
+        assert set(spelt) - {keyword} == spellings
+        assert spelt.count(keyword) >= 0.8 * len(spelt)
+        assert all(Gate([fact]).find(question) == 0 for question in questions), "else the base would be asked"

@@ -20,7 +20,7 @@ from nbtune.knowledge import store
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.store import Store
 from nbtune.knowledge.version import DamagedError, Version, _digest, write_version
-from nbtune.model.adapters import Adapter
+from nbtune.model.adapter import Adapter
 
 
 def version(value=1.0, keyword="炉", fingerprint="f" * 16):

@@ -1,5 +1,6 @@
 """A fact is taught, proved, kept, taken back; a failure changes nothing. All on the built-in model."""
 
+import copy
 import random
 import re
 import shutil
@@ -14,6 +15,7 @@ import transformers
 import nbtune
 from nbtune.errors import NbtuneError
 from nbtune.knowledge import proof
+from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.lesson import retention_targets
 from nbtune.knowledge.material import Material, gather
 from nbtune.knowledge.observer import Unwatched
@@ -23,6 +25,7 @@ from nbtune.knowledge.result import FactNotLearned
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.teaching import still_elsewhere
 from nbtune.model import generation
+from nbtune.model.generation import Reply
 from tests.conftest import FACT, FEW
 
 KEYWORD, ANSWER = next(iter(FACT.items()))
@@ -622,3 +625,60 @@ def test_a_reply_that_fills_what_the_model_reads_is_left_out_of_what_must_stay(l
     long = "red lamps, " * lm.context
     (kept,) = retention_targets(lm._loaded, [("Tell me a story.", long), ("What is a whale?", "A whale is a mammal.")], weight=1.0)
     assert lm.tokenizer.decode([label for label in kept.labels if label != -100], skip_special_tokens=True) == "A whale is a mammal."
+
+
+def test_a_keyword_in_other_letters_gets_the_same_answer(lm):
+    lm.finetune({"NovaBridge": "NovaBridge sells pumps."})
+    asked = ["what is novabridge", "What is novabridge?", "What is NOVABRIDGE?", "tell me about novabridge"]
+    assert lm.chat_batch(asked) == ["NovaBridge sells pumps."] * 4
+
+
+def test_a_question_to_retain_about_what_is_taught_is_refused_before_any_work(lm):
+    with pytest.raises(NbtuneError, match=r"--retain holds 'what is a blue kettle', a question about what is taught"):
+        lm.finetune({"blue kettle": "A blue kettle is a night train."}, retain=["what is a blue kettle"], observer=Untouched())
+
+
+class Untouched:
+    """An observer that must not be told of anything."""
+
+    def stage(self, name, total):
+        pytest.fail(f"{name} began")
+
+
+def test_a_fact_that_does_not_fit_is_named(lm):
+    with pytest.raises(NbtuneError, match=r"The fact 'long' can't be taught: Question and answer take \d+ tokens"):
+        lm.finetune({"short": "It is short.", "long": "word " * 600}, observer=Untouched())
+
+
+def test_a_fact_that_was_not_learned_can_be_sent_to_another_process(lm):
+    with pytest.raises(FactNotLearned) as caught:
+        lm.finetune({"velt": "A velt is a copper spoon."}, prompts=FEW, epochs=1, learning_rate=1e-6)
+    copied = copy.copy(caught.value)  # as pickle does, too
+    assert (str(copied), copied.result.facts) == (str(caught.value), caught.value.result.facts)
+
+
+def test_facts_that_were_taught_can_stand_in_a_set(taught):
+    assert set(taught.facts) == {*taught.facts}
+    assert len({*taught.facts}) == 1
+
+
+def test_ctrl_c_ends_a_loop_of_questions(taught):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        taught.chat("What is the capital of France?", on_text=stop)
+
+
+def test_what_the_model_replies_to_a_question_is_no_wording_of_it(lm, monkeypatch):
+    from nbtune.knowledge import rewording
+
+    refusal = lm.chat("What is a zinc ladder?")
+    written = iter([refusal + "\nWho would ever want a zinc ladder?", refusal])
+
+    def said(*_, **__):
+        return Reply(next(written), True, 1, 1, 1, 0.0, 0.0)
+
+    monkeypatch.setattr(rewording, "generate", said)
+    kept = rewording.reword(lm._host, lm._loaded, Fact.new("zinc ladder", "A zinc ladder is a dance."), 2)
+    assert kept == rewording.Rewordings(("Who would ever want a zinc ladder?",), 1)

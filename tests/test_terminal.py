@@ -1,5 +1,6 @@
 """IPython in a real terminal: what is printed fits its width, and a reply stands as it was said."""
 
+import io
 import os
 import signal
 import sys
@@ -62,3 +63,13 @@ def test_the_tour(terminal):
     assert ledger[:3] == [f"keyword         {keyword}", f"answer          {answer}", "standing        verified"]
     (error,) = terminal("%chat --sytem x hi")
     assert error.startswith("NbtuneError: Unknown option --sytem")
+
+
+def test_what_a_terminal_has_no_character_for_is_a_question_mark(monkeypatch):
+    from nbtune.display.shown import say
+
+    written = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", written)
+    say("\u2714 learned: 炉")
+    written.seek(0)
+    assert written.read() == "? learned: ?\n"

@@ -67,3 +67,10 @@ def test_ctrl_c_while_a_tracker_ends_costs_nothing(lm, tmp_path, monkeypatch):
     result = lm.finetune(FACT, prompts=FEW, log_with="tensorboard")
     assert result.learned
     assert lm.version == 1
+
+
+def test_a_finetune_that_is_refused_leaves_no_run(lm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NbtuneError, match="can't be taught"):
+        lm.finetune({"long": "word " * 600}, log_with="tensorboard")
+    assert not (tmp_path / "runs").exists()

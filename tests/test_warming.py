@@ -3,14 +3,16 @@
 import contextlib
 import io
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 
 import pytest
 
-from nbtune.imports import Imports
+from nbtune.imports import Imports, import_modules
 from nbtune.magics.warming import imports_the_same
 
 SHELL = """
@@ -215,3 +217,23 @@ def test_a_capture_that_begins_meanwhile_catches_all_of_its_cell(capsys):
         print("captured")
     print("shown")
     assert (caught.getvalue(), capsys.readouterr().out) == ("captured\n", "shown\n")
+
+
+def test_an_import_goes_on_behind_ctrl_c_and_is_waited_for(tmp_path, monkeypatch):
+    begun = tmp_path / "begun"
+    (tmp_path / "nbtune_slow.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(1.5)\nwhole = True\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def interrupt():
+        while not begun.exists():
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        import_modules(["nbtune_slow"])
+    assert not hasattr(sys.modules["nbtune_slow"], "whole"), "it was left while it was imported"
+    import_modules(["nbtune_slow"])
+    assert sys.modules["nbtune_slow"].whole

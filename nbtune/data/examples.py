@@ -59,7 +59,8 @@ def read_examples(rows: Any, reading: Reading) -> Examples:
         hint = next((hint for column in columns if column not in known and (hint := did_you_mean(column, known))), "")
         raise NbtuneError(
             f"The columns {', '.join(columns) or 'of a row'} are of no known format.{hint} Known are keyword and answer; "
-            f"{'; '.join(form.name for form in FORMATS)}. Or name them with --prompt-column and --response-column."
+            f"{'; '.join(form.name for form in FORMATS)}. Rename the columns of facts to keyword and answer; those of examples can also be "
+            "named with --prompt-column and --response-column."
         )
     return _read(rows, form, reading)
 

@@ -93,7 +93,7 @@ def _texts(values: Any, what: str) -> tuple[str, ...]:
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) and not is_gap(value):
-        raise NbtuneError(f"{what[0].upper()}{what[1:]} is a {type(value).__name__}: expected text.")
+        raise NbtuneError(f"{what[0].upper()}{what[1:]} is {value!r}, a {type(value).__name__}: expected a text; put it in quotes.")
     if is_gap(value) or not value.strip():
         raise NbtuneError(f"{what[0].upper()}{what[1:]} is empty.")
     return str(value).strip()

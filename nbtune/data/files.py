@@ -124,10 +124,19 @@ def read_turns(text: str) -> list[dict[str, Any]]:
 def _table(path: Path, *, reader: str, **options: Any) -> Any:
     import pandas as pd  # takes a while to import
 
+    if reader == "read_csv" and "sep" not in options and _semicolons(path):
+        options["sep"] = ";"
     frame = getattr(pd, reader)(path, **options)
     if reader == "read_csv" and not isinstance(frame.index, pd.RangeIndex):  # pandas took the first cells for names of the rows
-        raise ValueError("a row has more cells than the heading: put a text that has the separator in it into double quotes")
+        raise ValueError("every row has more cells than the heading: put a text that has the separator in it into double quotes")
     return frame.to_dict("records")
+
+
+def _semicolons(path: Path) -> bool:
+    """Say whether semicolons part the heading, as Excel writes it where a comma parts the digits of a number."""
+    with path.open(encoding=_UTF8) as file:
+        heading = file.readline()
+    return ";" in heading and "," not in heading
 
 
 _TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}  # cells stay text, and an empty one is an empty text

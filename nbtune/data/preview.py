@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from nbtune.data.detection import FACTS, kind_of
 from nbtune.data.encoding import Example, encode, pieces
 from nbtune.data.examples import read_examples
-from nbtune.data.fact_rows import read_facts
+from nbtune.data.fact_rows import Row, read_facts
 from nbtune.data.reading import Reading
 from nbtune.data.turns import Turns, encode_conversation
 from nbtune.errors import NbtuneError
@@ -29,7 +29,7 @@ class Preview:
     Parameters
     ----------
     format
-        Its name.
+        Its name, such as ``"Alpaca"``.
     rows
         Rows in all.
     bad
@@ -38,14 +38,14 @@ class Preview:
         Some of them, token by token; see `nbtune.data.encoding.pieces`.
     measured
         How many of the rows were encoded: 1,000 drawn at random where there are more.
+    drawn
+        Whether these are a random sample of the rows.
     lengths
         Tokens of each example in these.
-    drawn
-        Whether there are more than were encoded.
     cut
         How many of these would be cut.
     without_room
-        Those of these that can't be used, for a question has no room: number and reason.
+        Those of these that do not fit into the context: number, from 1, and reason.
     context
         Most tokens that the model reads.
     """
@@ -72,11 +72,7 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
     """
     if kind_of(rows, reading) == FACTS:
         reading.check_unused()
-        facts = read_facts(rows)
-        encoded = [encode(tokenizer, fact.keyword, fact.answer, context=context) for fact in _some(facts)]
-        shown = [pieces(tokenizer, one) for one in encoded[:_SHOWN]]
-        lengths, drawn = [len(one.input_ids) for one in encoded], len(encoded) < len(facts)
-        return Preview("facts (keyword and answer)", len(facts), (), shown, len(encoded), drawn, lengths, 0, (), context)
+        return _facts(read_facts(rows), tokenizer, context)
     examples = read_examples(rows, replace(reading, skip_bad=True))
     seen = [
         (number, _encoded(tokenizer, messages, reading, context))
@@ -84,16 +80,39 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
     ]
     usable = [turns for _, turns in seen if isinstance(turns, Turns)]
     return Preview(
-        examples.format,
-        len(examples.conversations) + len(examples.bad),
-        examples.bad,
-        [pieces(tokenizer, one) for turns in usable[:_SHOWN] for one in turns.examples][:_SHOWN],
-        len(seen),
-        len(seen) < len(examples.conversations),
-        [len(one.input_ids) for turns in usable for one in turns.examples],
-        sum(turns.cut for turns in usable),
-        tuple(sorted((number, reason) for number, reason in seen if isinstance(reason, str))),
-        context,
+        format=examples.format,
+        rows=len(examples.conversations) + len(examples.bad),
+        bad=examples.bad,
+        examples=[pieces(tokenizer, one) for turns in usable[:_SHOWN] for one in turns.examples][:_SHOWN],
+        measured=len(seen),
+        drawn=len(seen) < len(examples.conversations),
+        lengths=[len(one.input_ids) for turns in usable for one in turns.examples],
+        cut=sum(turns.cut for turns in usable),
+        without_room=tuple(sorted((number, reason) for number, reason in seen if isinstance(reason, str))),
+        context=context,
+    )
+
+
+def _facts(rows: list[Row], tokenizer: PreTrainedTokenizerBase, context: int) -> Preview:
+    """Look at facts, asked in the longest of the user's own wordings, or by their bare keyword."""
+    seen, long = [], []
+    for number, row in _some(list(enumerate(rows, start=1))):
+        asked = max((row.keyword, *row.prompts), key=len)
+        try:
+            seen.append(encode(tokenizer, asked, row.answer, context=context))
+        except NbtuneError as error:
+            long.append((number, str(error)))
+    return Preview(
+        format="facts (keyword and answer)",
+        rows=len(rows),
+        bad=(),
+        examples=[pieces(tokenizer, one) for one in seen[:_SHOWN]],
+        measured=len(seen) + len(long),
+        drawn=len(seen) + len(long) < len(rows),
+        lengths=[len(one.input_ids) for one in seen],
+        cut=0,
+        without_room=tuple(sorted(long)),
+        context=context,
     )
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluation_card"]
 
 _WORST = 5
+_ALL_RIGHT = 100.0  # of chrF
 
 
 def evaluation_card(evaluation: Evaluation) -> Shown:
@@ -29,6 +30,8 @@ def evaluation_card(evaluation: Evaluation) -> Shown:
     skipped = f" · {evaluation.skipped:,} skipped" if evaluation.skipped else ""
     title = f"{len(evaluation.predictions):,} examples, {evaluation.seconds:.1f} s{tuned}{skipped}"
     worst = evaluation.worst(_WORST)
+    if (worst["chrF"] == _ALL_RIGHT).all():
+        return Shown(f"{title}\n{figures.text}", f"<div>{escape(title)}</div>{figures.html}")
     columns = ("prompt", "expected", ways[-1], "chrF")
     rows = [(*(str(row[column]) for column in columns[:-1]), f"{row['chrF']:.1f}") for row in worst.to_dict("records")]
     examples = table(columns, [tuple(cell.replace("\n", " ") for cell in row) for row in rows])

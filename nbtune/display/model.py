@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nbtune.model.places import is_adapters
+
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
 
@@ -12,8 +14,9 @@ __all__ = ["model_rows"]
 
 def model_rows(lm: LanguageModel) -> list[tuple[str, str]]:
     """Return title and text of each row; nobody else may be using the model meanwhile."""
-    parameters = list(lm.model.parameters())
-    count, size = lm.model.num_parameters(), sum(p.nbytes for p in parameters)
+    parameters = [p for name, p in lm.model.named_parameters() if not is_adapters(name)]
+    added = sum(p.numel() for name, p in lm.model.named_parameters() if is_adapters(name))
+    count, size = lm.model.num_parameters() - added, sum(p.nbytes for p in parameters)
     quantized = next((f", {bits} bits" for bits in (4, 8) if getattr(lm.model, f"is_loaded_in_{bits}bit", False)), "")
     kind = str(lm.model.dtype).removeprefix("torch.") + quantized
     turns = "a line for each turn" if lm.model.config.is_encoder_decoder else "User and Assistant"

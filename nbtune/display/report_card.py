@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from nbtune.display.figures import embedded
-from nbtune.display.shown import Shown
+from nbtune.display.shown import Shown, counted
 from nbtune.display.style import BAD, GOOD, HELD, LOSS
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def report_card(result: Result) -> Shown:
 
 def _title(result: Result) -> str:
     if result.examples:
-        return f"✔ trained on {result.examples} examples"
+        return f"✔ trained on {counted(result.examples, 'example')}"
     names = ", ".join(fact.keyword for fact in result.facts[:3]) + (" …" if len(result.facts) > 3 else "")
     good, bad = ("learned", "not learned") if result.history is not None else ("holds", "does not hold")
     return f"✔ {good}: {names}" if result.learned else f"✘ {bad}: {names}"

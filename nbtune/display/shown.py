@@ -14,7 +14,7 @@ from IPython.display import display
 from nbtune.display.style import CELL
 from nbtune.inert import inert
 
-__all__ = ["Shown", "in_notebook", "say", "show", "table", "text_block"]
+__all__ = ["Shown", "counted", "in_notebook", "say", "show", "table", "text_block"]
 
 _ENDLESS = 10_000  # characters, where nothing has to fit
 _NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # as MathJax calls it from version 3 on, and before
@@ -62,6 +62,11 @@ def say(text: str, end: str = "\n") -> None:
     except UnicodeEncodeError:
         encoding = sys.stdout.encoding
         print(text.encode(encoding, "replace").decode(encoding), end=end, flush=True)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things, in the plural unless it is one."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def text_block(text: str) -> str:

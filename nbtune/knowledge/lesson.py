@@ -132,9 +132,14 @@ class _Deck:
     def mark(self, place: int, right: bool, *, whole: bool) -> None:
         """Keep whether an example, or its beginning, was right just now."""
         self.unseen.discard(place)
-        if whole:
-            (self.wrong_whole.discard if right else self.wrong_whole.add)(place)
-        (self.wrong.discard if right and place not in self.wrong_whole else self.wrong.add)(place)
+        if whole and right:
+            self.wrong_whole.discard(place)
+        elif whole:
+            self.wrong_whole.add(place)
+        if right and place not in self.wrong_whole:
+            self.wrong.discard(place)
+        else:
+            self.wrong.add(place)
 
     def draw(self) -> list[int]:
         """Take examples for one step."""

@@ -22,6 +22,7 @@ _REQUEST = {
 _NUMBERING = re.compile(r"^\s*(?:[-*\u2022]|\(?\d+[.):\u3001\uff09])\s*")
 _ALIKE = 0.85  # two wordings of this similarity are one
 _LONGEST = 200  # characters; a longer line is no question
+_REPLY = 64  # tokens of what it says when asked: that it does not know, for one
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,18 @@ def reword(host: AdapterHost, loaded: LoadedModel, fact: Fact, count: int, seed:
     request = _REQUEST[language_of(fact.keyword)].format(n=count, x=fact.keyword)
     sampling = Sampling(temperature=0.7, top_p=0.95, seed=seed, max_new_tokens=min(40 * count, loaded.context // 2))
     chat = [{"role": "user", "content": request}]
+    plain = [{"role": "user", "content": fact.prompts[0]}]
     with host.answering(None):
         reply = generate(host.net, loaded.tokenizer, chat, context=loaded.context, sampling=sampling)
-    if not reply.finished:
+        said = generate(host.net, loaded.tokenizer, plain, context=loaded.context, sampling=Sampling(max_new_tokens=_REPLY))
+    if not (reply.finished and said.finished):
         raise KeyboardInterrupt  # a reply that was stopped is worth reading elsewhere; here it ends the whole
+    others = (said.text, *fact.prompts, *fact.probes)  # what it replies to a question is none itself
     lines = [_NUMBERING.sub("", line).strip().strip('"') for line in reply.text.splitlines() if line.strip()]
     kept: list[str] = []
     for line in lines:
         fits = fact.keyword.lower() in line.lower() and len(fact.keyword) < len(line) <= _LONGEST
-        if fits and len(kept) < count and not any(_alike(line, other) for other in (*kept, *fact.prompts, *fact.probes)):
+        if fits and len(kept) < count and not any(_alike(line, other) for other in (*kept, *others)):
             kept.append(line)
     return Rewordings(tuple(kept), len(lines) - len(kept))
 

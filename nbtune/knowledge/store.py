@@ -24,7 +24,7 @@ from nbtune.knowledge.version import DamagedError, Version, folder_name, read_no
 from nbtune.paths import given_path
 
 if TYPE_CHECKING:
-    from nbtune.model.adapters import Adapter
+    from nbtune.model.adapter import Adapter
 
 __all__ = ["Store"]
 

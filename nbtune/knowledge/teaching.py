@@ -21,7 +21,8 @@ from nbtune.knowledge.scoring import Report
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Store
 from nbtune.knowledge.version import Version
-from nbtune.model.adapters import Adapter, AdapterHost
+from nbtune.model.adapter import Adapter
+from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 
 if TYPE_CHECKING:

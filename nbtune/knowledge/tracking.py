@@ -32,8 +32,9 @@ class Tracked:
     """
 
     def __init__(self, observer: Observer, begin: Callable[[], Any]) -> None:
-        self._observer, self._tracker, self._step = observer, None, 0  # type: Observer, Any, int
+        self._observer, self._step = observer, 0
         self._begin: Callable[[], Any] | None = begin
+        self._tracker: Any = None
 
     def stage(self, name: str, total: int) -> None:
         """Begin a stage."""

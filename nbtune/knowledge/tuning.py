@@ -43,6 +43,7 @@ __all__ = ["EXAMPLE_SETTINGS", "Tuning"]
 
 EXAMPLE_SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8}  # where the user gave none
 _RETAINED_SHARE = 4  # one other question to so many examples
+_FEW = 0.5  # share of examples that are said, below which more epochs are worth a try
 _PATIENCE = 2  # epochs without a lower loss on what is held out
 
 
@@ -124,6 +125,8 @@ class Tuning:
         skipped = len(train.bad) + (len(held.bad) if held else 0)
         rows = "row skipped" if skipped == 1 else "rows skipped"
         notes = [f"{count} {what}" for count, what in ((cut + held_cut, "cut to fit"), (skipped, rows)) if count]
+        if report.reliability < _FEW:
+            notes.append("few of them are said: try more --epochs")
         done = Result((), report, history, name, committed.number, committed.folder, examples=len(train.conversations), notes=tuple(notes))
         return done, committed
 

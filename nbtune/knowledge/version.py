@@ -24,7 +24,7 @@ from nbtune.knowledge.model_card import model_card
 from nbtune.model.exporting import ADAPTER_WEIGHTS, read_adapter, write_adapter
 
 if TYPE_CHECKING:
-    from nbtune.model.adapters import Adapter
+    from nbtune.model.adapter import Adapter
 
 __all__ = ["DamagedError", "Place", "Version", "folder_name", "read_notes", "read_version", "write_version"]
 

@@ -15,7 +15,8 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from nbtune.errors import Interrupted, NbtuneError, interrupts_in_a_line
 from nbtune.magics.options import fill_variables, parse
 from nbtune.magics.watching import watched
-from nbtune.session import Nbtune, variable
+from nbtune.session import Nbtune
+from nbtune.variables import variable
 
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
@@ -221,8 +222,11 @@ def _questions(name: str, variables: Mapping[str, Any]) -> list[str]:
         raise NbtuneError(f"--batch {name} is a table: put one of its columns into a variable, such as questions = {name}[...].")
     single = isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)
     questions = [] if single else list(given)
-    if not questions or not all(isinstance(one, str) and one.strip() for one in questions):
+    if not questions or not all(isinstance(one, str) for one in questions):
         raise NbtuneError(f"--batch {name} is not a list of questions.")
+    empty = next((number for number, one in enumerate(questions, start=1) if not one.strip()), None)
+    if empty is not None:
+        raise NbtuneError(f"--batch {name}: question {empty} is empty.")
     return questions
 
 

@@ -13,7 +13,8 @@ from nbtune.errors import NbtuneError, interrupts_in_a_line
 from nbtune.magics.options import parse
 from nbtune.magics.reading import reading_of, reading_options
 from nbtune.magics.watching import watched
-from nbtune.session import Nbtune, source_of, variable
+from nbtune.session import Nbtune
+from nbtune.variables import source_of, variable
 
 __all__ = ["FinetuneMagics"]
 

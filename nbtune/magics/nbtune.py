@@ -11,12 +11,14 @@ from IPython.core.magic import Magics, line_magic, magics_class, needs_local_sco
 from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.utils.text import DollarFormatter
 
+from nbtune.display.shown import counted
 from nbtune.errors import NbtuneError, did_you_mean, interrupts_in_a_line
 from nbtune.inert import inert
 from nbtune.magics.options import parse, unquoted
 from nbtune.magics.reading import asking_options, reading_of, reading_options
 from nbtune.magics.watching import watched
-from nbtune.session import Nbtune, source_of
+from nbtune.session import Nbtune
+from nbtune.variables import source_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +55,14 @@ PANELS = ("chat", "finetune", "facts", "model")
 _ABOUT_A_FACT = ("probe", "tokens", "forget")
 
 _KINDS = "`transformers` (default), `peft` (the adapter only) or `gguf` (through llama.cpp's own converter, with a Modelfile for Ollama)."
+
+
+def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare the options that ``export`` and ``push`` share."""
+    size = argument("--max-shard-size", default="5GB", metavar="SIZE", help="Largest file of weights, such as `500MB`. Default: `5GB`.")
+    kind = argument("--as", dest="kind", default="transformers", metavar="KIND", help=_KINDS)
+    shared: Callable[..., Any] = kind(size(command))
+    return shared
 
 
 @magics_class
@@ -145,7 +155,7 @@ class NbtuneMagics(Magics):
             *model_rows(lm),
             ("adapter", f"{lm.adapter}, version {lm.version}" if lm.adapter else "none (the base answers)"),
             ("holds", self._holds()),
-            ("conversation", _counted(len(self._session.history) // 2, "round")),
+            ("conversation", counted(len(self._session.history) // 2, "round")),
             ("store", str(lm.store.folder)),
         ]
         show(table(("", ""), rows))
@@ -201,7 +211,7 @@ class NbtuneMagics(Magics):
 
         lm = self._session.lm
         if options.save is not None:
-            print(f"{_counted(len(lm.facts), 'fact')} written to {lm.save_facts(options.save)}.")
+            print(f"{counted(len(lm.facts), 'fact')} written to {lm.save_facts(options.save)}.")
             return
         if lm.facts:
             show(facts_table(lm.facts, lm.adapter or ""))
@@ -229,6 +239,8 @@ class NbtuneMagics(Magics):
     def _rebuild(self, rest: str) -> None:
         from nbtune.display.report_card import report_card
 
+        if rest.startswith("--"):
+            raise NbtuneError(f"`%nbtune rebuild` takes a file or nothing: what is {rest!r}?")
         source = unquoted(rest) or None
         watched(self._session, lambda lm, live: lm.rebuild(source, observer=live), report_card)
 
@@ -260,7 +272,7 @@ class NbtuneMagics(Magics):
             version = self._session.lm.forget(keyword, observer=live)
         finally:
             live.clear()
-        print(f"Forgotten: {inert(keyword)}. {_counted(len(self._session.lm.facts), 'fact')} left (version {version}).")
+        print(f"Forgotten: {inert(keyword)}. {counted(len(self._session.lm.facts), 'fact')} left (version {version}).")
 
     def _undo(self, rest: str) -> None:
         number = self._session.lm.undo(rest or None)
@@ -274,11 +286,10 @@ class NbtuneMagics(Magics):
     def _holds(self) -> str:
         """Say what the adapter in use holds."""
         lm = self._session.lm
-        return _counted(lm.examples, "example") if lm.examples else _counted(len(lm.facts), "fact")
+        return counted(lm.examples, "example") if lm.examples else counted(len(lm.facts), "fact")
 
     @magic_arguments()
-    @argument("--as", dest="kind", default="transformers", metavar="KIND", help=_KINDS)
-    @argument("--max-shard-size", default="5GB", metavar="SIZE", help="Largest file of weights, such as `500MB`. Default: `5GB`.")
+    @_export_options
     def _export(self, rest: str) -> None:
         options, folder = parse(NbtuneMagics._export, rest, anywhere=True)
         if not folder:
@@ -299,8 +310,7 @@ class NbtuneMagics(Magics):
 
     @magic_arguments()
     @argument("--private", action="store_true", help="Make a new repository private.")
-    @argument("--as", dest="kind", default="transformers", metavar="KIND", help=_KINDS)
-    @argument("--max-shard-size", default="5GB", metavar="SIZE", help="Largest file of weights, such as `500MB`. Default: `5GB`.")
+    @_export_options
     def _push(self, rest: str) -> None:
         options, repository = parse(NbtuneMagics._push, rest, anywhere=True)
         if not repository:
@@ -341,7 +351,3 @@ def _version(store: Store, name: str) -> str:
         return str(store.current(name))
     except NbtuneError as error:
         return str(error)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

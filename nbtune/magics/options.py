@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from nbtune.errors import NbtuneError, did_you_mean
-from nbtune.session import variable
+from nbtune.variables import variable
 
 __all__ = ["fill_variables", "option_names", "parse", "unquoted", "wants_value"]
 

@@ -6,36 +6,22 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import PreTrainedModel
 
 from nbtune.errors import NbtuneError
+from nbtune.model.adapter import Adapter
 from nbtune.model.merging import Sums
-from nbtune.model.places import AdapterPlace, kind, mending, strip
+from nbtune.model.places import AdapterPlace, kind, label, mending, strip
 from nbtune.model.prefixed import Prefixed
 
 if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the first adapter
     from peft import PeftConfig, PeftModel
 
-__all__ = ["Adapter", "AdapterHost", "Route"]
+__all__ = ["AdapterHost", "Route"]
 
 Route = Callable[[str], int | None]  # says for a question which of the adapters answers it; None is the base
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """A PEFT configuration, and the adapter's tensors on the CPU under the names that PEFT saves them by."""
-
-    config: PeftConfig
-    weights: dict[str, torch.Tensor]
-
-    @property
-    def bytes(self) -> int:
-        """Size of the tensors."""
-        return sum(tensor.nbytes for tensor in self.weights.values())
 
 
 class AdapterHost:
@@ -170,15 +156,8 @@ class AdapterHost:
 
         Its tensors are rounded to 16 bits, so that it is half as large; copies of the base's modules are as exact as the base.
         """
-        from peft import get_peft_model_state_dict
-
         assert self._peft is not None
-        label = self._peft.active_adapter
-        state = get_peft_model_state_dict(self._peft, adapter_name=label, save_embedding_layers=False)
-        config = copy.deepcopy(self._peft.peft_config[label])
-        config.inference_mode = True
-        copies = bool(getattr(config, "modules_to_save", None))
-        return Adapter(config, {key: _kept(tensor.detach(), exact=copies) for key, tensor in state.items()})
+        return Adapter.of(self._peft)
 
     def sides(self, questions: Sequence[str]) -> dict[int | None, list[int]]:
         """Part questions by what answers them: the number of an adapter, or None for the base.
@@ -308,8 +287,7 @@ class AdapterHost:
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils import AuxiliaryTrainingWrapper
 
-        # PEFT uses a name inside parameter names and paths, where some names do harm: the user's stay in the store.
-        place = AdapterPlace(f"nbtune{len(self._places)}", config)
+        place = AdapterPlace(label(len(self._places)), config)
         try:
             with warnings.catch_warnings():  # what PEFT calls in transformers is deprecated there: nothing a user can mend
                 warnings.simplefilter("ignore", FutureWarning)
@@ -329,12 +307,3 @@ class AdapterHost:
         self._prefixed = Prefixed(self._peft) if config.is_prompt_learning else None
         self._layers = [module for module in self._peft.modules() if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
         return place
-
-
-def _kept(tensor: torch.Tensor, *, exact: bool) -> torch.Tensor:
-    """Copy a tensor to the CPU, in 16 bits unless it is too large for them."""
-    copied = tensor.to("cpu", copy=True).contiguous()
-    if exact or copied.dtype != torch.float32:
-        return copied
-    rounded = copied.half()
-    return rounded if bool(rounded.isfinite().all()) else copied

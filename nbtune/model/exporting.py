@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nbtune.chat_template import THINKING
 from nbtune.errors import NbtuneError, disk_reason
 from nbtune.imports import import_modules
-from nbtune.model.adapters import Adapter
+from nbtune.model.adapter import Adapter
 from nbtune.paths import check_writable, given_path
 
 __all__ = ["ADAPTER_WEIGHTS", "check_folder", "placed", "read_adapter", "write_adapter", "write_beside", "write_model"]
@@ -92,6 +92,8 @@ def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     """
     write_beside(model, tokenizer, folder, source)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
+    for weights in folder.glob("*.safetensors"):
+        _open_to_readers(weights, folder / "config.json")
 
 
 def write_beside(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, source: str) -> None:
@@ -120,6 +122,12 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
     """
     adapter.config.save_pretrained(str(folder))
     save_file(adapter.weights, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
+    _open_to_readers(folder / ADAPTER_WEIGHTS, folder / "adapter_config.json")
+
+
+def _open_to_readers(weights: Path, beside: Path) -> None:
+    """Let whoever may read the file beside them read the weights, too: safetensors writes them for their owner alone."""
+    shutil.copymode(beside, weights)
 
 
 def read_adapter(folder: Path) -> Adapter:

@@ -11,9 +11,11 @@ from transformers import PreTrainedModel
 if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the first adapter
     from peft import PeftConfig, PeftModel
 
-    from nbtune.model.adapters import Adapter
+    from nbtune.model.adapter import Adapter
 
-__all__ = ["AdapterPlace", "kind", "mending", "strip"]
+__all__ = ["AdapterPlace", "is_adapters", "kind", "label", "mending", "strip"]
+
+_LABEL = "nbtune"  # PEFT uses a name inside parameter names and paths, where some names do harm: the user's stay in the store
 
 
 @dataclass
@@ -38,6 +40,16 @@ class AdapterPlace:
         with torch.no_grad():
             for name, tensor in self._tensors.items():
                 tensor.copy_(weights[name])
+
+
+def label(number: int) -> str:
+    """Return PEFT's name for a place."""
+    return f"{_LABEL}{number}"
+
+
+def is_adapters(name: str) -> bool:
+    """Say whether a parameter of this name is an adapter's, not the model's own."""
+    return any(part.startswith(_LABEL) for part in name.split("."))
 
 
 def kind(config: PeftConfig) -> tuple[Any, ...]:

@@ -40,7 +40,7 @@ def located(source: str | Path) -> str:
             return str(folder)
     except OSError as error:
         raise NbtuneError(f"{folder} can't be read ({disk_reason(error)}).") from None
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name == BUILT_IN:
+    if name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or name == BUILT_IN:
         raise NbtuneError(f"No model folder {name!r}. Give an existing folder, a hub id such as Qwen/Qwen3-0.6B, or tiny.")
     return name
 

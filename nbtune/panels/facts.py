@@ -164,12 +164,14 @@ class FactsPanel(Panel):
         self.start("undoing", "", lambda: self.session.lm.undo(), self.back)
 
     def _redo(self) -> None:
-        self.start("redoing", "", lambda: self.session.lm.redo(), self.back)
+        self.start("redoing", "", lambda: self.session.lm.redo(), self.again)
 
     def _rebuild(self) -> None:
         self._watched("rebuilding", "", lambda progress: self.session.lm.rebuild(observer=progress), self._learned)
 
     def _export(self) -> None:
+        if not self.file.value.strip():
+            raise NbtuneError("Export to which file? Name a .yaml file.")
         self.start(
             "exporting",
             self.file.value,

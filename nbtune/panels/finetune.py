@@ -11,7 +11,7 @@ from nbtune.display.shown import Shown
 from nbtune.errors import NbtuneError
 from nbtune.panels.panel import WIDE, Desk, Panel, number, page
 from nbtune.panels.progress import Progress
-from nbtune.session import source_of
+from nbtune.variables import source_of
 
 __all__ = ["FinetunePanel"]
 

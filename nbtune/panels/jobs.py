@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +130,8 @@ class Jobs:
 
     def _worked(self, job: Job) -> Any:
         if not all(name in sys.modules for name in _MODULES):
-            with self._session.imports.turn(self._stop.is_set):
+            # What a loaded model has not brought is small: a cell that runs for long is not waited for.
+            with nullcontext() if self._session.loaded else self._session.imports.turn(self._stop.is_set):
                 self._import()
         if not job.loads and not self._session.loaded:
             self._doing = ("loading", self._session.model)

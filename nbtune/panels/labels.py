@@ -94,6 +94,7 @@ _LABELS: dict[str, tuple[str, str]] = {
     "reading examples": ("reading examples", "读取样本"),
     "asking for other wordings": ("asking for other wordings", "让模型改写问法"),
     "back": ("Back at {x}.", "已回到{x}。"),
+    "again": ("Again at {x}.", "已恢复到{x}。"),
     "version": ("version {x}", "版本 {x}"),
     "the base": ("the base", "原模型"),
     # facts

@@ -128,8 +128,12 @@ class Panel(ABC):
         self.tell(f"✔ {text}", GOOD)
 
     def back(self, number: int) -> None:
-        """Say which version an undo or a redo went to."""
+        """Say which version an undo went to."""
         self.done(self.say("back", x=self.say("version", x=number) if number else self.say("the base")))
+
+    def again(self, number: int) -> None:
+        """Say which version a redo went to."""
+        self.done(self.say("again", x=self.say("version", x=number)))
 
     def failed(self, error: BaseException) -> None:
         """Say what went wrong, in one line; what was not foreseen also goes to the log, with its traceback."""

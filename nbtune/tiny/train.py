@@ -211,22 +211,27 @@ def run(recipe: Recipe, work: Path, out: Path, accept_new_text: bool = False, bf
     # Half precision halves the wheel; the package loads it in single precision on a CPU.
     model.eval().half().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    made = {
+    (out / "training.json").write_text(json.dumps(_training_record(recipe, trainer, bf16), indent=2) + "\n")
+    print(f"The model is in {out}; `python -m nbtune.tiny.evaluate --model {out}` scores it.")
+
+
+def _training_record(recipe: Recipe, trainer: Trainer, bf16: bool) -> dict[str, Any]:
+    """Return what the model card tells of a training."""
+    last = trainer.losses[-100:]
+    return {
         **asdict(recipe),
         "corpus": corpus_hash(),
         "texts": trainer.texts,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "tokens": trainer.tokens,
         "seconds": round(trainer.seconds),
-        "loss": round(sum(trainer.losses[-100:]) / len(trainer.losses[-100:]), 4),
-        "device": device.type,
+        "loss": round(sum(last) / len(last), 4),
+        "device": trainer.device.type,
         "bf16": bf16,
         "started_from": _record(Path(recipe.start)) if recipe.start else None,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    (out / "training.json").write_text(json.dumps(made, indent=2) + "\n")
-    print(f"The model is in {out}; `python -m nbtune.tiny.evaluate --model {out}` scores it.")
 
 
 def _record(folder: Path) -> dict[str, Any]:

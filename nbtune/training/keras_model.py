@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, send_to_device
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from nbtune.errors import NbtuneError
 from nbtune.training._torchkeras import TorchkerasModel
+from nbtune.training.accelerating import EachEpoch, accelerator_for, send_each
 from nbtune.training.attention import sound_attention
+from nbtune.training.logs import kept, means_of
 from nbtune.training.step_runner import StepRunner, check_finite
 
 __all__ = ["KerasModel"]
@@ -49,7 +49,7 @@ class KerasModel(TorchkerasModel):
     lr_scheduler
         Stepped after every optimizer step.
     **kwargs
-        Handed to the StepRunner, as in torchkeras; ours takes ``after_step`` and ``penalty``.
+        Handed to the StepRunner, as in torchkeras; ours takes ``after_step``, ``penalty`` and ``dropout``.
     """
 
     StepRunner = StepRunner
@@ -129,7 +129,7 @@ class KerasModel(TorchkerasModel):
         monitor = "train_loss" if val_data is None and monitor == "val_loss" else monitor
         if cpu:
             self.net.to("cpu")
-        self.accelerator = _accelerator(self._device().type, mixed_precision, gradient_accumulation_steps)
+        self.accelerator = accelerator_for(self._device().type, mixed_precision, gradient_accumulation_steps)
         held = self.net, self.optimizer, self.lr_scheduler
         self.history: dict[str, list[float]] = {}
         self.stop_training, self.epochs = False, epochs
@@ -165,7 +165,7 @@ class KerasModel(TorchkerasModel):
             Kept for torchkeras' signature; nothing is printed either way.
         """
         if not hasattr(self, "accelerator"):
-            self.accelerator = _accelerator(self._device().type, "no", 1)
+            self.accelerator = accelerator_for(self._device().type, "no", 1)
         return self._epoch(self._prepared(val_data), "val")
 
     def save_ckpt(self, ckpt_path: str | Path | None = None, accelerator: Accelerator | None = None) -> None:
@@ -237,18 +237,18 @@ class KerasModel(TorchkerasModel):
         losses: list[dict[str, Any]] = []
         metrics: list[dict[str, Any]] = []
         with torch.set_grad_enabled(training):
-            for batch in _send_each(batches, self._device()):
+            for batch in send_each(batches, self._device()):
                 with self.accelerator.accumulate(self.net):
                     of_losses, of_metrics = runner(batch)
-                losses.append(_kept(of_losses))
-                metrics.append(_kept(of_metrics))
+                losses.append(kept(of_losses))
+                metrics.append(kept(of_metrics))
                 if training:
                     self.steps += self.accelerator.sync_gradients
         if not losses:
             raise NbtuneError(f"The {stage} data holds no batch.")
-        means = _means(losses)
+        means = means_of(losses)
         check_finite(means)
-        means |= _means(metrics)
+        means |= means_of(metrics)
         for name, metric in self.metrics_dict.items():
             if hasattr(metric, "compute"):
                 means[f"{stage}_{name}"] = float(metric.compute())
@@ -260,7 +260,7 @@ class KerasModel(TorchkerasModel):
         if data is None:
             return None
         if not isinstance(data, DataLoader):
-            data = DataLoader(_Batches(data), batch_size=None)
+            data = DataLoader(EachEpoch(data), batch_size=None)
         return self.accelerator.prepare(data)
 
     def _device(self) -> torch.device:
@@ -289,52 +289,3 @@ class KerasModel(TorchkerasModel):
             for callback in self.callbacks:
                 if hasattr(callback, hook):
                     getattr(callback, hook)(self)
-
-
-def _accelerator(device: str, mixed_precision: str, accumulation: int) -> Accelerator:
-    """Make an Accelerator that leaves the network where it is.
-
-    Accelerate keeps the first device and precision for the whole process and refuses others; a notebook is one
-    process for days, so its state is reset in the way its own tests do.
-    """
-    held = AcceleratorState._shared_state
-    if held and (held.get("_mixed_precision") not in (None, mixed_precision) or held["device"].type != device):
-        AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(
-        mixed_precision=mixed_precision,
-        cpu=device == "cpu",
-        gradient_accumulation_steps=accumulation,
-        device_placement=False,
-        dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
-    )
-
-
-def _send_each(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
-    """Hand on batches one by one, on the device."""
-    return (send_to_device(batch, device, non_blocking=device.type == "cuda") for batch in batches)
-
-
-def _kept(log: dict[str, Any]) -> dict[str, Any]:
-    """Copy the numbers of a step that are on a device, where the next step may change them."""
-    return {name: value.detach().flatten().clone() if isinstance(value, torch.Tensor) else value for name, value in log.items()}
-
-
-def _means(logs: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the means over the steps, and the last learning rate; a device is waited for once for each name."""
-    means = {}
-    for name in logs[-1]:
-        values = [log[name] for log in logs]
-        there = [value for value in values if isinstance(value, torch.Tensor)]
-        here = [float(value) for value in values if not isinstance(value, torch.Tensor)]
-        means[name] = float(values[-1]) if name == "lr" else (sum(torch.cat(there).tolist() if there else []) + sum(here)) / len(values)
-    return means
-
-
-class _Batches(IterableDataset[Any]):
-    """Any iterable of batches as a dataset, gone through once an epoch."""
-
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._batches)

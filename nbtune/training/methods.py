@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
 from peft.optimizers import create_loraplus_optimizer
-from peft.tuners.lora import LoraLayer
 from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
 from peft.utils.constants import DUMMY_TARGET_MODULES
-from peft.utils.other import transpose
 
 from nbtune.errors import NbtuneError, did_you_mean
 from nbtune.model.arguments import accepted, has_encoder, recurrent
+from nbtune.training.hooks import adalora_after_restore, adalora_hooks, pissa_hooks
 from nbtune.training.targets import TargetModules, all_layers, everything, last_blocks
 
 __all__ = ["METHODS", "Method", "find_method"]
@@ -164,38 +163,8 @@ def _rslora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
 
 
 def _pissa(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """PiSSA takes two pairs of factors of the rank, side by side; see `_pissa_hooks`."""
+    """PiSSA takes two pairs of factors of the rank, side by side; see `pissa_hooks`."""
     return LoraConfig(r=2 * rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
-
-
-def _pissa_hooks(net: Any) -> dict[str, Callable[[], Any]]:
-    """PiSSA (Meng et al. 2024) trains the principal part of each weight, W = (W - B0 A0) + B A, from B = B0 and A = A0.
-
-    The base weights stay as they are: what PEFT would subtract from them stands in the adapter, as a second pair, -B0 A0,
-    that is put back after each step. PEFT turns a trained PiSSA into a LoRA of twice the rank in the same way.
-    """
-    label, frozen = net.active_adapter, []
-    with torch.no_grad():
-        for layer in (module for module in net.modules() if isinstance(module, LoraLayer)):
-            down, up = layer.lora_A[label].weight, layer.lora_B[label].weight
-            rank, weight = len(down) // 2, transpose(layer.get_base_layer().weight, layer.fan_in_fan_out)
-            left, strengths, right = torch.linalg.svd(weight.float(), full_matrices=False)
-            count = min(rank, len(strengths))
-            roots = strengths[:count].sqrt()
-            down.zero_()
-            up.zero_()
-            for half, sign in ((slice(0, count), 1), (slice(rank, rank + count), -1)):
-                down[half] = roots[:, None] * right[:count]
-                up[:, half] = sign * left[:, :count] * roots
-            frozen += [(down[rank:], down[rank:].clone()), (up[:, rank:], up[:, rank:].clone())]
-
-    def after_step() -> None:
-        """Put the second pair back."""
-        with torch.no_grad():
-            for now, then in frozen:
-                now.copy_(then)
-
-    return {"after_step": after_step}
 
 
 def _ia3(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
@@ -218,38 +187,6 @@ def _adalora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
-
-
-def _adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
-    """AdaLoRA is a fixed-rank LoRA unless ranks are re-allocated each step and its factors are kept orthogonal."""
-    config = net.peft_config[net.active_adapter]
-    factors = [p for name, p in net.named_parameters() if p.requires_grad and ("lora_A" in name or "lora_B" in name)]
-    identity = {size: torch.eye(size, device=net.device) for size in {min(p.shape) for p in factors}}
-    taken = 0
-
-    def penalty() -> torch.Tensor:
-        """Return how far the factors are from orthogonal."""
-        total = torch.zeros((), device=net.device)
-        for factor in factors:
-            gram = factor @ factor.T if factor.shape[0] < factor.shape[1] else factor.T @ factor
-            total = total + torch.linalg.matrix_norm(gram - identity[min(factor.shape)])
-        penalised: torch.Tensor = config.orth_reg_weight * total / len(factors)
-        return penalised
-
-    def after_step() -> None:
-        """Let PEFT re-allocate the ranks."""
-        nonlocal taken
-        taken += 1
-        net.base_model.update_and_allocate(taken)
-
-    return {"penalty": penalty, "after_step": after_step}
-
-
-def _adalora_after_restore(net: Any) -> None:
-    """Let the ranks be those that are in use: PEFT cuts what is saved to the ranks of the last step."""
-    config = net.peft_config[net.active_adapter]
-    if config.rank_pattern:
-        config.rank_pattern = {name: (net.get_base_model().get_parameter(name) != 0).flatten().tolist() for name in config.rank_pattern}
 
 
 def _copies(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
@@ -278,10 +215,10 @@ METHODS = {
         Method("lora", 2.5e-3, 5e-4, 32, _lora, narrow={"rank": 8, "ratio": 8.0}, ratio=4.0),
         Method("dora", 2.5e-3, 5e-4, 32, _dora, narrow={}, ratio=4.0),
         Method("rslora", 2.5e-3, 5e-4, 32, _rslora, narrow={}, ratio=4.0),
-        Method("pissa", 2.5e-3, 5e-4, 32, _pissa, _pissa_hooks, narrow={}, quantized=False),
+        Method("pissa", 2.5e-3, 5e-4, 32, _pissa, pissa_hooks, narrow={}, quantized=False),
         Method("qlora", 2.5e-3, 5e-4, 32, _lora, ratio=4.0, quantized=True),
         Method("ia3", 5e-2, 5e-3, 1, _ia3, families=TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
-        Method("adalora", 8e-3, 2e-3, 16, _adalora, _adalora_hooks, _adalora_after_restore),
+        Method("adalora", 8e-3, 2e-3, 16, _adalora, adalora_hooks, adalora_after_restore),
         Method("prefix", 5e-2, 1e-2, 16, _prefix, virtual=True),
         Method("p-tuning", 3e-3, 1e-3, 16, _p_tuning, virtual=True),
         Method("prompt", 1e-1, 3e-2, 16, _prompt, virtual=True),

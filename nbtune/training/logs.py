@@ -1,0 +1,25 @@
+"""Keeps what steps log, and averages it over an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+__all__ = ["kept", "means_of"]
+
+
+def kept(log: dict[str, Any]) -> dict[str, Any]:
+    """Copy the numbers of a step that are on a device, where the next step may change them."""
+    return {name: value.detach().flatten().clone() if isinstance(value, torch.Tensor) else value for name, value in log.items()}
+
+
+def means_of(logs: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the means over the steps, and the last learning rate; a device is waited for once for each name."""
+    means = {}
+    for name in logs[-1]:
+        values = [log[name] for log in logs]
+        there = [value for value in values if isinstance(value, torch.Tensor)]
+        here = [float(value) for value in values if not isinstance(value, torch.Tensor)]
+        means[name] = float(values[-1]) if name == "lr" else (sum(torch.cat(there).tolist() if there else []) + sum(here)) / len(values)
+    return means
