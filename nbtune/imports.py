@@ -26,7 +26,7 @@ MODULES = (
     "nbtune.knowledge.injection",
 )
 
-_unfinished: list[Future[None]] = []  # the import that the main thread waits for, or has left
+_unfinished: list[Future[None]] = []  # the last import of the main thread, which Ctrl-C may have left behind
 
 
 class Imports:
@@ -51,6 +51,8 @@ class Imports:
             self._changed.notify_all()
             if imports:
                 self._changed.wait_for(lambda: not self._importing)
+        if imports:
+            _finish()
 
     def cell_ends(self) -> None:
         """Say that it is over."""
@@ -62,6 +64,7 @@ class Imports:
         """Wait for the thread that imports now: a cell may import the same without naming it, as one that calls a function does."""
         with self._changed:
             self._changed.wait_for(lambda: not self._importing)
+        _finish()
 
     def wake(self) -> None:
         """Let the threads that wait for a turn check whether it is still wanted."""
@@ -129,18 +132,20 @@ def import_modules(names: Iterable[str]) -> None:
     the kernel is started anew.
     """
     names = [*names]
+    _finish()
     if threading.current_thread() is not threading.main_thread():
         _import(names)
-        return
-    if _unfinished and not _unfinished[0].done():
+    elif not all(name in sys.modules for name in names):
+        thread = ThreadPoolExecutor(1, "nbtune imports")
+        _unfinished[:] = [thread.submit(_import, names)]
+        thread.shutdown(wait=False)
+        _unfinished[0].result()
+
+
+def _finish() -> None:
+    """Wait for an import that Ctrl-C left: two threads must not import at once, for the modules import each other."""
+    if _unfinished and not threading.current_thread().name.startswith("nbtune imports"):
         wait(_unfinished)
-    _unfinished.clear()
-    if all(name in sys.modules for name in names):
-        return
-    thread = ThreadPoolExecutor(1, "nbtune imports")
-    _unfinished.append(thread.submit(_import, names))
-    thread.shutdown(wait=False)
-    _unfinished[0].result()
 
 
 def _import(names: Iterable[str]) -> None:
