@@ -29,6 +29,9 @@ class Nbtune(Configurable):
         config=True
     )
     max_new_tokens = Int(512, help="Maximum length of a reply in tokens, where the context leaves room.").tag(config=True)
+    live = Bool(True, help="Draw replies and progress as they grow; off for a front end that does not update what it drew.").tag(
+        config=True
+    )
     language = Enum(["en", "zh"], default_value="en", help="Language of the panels' labels: en or zh.").tag(config=True)
 
     def __init__(self, **options: Any) -> None:

@@ -152,6 +152,19 @@ def test_progress_names_a_keyword_as_text(drawn):
         assert [tag[0] for tag in Skeleton(drawn[0].html).tags if not isinstance(tag, str)] == ["div", "progress"], text
 
 
+def test_a_front_end_that_does_not_update_is_sent_the_whole_once(drawn):
+    reply = live.LiveReply(growing=False)
+    reply.wait("loading")
+    for piece in ("a ", "whole ", "reply"):
+        reply.add(piece)
+    reply.close("[interrupted]")
+    bar = live.LiveProgress(growing=False)
+    bar.stage("learning", 2)
+    bar.advance()
+    bar.finish(table(("x",), [("done",)]))
+    assert [Skeleton(shown.html).text for shown in drawn] == ["a whole reply\n[interrupted]", "xdone"]
+
+
 def test_no_front_end_makes_a_formula_of_it():
     page = Skeleton(table(("x",), [("$5 and $6",)])._repr_mimebundle_()["text/html"])
     ((tag, attributes), *_) = page.tags

@@ -20,17 +20,23 @@ _INTERVAL = 0.1  # seconds between redraws; faster than that a front end flicker
 
 
 class LiveReply:
-    """Draws a reply while it is generated, in one display that is updated."""
+    """Draws a reply while it is generated, in one display that is updated.
 
-    def __init__(self) -> None:
-        self._text, self._drawn = "", 0.0
+    Parameters
+    ----------
+    growing
+        False draws it once, when it is whole, for front ends that do not update what they drew. Default: True.
+    """
+
+    def __init__(self, *, growing: bool = True) -> None:
+        self._text, self._drawn, self._growing = "", 0.0, growing
         self._handle: DisplayHandle | None = None
 
     def wait(self, for_what: str) -> None:
         """Say what the reply waits for; in a notebook the reply takes its place."""
-        if in_notebook():
+        if in_notebook() and self._growing:
             self._handle = display(Shown(for_what, f'<div style="opacity:0.7">{escape(for_what)}</div>'), display_id=True)
-        elif sys.stdout.isatty():
+        elif not in_notebook() and sys.stdout.isatty():
             say(inert(for_what))
 
     def add(self, piece: str) -> None:
@@ -38,7 +44,7 @@ class LiveReply:
         self._text += piece
         if not in_notebook():
             say(inert(piece), end="")
-        elif time.monotonic() - self._drawn >= _INTERVAL:
+        elif self._growing and time.monotonic() - self._drawn >= _INTERVAL:
             self._draw()
 
     def close(self, note: str = "") -> None:
@@ -56,9 +62,16 @@ class LiveReply:
 
 
 class LiveProgress:
-    """Watches a finetune: a bar with the stage, the epoch, the loss and how much is said already."""
+    """Watches a finetune: a bar with the stage, the epoch, the loss and how much is said already.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    growing
+        False draws no bar, only the outcome, as for `LiveReply`. Default: True.
+    """
+
+    def __init__(self, *, growing: bool = True) -> None:
+        self._growing = growing
         self._bar: tqdm[Any] | None = None
         self._handle: DisplayHandle | None = None
         self._drawn = 0.0
@@ -105,7 +118,7 @@ class LiveProgress:
             self._handle.update(shown)
 
     def _draw(self, log: dict[str, float]) -> None:
-        if not in_notebook():
+        if not in_notebook() or not self._growing:
             return
         self._drawn = time.monotonic()
         seconds = self._drawn - self._started

@@ -138,7 +138,7 @@ class ChatMagics(Magics):
         from nbtune.display.live import LiveReply
         from nbtune.display.shown import Shown, show
 
-        live = LiveReply()
+        live = LiveReply(growing=self._session.live)
         try:
             if not self._session.loaded:
                 live.wait(f"loading {self._session.model} …")

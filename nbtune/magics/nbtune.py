@@ -267,7 +267,7 @@ class NbtuneMagics(Magics):
             raise NbtuneError("Forget what? `%nbtune forget KEYWORD`.")
         from nbtune.display.live import LiveProgress
 
-        keyword, live = self._keyword(rest), LiveProgress()
+        keyword, live = self._keyword(rest), LiveProgress(growing=self._session.live)
         try:
             version = self._session.lm.forget(keyword, observer=live)
         finally:

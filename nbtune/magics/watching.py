@@ -45,7 +45,7 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
     from nbtune.display.report_card import report_card
     from nbtune.knowledge.result import FactNotLearned
 
-    live = LiveProgress()
+    live = LiveProgress(growing=session.live)
     try:
         if not session.loaded:
             live.stage(f"loading {session.model}", 1)
