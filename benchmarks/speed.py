@@ -1,7 +1,7 @@
 """How fast it is, beside the usual way: ``python -m benchmarks.speed``.
 
 Every row measures two ways of doing the same, one after the other in one process (or each in a fresh process where start-up
-counts), several times, and gives the ratio of the medians. The models are the embedded one and, with its tokenizer, random
+counts), several times, and gives the ratio of the medians. The models are the built-in one and, with its tokenizer, random
 weights in the shapes of SmolLM2-135M and of Qwen3-0.6B; with ``--on qwen3-8b`` also in that of Qwen3-8B, on a GPU with some 50 GB.
 A row that takes more than a minute there is measured once, one of less than two seconds 25 times. On a GPU, give its results a
 name of their own: ``--name speed_gpu``; the random weights are in bfloat16 there.
@@ -71,7 +71,7 @@ _GRADIENTS = 1e-4  # largest relative difference that may be called equal
 
 
 def built(shape: str, folder: str) -> str:
-    """Write a model of random weights into a folder, and return it; the embedded one is there already."""
+    """Write a model of random weights into a folder, and return it; the built-in one is there already."""
     if shape == "tiny":
         return str(WEIGHTS)
     torch.manual_seed(0)

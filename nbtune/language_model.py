@@ -174,7 +174,7 @@ class LanguageModel:
     ) -> Reply:
         """Ask one question, as `chat` does, and return the reply with its statistics.
 
-        Parameters and errors are those of `chat`.
+        Parameters are those of `chat`, and so are errors, but that Ctrl-C raises nothing.
 
         Returns
         -------
@@ -296,7 +296,8 @@ class LanguageModel:
         extend
             Use the built-in phrasings beside `prompts` and `probes`. Default: False.
         retain
-            Questions whose replies must not change. They are trained to stay, and the finetune fails if one changes. Default: none.
+            Questions whose replies must not change. They are trained to stay, and the finetune fails if one changes; one of the
+            facts' own prompts or probes is refused. Default: none.
         rewordings
             How many further wordings of each keyword to ask the model itself for; the usable ones are trained. Default: 0.
         log_with

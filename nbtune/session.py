@@ -24,7 +24,7 @@ class Nbtune(Configurable):
 
     model = Unicode("tiny", help="What is loaded first: 'tiny', a folder, or a hub id; set it before the first question.").tag(config=True)
     store = Unicode("nbtune_adapters", help="Folder where adapters are kept; set it before the first question.").tag(config=True)
-    rounds = Int(-1, help="Rounds of the conversation sent along with a question; -1 sends all.").tag(config=True)
+    rounds = Int(-1, help="Rounds of the conversation sent along with a question; -1 sends all that fit.").tag(config=True)
     warm_up = Bool(True, help="Import torch and what else is needed in the background, between cells, before it is needed.").tag(
         config=True
     )

@@ -57,8 +57,8 @@ class Gate:
         Parameters
         ----------
         text
-            A question, or all that the user said in a conversation, a line each: the last line that is about a fact, or
-            about a name that is almost a keyword, decides.
+            A question, or all that the user said in a conversation, a line each: the last line that is about a fact,
+            about a name that is almost a keyword, or that asks for another thing in a built-in wording, decides.
 
         Returns
         -------

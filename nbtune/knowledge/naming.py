@@ -55,7 +55,7 @@ class Names:
     """The keywords of some facts, to be found in texts.
 
     A name is found letter by letter. Where it begins and ends is told by what stands beside it: of letters all but letters and
-    marks that go on with a name (C++, GPT-4.5); of Chinese one of the characters that stand beside names in questions.
+    marks that go on with a name (C++, GPT-4.5); of Chinese one of the characters or words that stand beside names in questions.
 
     Parameters
     ----------

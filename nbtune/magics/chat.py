@@ -28,7 +28,7 @@ _LEFT_OUT = "[the oldest {} {} left out, to fit into the context]"
 _NOTES = {
     "": "",
     "limit": "[cut: this is the maximum length; ask for more with --max-new-tokens]",
-    "context": "[cut: the model can't read more; begin anew with --new]",
+    "context": "[cut: the context is full; --new begins a new conversation]",
 }
 
 
@@ -45,7 +45,12 @@ class ChatMagics(Magics):
     @magic_arguments()
     @argument("-o", "--output", metavar="NAME", help="Put the reply into this variable.")
     @argument("--new", action="store_true", help="Start a new conversation first; without a question, only that.")
-    @argument("--rounds", type=int, metavar="N", help="Send only the last N rounds of the conversation along (default: all); 0 sends none.")
+    @argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="Send only the last N rounds of the conversation along (default: all that fit); 0 sends none.",
+    )
     @argument("--system", metavar="TEXT", help="A system prompt for this question.")
     @argument("--max-new-tokens", type=int, metavar="N", help="Maximum length of the reply in tokens (default 512).")
     @argument(
@@ -172,6 +177,8 @@ class ChatMagics(Magics):
         asked = self._asked(options) | ({"history": None} if batch else {})
 
         def work(lm: LanguageModel, live: Any) -> list[str]:
+            if not batch:
+                asked["history"] = lm.latest(asked["history"], prompts[0], options.system)
             with self._answering(lm, options):
                 return lm.chat_batch(prompts, observer=live, **asked)
 

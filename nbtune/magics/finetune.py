@@ -56,7 +56,11 @@ class FinetuneMagics(Magics):
     )
     @argument("--probes", metavar="VAR", help="A list of questions to test with instead of the built-in ones; they are never trained.")
     @argument("--extend", action="store_true", help="Use the built-in phrasings beside `--prompts` and `--probes`.")
-    @argument("--retain", metavar="VAR", help="A list of questions whose replies must not change; if one does, nothing is kept.")
+    @argument(
+        "--retain",
+        metavar="VAR",
+        help="A list of questions whose replies must not change; if one does, nothing is kept. A question about what is taught is refused.",
+    )
     @argument("--rewordings", type=int, default=0, metavar="N", help="Have the model write N more wordings, and train on the usable ones.")
     @argument(
         "--epochs",
@@ -78,7 +82,7 @@ class FinetuneMagics(Magics):
     @argument(
         "--log-with",
         metavar="T",
-        help="Log to `tensorboard` (in the folder `runs`), `trackio` or `wandb`; install it first.",
+        help="Log each epoch and the scores to `tensorboard` (in the folder `runs`), `trackio` or `wandb`; install it first.",
     )
     @reading_options
     @argument(

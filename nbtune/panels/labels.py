@@ -43,7 +43,7 @@ _LABELS: dict[str, tuple[str, str]] = {
     "no conversation": ("Nothing was asked yet.", "还没有提问。"),
     "interrupted": ("stopped here", "在此停止"),
     "cut: limit": ("cut at the maximum length", "达到最大长度，在此截断"),
-    "cut: context": ("cut: the model can't read more, start a new conversation", "模型读不下更多了，在此截断：请开始新的对话"),
+    "cut: context": ("cut: the context is full", "上下文已满，在此截断"),
     "left out": ("the oldest rounds were left out, to fit into the context", "为了放得下，省去了最早的几轮对话"),
     "settings": ("Settings", "设置"),
     "system": ("system prompt", "系统提示词"),
