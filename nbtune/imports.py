@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -26,6 +26,7 @@ MODULES = (
     "nbtune.knowledge.injection",
 )
 
+_IMPORTER = "nbtune imports"
 _unfinished: list[Future[None]] = []  # the last import of the main thread, which Ctrl-C may have left behind
 
 
@@ -72,8 +73,8 @@ class Imports:
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Import inside the block; a cell that runs is waited for.
+    def turn(self, stopped: Callable[[], bool] = lambda: False, *, beside_cells: bool = False) -> Iterator[None]:
+        """Import inside the block; a cell that runs is waited for, but where it is small what is imported.
 
         Raises
         ------
@@ -81,7 +82,7 @@ class Imports:
             When `stopped` says so meanwhile; `wake` lets it be asked.
         """
         with self._changed:
-            while self._cell_runs or self._importing:
+            while (self._cell_runs and not beside_cells) or self._importing:
                 if stopped():
                     raise KeyboardInterrupt
                 self._changed.wait()
@@ -136,16 +137,24 @@ def import_modules(names: Iterable[str]) -> None:
     if threading.current_thread() is not threading.main_thread():
         _import(names)
     elif not all(name in sys.modules for name in names):
-        thread = ThreadPoolExecutor(1, "nbtune imports")
-        _unfinished[:] = [thread.submit(_import, names)]
-        thread.shutdown(wait=False)
+        _unfinished[:] = [Future()]
+        threading.Thread(target=_import_into, args=(_unfinished[0], names), name=_IMPORTER, daemon=True).start()
         _unfinished[0].result()
 
 
 def _finish() -> None:
     """Wait for an import that Ctrl-C left: two threads must not import at once, for the modules import each other."""
-    if _unfinished and not threading.current_thread().name.startswith("nbtune imports"):
+    if _unfinished and threading.current_thread().name != _IMPORTER:
         wait(_unfinished)
+
+
+def _import_into(done: Future[None], names: Iterable[str]) -> None:
+    try:
+        _import(names)
+    except BaseException as error:  # raised where it is waited for
+        done.set_exception(error)
+    else:
+        done.set_result(None)
 
 
 def _import(names: Iterable[str]) -> None:

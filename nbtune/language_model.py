@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nbtune.chat_template import chat_ids
 from nbtune.data.encoding import IGNORED, Example, encode, pieces
 from nbtune.data.examples import read_examples
 from nbtune.data.preview import Preview, look
@@ -38,7 +39,7 @@ from nbtune.model.generation import Chat, Reply, generate, user_words
 from nbtune.model.loading import LoadedModel, load_model
 from nbtune.model.memory import within_memory
 from nbtune.model.prompt_cache import PromptCache
-from nbtune.model.sampling import Sampling, seeded
+from nbtune.model.sampling import DEFAULT_NEW_TOKENS, Sampling, seeded
 from nbtune.paths import check_writable
 from nbtune.tiny import BUILT_IN
 
@@ -202,8 +203,8 @@ class LanguageModel:
                 draft=self._draft(side),
             )
 
-    def latest(self, history: Chat, prompt: str, system: str | None = None) -> Chat:
-        """Return the latest rounds of a conversation, where all of it leaves a reply less than a quarter of the context.
+    def latest(self, history: Chat, prompt: str, system: str | None = None, max_new_tokens: int | None = None) -> Chat:
+        """Return the latest rounds of a conversation, where all of it leaves no room for a reply.
 
         Parameters
         ----------
@@ -211,15 +212,21 @@ class LanguageModel:
             Messages, a question and its reply by turns.
         prompt, system
             The question that follows, and a system prompt.
+        max_new_tokens
+            Length limit of the reply. Default: 512. A quarter of the context is room enough.
 
         Returns
         -------
         list of dict
-            All messages; or as many of the last ones as take half of the context, so that the next rounds fit, too.
+            All messages; or the last ones, as many as fill half of the room that the question leaves, so that the next rounds fit, too.
         """
-        kept, room = list(history), self.context * 3 // 4
+        kept = list(history)
+        room = self.context - min(max_new_tokens or DEFAULT_NEW_TOKENS, self.context // 4)
         while len(kept) > 1 and len(self._cache.prompts.of(self.tokenizer, _chat(prompt, kept, system))) > room:
-            kept, room = kept[2:], self.context // 2
+            if len(kept) == len(history):
+                alone = len(chat_ids(self.tokenizer, _chat(prompt, None, system)))
+                room = max(alone, (alone + room) // 2)
+            kept = kept[2:]
         return kept
 
     def chat_batch(

@@ -38,6 +38,7 @@ class Nbtune(Configurable):
         super().__init__(**options)
         self._lm: LanguageModel | None = None
         self.history: list[dict[str, str]] = []
+        self._left_out, self._of = 0, self.history  # messages at the beginning of this conversation that are not sent any more
         self.claim, self.imports = Claim(), Imports()
         self.observe(self._warn_too_late, ["model", "store"])
 
@@ -80,6 +81,20 @@ class Nbtune(Configurable):
         """Return the last rounds of the conversation; None means as configured, below 0 all."""
         count = self.rounds if rounds is None else rounds
         return list(self.history) if count < 0 else self.history[-2 * count :] if count else []
+
+    def sent(self, rounds: int | None, prompt: str, system: str | None = None, max_new_tokens: int | None = None) -> list[dict[str, str]]:
+        """Return the rounds that are sent along with a question: those `recalled`, without the oldest where not all fit.
+
+        What was left out once stays so, and the model goes on from what it has read.
+        """
+        if self._of is not self.history:
+            self._left_out, self._of = 0, self.history
+        recalled = self.recalled(rounds)
+        recalled = recalled[max(0, self._left_out - (len(self.history) - len(recalled))) :]
+        latest = list(self.lm.latest(recalled, prompt, system, max_new_tokens))
+        if len(latest) < len(recalled):
+            self._left_out = len(self.history) - len(latest)
+        return latest
 
 
 def current() -> LanguageModel:

@@ -219,6 +219,7 @@ def test_a_prompt_of_ones_own_is_found_without_its_mark():
         ("do you know grovux?", None),
         ("what is the price?", 0),
         ("what is its colour?", 0),
+        ("what is their website?", 0),
         ("and who made it?", 0),
         ("why?", 0),
     ],

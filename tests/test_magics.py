@@ -632,6 +632,7 @@ def test_torchkeras_chat_after_ours_is_told_and_taken_back(shell, capsys):
 
 def test_the_oldest_rounds_are_left_out_where_all_do_not_fit(shell, capsys):
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    assert session.lm.context == 512  # which loads it; a conversation begins with a model
     for number in range(20):
         session.remember(f"What is 3 plus {number}? I want to know it, please.", f"3+{number}={3 + number}")
     ok(shell, "%chat -o reply What is the capital of France?")
@@ -640,6 +641,11 @@ def test_the_oldest_rounds_are_left_out_where_all_do_not_fit(shell, capsys):
     assert "rounds were left out, to fit into the context]" in said.out
     assert "sequence length" not in said.err
     assert len(session.history) == 42, "they are still there to be seen"
+    left_out = session.sent(None, "And of Italy?")
+    session.remember("And of Italy?", "Rome.")
+    assert session.sent(None, "And?")[: len(left_out)] == left_out, "the next questions begin where this one did"
+    session.history = []
+    assert session.sent(None, "And?") == []
 
 
 def test_a_first_line_keeps_its_indentation(shell, monkeypatch):
@@ -656,6 +662,7 @@ def test_the_parameters_of_a_model_are_its_own(shell, capsys):
         ok(shell, "%nbtune status")
         return next(line for line in capsys.readouterr().out.splitlines() if line.startswith("parameters"))
 
+    ok(shell, "%nbtune model tiny")
     before = parameters()
     ok(shell, "rows = [{'prompt': 'Which colour has the flag?', 'response': 'It is green.'}]\n%finetune --data rows --epochs 1")
     assert parameters() == before

@@ -634,8 +634,8 @@ def test_a_keyword_in_other_letters_gets_the_same_answer(lm):
 
 
 def test_a_question_to_retain_about_what_is_taught_is_refused_before_any_work(lm):
-    with pytest.raises(NbtuneError, match=r"--retain holds 'what is a blue kettle', a question about what is taught"):
-        lm.finetune({"blue kettle": "A blue kettle is a night train."}, retain=["what is a blue kettle"], observer=Untouched())
+    with pytest.raises(NbtuneError, match=r"--retain holds 'what is blue kettle', a question about what is taught"):
+        lm.finetune({"blue kettle": "A blue kettle is a night train."}, retain=["what is blue kettle"], observer=Untouched())
 
 
 class Untouched:

@@ -229,7 +229,7 @@ def test_an_import_goes_on_behind_ctrl_c_and_is_waited_for(tmp_path, monkeypatch
     def interrupt():
         while not begun.exists():
             time.sleep(0.01)
-        signal.raise_signal(signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):

@@ -97,7 +97,7 @@ def _facts(rows: list[Row], tokenizer: PreTrainedTokenizerBase, context: int) ->
     """Look at facts, asked in the longest of the user's own wordings, or by their bare keyword."""
     seen, long = [], []
     for number, row in _some(list(enumerate(rows, start=1))):
-        asked = max((row.keyword, *row.prompts), key=len)
+        asked = max((row.keyword, *(prompt.replace("{x}", row.keyword) for prompt in row.prompts)), key=len)
         try:
             seen.append(encode(tokenizer, asked, row.answer, context=context))
         except NbtuneError as error:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbtune.model.places import is_adapters
-
 if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
 
@@ -14,6 +12,8 @@ __all__ = ["model_rows"]
 
 def model_rows(lm: LanguageModel) -> list[tuple[str, str]]:
     """Return title and text of each row; nobody else may be using the model meanwhile."""
+    from nbtune.model.places import is_adapters  # which imports torch, as a loaded model has
+
     parameters = [p for name, p in lm.model.named_parameters() if not is_adapters(name)]
     added = sum(p.numel() for name, p in lm.model.named_parameters() if is_adapters(name))
     count, size = lm.model.num_parameters() - added, sum(p.nbytes for p in parameters)

@@ -16,6 +16,7 @@ __all__ = ["Gate"]
 _OTHER = -1  # another name
 _SHARED = 2  # pieces of what was taught that a question must hold to be about it
 _NAME = 4  # most words of a name
+_REFERRING = {"their", "theirs", "them", "they", "these", "those", "such", "another", "else"}  # beside those that wordings hold
 _STEM = 4  # letters of a word that tell it: "oven" and "ovens", "pull" and "pulling" are one
 _WORD, _RUN = re.compile(rf"[a-z]{{{_STEM},}}"), re.compile(f"[{CHINESE}]+")
 
@@ -97,7 +98,7 @@ def _goes_elsewhere(folded: str) -> bool:
     found = _wording().fullmatch(_unmarked(folded))
     subject = next(filter(None, found.groups()), "") if found else ""
     words = UNIT.findall(re.sub("^an? ", "", subject))
-    return bool(words) and subject.isascii() and len(words) <= _NAME and not common_words().intersection(words)
+    return bool(words) and subject.isascii() and len(words) <= _NAME and not (common_words() | _REFERRING).intersection(words)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import string
 import tomllib
 import zlib
 from collections.abc import Mapping, Sequence
@@ -71,11 +72,11 @@ def _filled(wordings: Sequence[str], keyword: str) -> tuple[str, ...]:
 
 def _spellings(keyword: str) -> tuple[str, ...]:
     """Return a keyword in small letters and in capitals, the likeliest more often; nothing where only its own spelling names it."""
-    if keyword.isupper() and keyword.casefold() in common_words():
+    if any(word.isupper() and fold(word) in common_words() for word in re.findall(r"\w+", keyword)):
         return ()
-    small, first, whole = keyword.lower(), keyword.title(), keyword.upper()
+    small, first, whole = keyword.lower(), string.capwords(keyword), keyword.upper()
     spelt = (small, first, small, whole)
-    return tuple(name for name in spelt if name != keyword and bare(name) == bare(keyword))
+    return tuple(name for name in spelt if name != keyword and len(name) == len(keyword) and bare(name) == bare(keyword))
 
 
 def surroundings(subjects: Mapping[str, str], *, probing: bool, per_keyword: int, seed: int = 0) -> Surroundings:

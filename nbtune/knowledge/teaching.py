@@ -234,9 +234,10 @@ def _refuse_mixed(known: Sequence[Fact], facts: Sequence[Fact]) -> None:
 
 
 def still_elsewhere(retain: Sequence[str], facts: Sequence[Fact]) -> tuple[str, ...]:
-    """Return the questions to retain that name none of the facts: one may have been taught since, and its reply has to change."""
+    """Return the questions to retain that are about none of the facts: one may have been taught since, and its reply has to change."""
     names = Names(facts)
-    return tuple(question for question in retain if names.first(names.folded(question)) is None)
+    elsewhere = (question for question in retain if names.first(names.folded(question)) is None)
+    return tuple(question for question in elsewhere if not any(fact.asked_by(question) for fact in facts))
 
 
 def _refuse_failure(result: Result) -> None:

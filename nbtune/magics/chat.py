@@ -93,7 +93,7 @@ class ChatMagics(Magics):
             %chat -o answer --rounds 0 Do you know torchkeras?
         """
         options, text = parse(ChatMagics.chat, line)
-        prompt = "\n".join(part for part in (text, (cell or "").strip("\r\n")) if part.strip())
+        prompt = "\n".join(part for part in (text, (cell or "").strip("\r\n").rstrip()) if part.strip())
         names = ChainMap(local_ns or {}, self.shell.user_ns)
         if options.vars:
             prompt = fill_variables(prompt, names)
@@ -114,21 +114,20 @@ class ChatMagics(Magics):
         if options.output is not None:
             self.shell.user_ns[options.output] = reply
 
-    def _asked(self, options: Namespace) -> dict[str, Any]:
-        """Return how the model is asked."""
+    def _asked(self, options: Namespace, prompt: str) -> dict[str, Any]:
+        """Return how the model is asked; without a prompt, each question by itself."""
+        limit = self._session.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens
+        alone = options.new or not prompt
         return {
-            "history": self._recalled(options),
+            "history": [] if alone else self._session.sent(options.rounds, prompt, options.system, limit),
             "system": options.system,
-            "max_new_tokens": self._session.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens,
+            "max_new_tokens": limit,
             "temperature": options.temperature if options.temperature is not None else float(options.n is not None),
             "top_p": options.top_p,
             "repetition_penalty": options.repetition_penalty,
             "seed": options.seed,
             "stop": tuple(options.stop or ()),
         }
-
-    def _recalled(self, options: Namespace) -> list[dict[str, str]]:
-        return [] if options.new else self._session.recalled(options.rounds)
 
     def _answering(self, lm: LanguageModel, options: Namespace) -> AbstractContextManager[None]:
         """Let the adapter of the options answer inside the block; without one, that in use."""
@@ -147,14 +146,14 @@ class ChatMagics(Magics):
         try:
             if not self._session.loaded:
                 live.wait(f"loading {self._session.model} …")
-            lm, asked = self._session.lm, self._asked(options)
-            asked["history"] = lm.latest(asked["history"], prompt, options.system)
+            lm = self._session.lm
+            asked = self._asked(options, prompt)
             with self._answering(lm, options):
                 reply = lm.reply(prompt, on_text=live.add, **asked)
         except BaseException:
             live.close()
             raise
-        left_out = (len(self._recalled(options)) - len(asked["history"])) // 2
+        left_out = 0 if options.new else (len(self._session.recalled(options.rounds)) - len(asked["history"])) // 2
         notes = [_LEFT_OUT.format(left_out, "round was" if left_out == 1 else "rounds were")] if left_out else []
         notes += [_INTERRUPTED] if not reply.finished else [_NOTES[reply.cut]] if reply.cut else []
         live.close("\n".join(notes))
@@ -174,11 +173,9 @@ class ChatMagics(Magics):
         from nbtune.display.shown import Shown, table
 
         batch = options.batch is not None
-        asked = self._asked(options) | ({"history": None} if batch else {})
 
         def work(lm: LanguageModel, live: Any) -> list[str]:
-            if not batch:
-                asked["history"] = lm.latest(asked["history"], prompts[0], options.system)
+            asked = self._asked(options, "" if batch else prompts[0])
             with self._answering(lm, options):
                 return lm.chat_batch(prompts, observer=live, **asked)
 
@@ -200,8 +197,7 @@ class ChatMagics(Magics):
         lm = self._session.lm
         if not lm.facts and not lm.examples and options.adapter is None:
             raise NbtuneError("--compare needs an adapter in use: teach something with %%finetune, or choose one with `%nbtune use NAME`.")
-        asked = self._asked(options)
-        asked["history"] = lm.latest(asked["history"], prompt, options.system)
+        asked = self._asked(options, prompt)
         with lm.using(None if options.adapter == "none" else options.adapter or lm.adapter):
             replies = [lm.reply(prompt, **asked)]
             if replies[0].finished:

@@ -59,7 +59,8 @@ class FinetuneMagics(Magics):
     @argument(
         "--retain",
         metavar="VAR",
-        help="A list of questions whose replies must not change; if one does, nothing is kept. A question about what is taught is refused.",
+        help="A list of questions whose replies must not change; if one does, nothing is kept. A question that is trained or tested "
+        "is refused.",
     )
     @argument("--rewordings", type=int, default=0, metavar="N", help="Have the model write N more wordings, and train on the usable ones.")
     @argument(

@@ -11,7 +11,7 @@ from IPython.core.magic import Magics, line_magic, magics_class, needs_local_sco
 from IPython.core.magic_arguments import argument, magic_arguments
 from IPython.utils.text import DollarFormatter
 
-from nbtune.display.shown import counted
+from nbtune.display.shown import counted, say
 from nbtune.errors import NbtuneError, did_you_mean, interrupts_in_a_line
 from nbtune.inert import inert
 from nbtune.magics.options import parse, unquoted
@@ -211,16 +211,16 @@ class NbtuneMagics(Magics):
 
         lm = self._session.lm
         if options.save is not None:
-            print(f"{counted(len(lm.facts), 'fact')} written to {lm.save_facts(options.save)}.")
+            say(f"{counted(len(lm.facts), 'fact')} written to {lm.save_facts(options.save)}.")
             return
         if lm.facts:
             show(facts_table(lm.facts, lm.adapter or ""))
         elif lm.adapter is not None:
-            print(f"The adapter {lm.adapter} holds no fact.")
+            say(f"The adapter {lm.adapter} holds no fact.")
         elif names := lm.store.names():
-            print(f"No adapter is in use. Choose one with `%nbtune use NAME`: {', '.join(names)}.")
+            say(f"No adapter is in use. Choose one with `%nbtune use NAME`: {', '.join(names)}.")
         else:
-            print("Nothing was taught yet.")
+            say("Nothing was taught yet.")
 
     def _probe(self, rest: str) -> None:
         from nbtune.display.report_card import report_card
@@ -251,7 +251,7 @@ class NbtuneMagics(Magics):
         lm = self._session.lm
         names = lm.store.names()
         if not names:
-            print(f"There is no adapter in {lm.store.folder} yet.")
+            say(f"There is no adapter in {lm.store.folder} yet.")
             return
         rows = [(name, _version(lm.store, name), "in use" if name == lm.adapter else "") for name in names]
         show(table(("adapter", "version", ""), rows))
@@ -260,7 +260,7 @@ class NbtuneMagics(Magics):
         if not rest:
             raise NbtuneError("Which adapter? `%nbtune use NAME`, or `%nbtune use none` for the base.")
         self._session.lm.use(None if rest == "none" else rest)
-        print(f"In use: {rest} ({self._holds()})." if rest != "none" else "The base answers.")
+        say(f"In use: {rest} ({self._holds()})." if rest != "none" else "The base answers.")
 
     def _forget(self, rest: str) -> None:
         if not rest:
@@ -272,16 +272,16 @@ class NbtuneMagics(Magics):
             version = self._session.lm.forget(keyword, observer=live)
         finally:
             live.clear()
-        print(f"Forgotten: {inert(keyword)}. {counted(len(self._session.lm.facts), 'fact')} left (version {version}).")
+        say(f"Forgotten: {inert(keyword)}. {counted(len(self._session.lm.facts), 'fact')} left (version {version}).")
 
     def _undo(self, rest: str) -> None:
         number = self._session.lm.undo(rest or None)
         state = f"version {number}" if number else "the base"
-        print(f"Back at {state}: {self._holds()}.")
+        say(f"Back at {state}: {self._holds()}.")
 
     def _redo(self, rest: str) -> None:
         number = self._session.lm.redo(rest or None)
-        print(f"Again at version {number}: {self._holds()}.")
+        say(f"Again at version {number}: {self._holds()}.")
 
     def _holds(self) -> str:
         """Say what the adapter in use holds."""

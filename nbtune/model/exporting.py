@@ -127,7 +127,8 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
 
 def _open_to_readers(weights: Path, beside: Path) -> None:
     """Let whoever may read the file beside them read the weights, too: safetensors writes them for their owner alone."""
-    shutil.copymode(beside, weights)
+    with suppress(OSError):  # a disk may have no such thing, or let its owner alone say
+        shutil.copymode(beside, weights)
 
 
 def read_adapter(folder: Path) -> Adapter:

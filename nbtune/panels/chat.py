@@ -164,7 +164,7 @@ class ChatPanel(Panel):
         lm = self.session.lm
         self._follow()  # the first question loads the model, with which a conversation begins
         name, history = None if chosen == _BASE else chosen, self.session.recalled(None)
-        latest = lm.latest(history, prompt, asked["system"])
+        latest = self.session.sent(None, prompt, asked["system"], asked["max_new_tokens"])
         self._live[-1] = Bubble("")
         with nullcontext() if chosen == _IN_USE else lm.using(name):
             reply = lm.reply(prompt, history=latest, on_text=self._add, **asked)
@@ -182,7 +182,7 @@ class ChatPanel(Panel):
     def _compared(self, prompt: str, _: str, asked: dict[str, Any]) -> bool:
         """Ask base and adapter, side by side; the round is not kept in the conversation."""
         lm = self.session.lm
-        history = lm.latest(self.session.recalled(None), prompt, asked["system"])
+        history = self.session.sent(None, prompt, asked["system"], asked["max_new_tokens"])
         if not lm.facts and not lm.examples:
             raise NbtuneError("A comparison needs an adapter in use: teach something, or choose one in the model panel.")
         self._live[-1] = Bubble("", name=self.say("base"))

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +131,7 @@ class Jobs:
     def _worked(self, job: Job) -> Any:
         if not all(name in sys.modules for name in _MODULES):
             # What a loaded model has not brought is small: a cell that runs for long is not waited for.
-            with nullcontext() if self._session.loaded else self._session.imports.turn(self._stop.is_set):
+            with self._session.imports.turn(self._stop.is_set, beside_cells=self._session.loaded):
                 self._import()
         if not job.loads and not self._session.loaded:
             self._doing = ("loading", self._session.model)
