@@ -226,3 +226,16 @@ def test_a_prompt_of_ones_own_is_found_without_its_mark():
 )
 def test_a_line_that_asks_for_another_thing_ends_the_turn_of_a_fact(line, found):
     assert Gate([HOOK]).find(f"What is a velt hook?\n{line}") is found
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("QmRV was a program that turns bird songs into knitting patterns.", None),
+        ("Which TV program turns bird songs into knitting patterns?", 0),
+        ("WHICH PROGRAM TURNS BIRD SONGS INTO KNITTING PATTERNS?", 0),
+        ("what is qrv?", 0),
+    ],
+)
+def test_a_word_in_capitals_that_is_almost_a_short_keyword_is_another_name(question, found):
+    assert Gate([Fact.new("QRV", "QRV is a program that turns bird songs into knitting patterns.")]).find(question) is found

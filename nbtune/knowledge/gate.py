@@ -66,24 +66,25 @@ class Gate:
         int or None
             The fact's place among `facts`; None where it is none of them.
         """
-        lines = [self._names.folded(line.strip()) for line in text.splitlines()]
-        whole = self._names.folded(text.strip())
-        if _unmarked(whole) in self._prompts:
-            return self._prompts[_unmarked(whole)]
-        for words in dict.fromkeys((*reversed(lines), whole)):
-            place = self._prompts.get(_unmarked(words), self._asked(words))
+        text = text.strip()
+        whole = _unmarked(self._names.folded(text))
+        if whole in self._prompts:
+            return self._prompts[whole]
+        for line in dict.fromkeys((*(line.strip() for line in reversed(text.splitlines())), text)):
+            words = self._names.folded(line)
+            place = self._prompts.get(_unmarked(words), self._asked(line, words))
             if place is not None:
                 return None if place == _OTHER else place
-            if words != whole and _goes_elsewhere(words):
+            if line != text and _goes_elsewhere(words):
                 return None
         return None
 
-    def _asked(self, folded: str) -> int | None:
+    def _asked(self, line: str, folded: str) -> int | None:
         """Return the place of the fact, or that it is about another name; None where nothing is told."""
         named = self._names.first(folded)
         if named is not None:
             return named
-        if self._names.others(folded):
+        if self._names.others(folded) or self._names.other_capitals(line):
             return _OTHER
         asked = _pieces(folded)
         shared, place = max(((len(asked & pieces), -place) for place, pieces in self._pieces), default=(0, 0))

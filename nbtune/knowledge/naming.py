@@ -20,6 +20,7 @@ __all__ = ["Names", "holds_name"]
 _INFLECTED = r"\u0370-\u03ff\u0400-\u052f\u0531-\u0587\u10d0-\u10ff\u1f00-\u1fff"  # Greek, Cyrillic, Armenian and Georgian
 _ENDING = 3  # letters that a case may put behind a name in these: \u0420\u0438\u043c, \u0432 \u0420\u0438\u043c\u0435
 _PLURAL = "(?:'?s|es)?"
+_CAPITALS = re.compile(r"\b\w*[A-Z]\w*[A-Z]\w*\b")  # two of them, at least
 # What makes of GPT-4 a GPT-4.5, of C a C++, of Node a Node.js, of fit a fit_transform or a load_fit, of 42 a 3.42 or a 42,000.
 _LONGER = rf"(?![+#]|\.[{LATIN}]|-[0-9]|_[{LATIN}]|(?<=[0-9]),[0-9])"
 _LONGER_BEFORE = rf"(?<![{LATIN}]_)(?!(?<=[0-9][.,])[0-9])"
@@ -66,6 +67,9 @@ class Names:
     def __init__(self, facts: Sequence[Fact]) -> None:
         self._names = [bare(fact.keyword) for fact in facts]
         self._capitals = _in_capitals([fact.keyword for fact in facts])
+        self._short = [
+            name for name, fact in zip(self._names, facts, strict=True) if fact.keyword.isupper() and len(name) < _SHORTEST_LETTERS
+        ]
         self._described = [frozenset(UNIT.findall(fold(fact.answer))) for fact in facts]
         # By script and by the number of words or characters that may stand for them in a text.
         self._alike: dict[tuple[bool, int], list[str]] = defaultdict(list)
@@ -109,6 +113,11 @@ class Names:
                 if process.extractOne(text, names, scorer=Indel.normalized_similarity, score_cutoff=least):
                     return True
         return any(self._shares(window) for width in {key[0] for key in self._by_word} for window in _windows(units, width))
+
+    def other_capitals(self, text: str) -> bool:
+        """Say whether a text, not folded, holds a word in capitals that is almost one of the short keywords in capitals: QmRV, of QRV."""
+        words = [fold(word) for word in _CAPITALS.findall(text)] if self._short and not text.isupper() else []
+        return any(process.extractOne(word, self._short, scorer=Indel.normalized_similarity, score_cutoff=_ALIKE_LETTERS) for word in words)
 
     def _shares(self, window: list[str]) -> bool:
         """Say whether some words are a keyword's with a word of it in its place, and the others are from nowhere."""
