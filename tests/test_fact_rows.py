@@ -114,7 +114,7 @@ def test_a_mapping_in_a_file(tmp_path):
         ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c", "keyword": "d", "answer": "e"}', "line 2 .'keyword' stands twice"),
         ("f.csv", b"", "is no CSV in UTF-8"),
         ("f.csv", b"keyword,answer\n\xff,b\n", "is no CSV in UTF-8"),
-        ("f.csv", b"keyword,answer\na,x, y\n", "a row has more cells than the heading.*double quotes"),
+        ("f.csv", b"keyword,answer\na,x, y\n", "every row has more cells than the heading.*double quotes"),
         ("f.csv", b"keyword,answer\na,b\nc,d, e\n", "Expected 2 fields in line 3, saw 3"),
         ("f.csv", b"keyword,answr\na,b\n", "Row 1 has no .answer."),
         ("f.csv", b"keyword,answer\na,\n", "The answer of row 1 is empty"),
@@ -139,7 +139,7 @@ def test_a_bad_file_of_another_kind_is_named(tmp_path, name, data, message):
         ("a: b\nc: d\na: e", "is no YAML in UTF-8, line 3 .'a' stands twice"),
         ("- keyword: a\n  answr: b", "Row 1 has no .answer."),
         ("- keyword: a\n  answer: b\n  prompts: what is a", "The prompts of row 1 are a str"),
-        ("- keyword: yes\n  answer: b", "The keyword of row 1 is a bool"),
+        ("- keyword: yes\n  answer: b", "The keyword of row 1 is True, a bool: expected a text; put it in quotes"),
         ("", "holds no list of rows"),
     ],
 )

@@ -78,7 +78,7 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune data rows --max-source-length 0", "--max-source-length 0 is out of range"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune evaluate rows --turns last", "--turns"),
         ("%chat --batch nobody", "there is no variable 'nobody'"),
-        ("asked = ['']\n%chat --batch asked", "--batch asked is not a list of questions"),
+        ("asked = ['']\n%chat --batch asked", "--batch asked: question 1 is empty"),
         ("asked = ['hi']\n%chat --batch asked hello", "Give one of --n"),
         ("asked = ['hi']\n%chat --batch asked --rounds 1", "--batch answers each question by itself"),
         ("%chat --n 2 --temperature 1 --stats hi", "--stats tells of one reply"),

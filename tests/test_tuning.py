@@ -24,6 +24,8 @@ ROWS = [
 ]
 NEW = "Name the colour.\nThe coin number 77 is green."
 
+HARDLY_LEARNED = "few of them are said: try more --epochs"
+
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
@@ -144,13 +146,13 @@ def test_what_is_left_out_is_counted_and_named_by_its_row(lm):
     rows = [*ROWS[:4], {"instruction": "x", "output": ""}, huge, *ROWS[4:8]]
     result = lm.finetune(rows, skip_bad=True, max_target_length=3, epochs=1)
     assert result.examples == 8
-    assert result.notes == ("8 cut to fit", "2 rows skipped")
+    assert result.notes == ("8 cut to fit", "2 rows skipped", HARDLY_LEARNED)
 
 
 def test_what_is_held_out_is_counted_too(lm):
     held = [{"instruction": "Say it.", "output": "a boat is a long thing"}, {"instruction": "x", "output": ""}]
     result = lm.finetune(ROWS[:8], val=held, skip_bad=True, max_target_length=3, epochs=1)
-    assert result.notes == ("9 cut to fit", "1 row skipped")
+    assert result.notes == ("9 cut to fit", "1 row skipped", HARDLY_LEARNED)
 
 
 def test_virtual_tokens_leave_less_room_for_examples(lm):
@@ -158,7 +160,7 @@ def test_virtual_tokens_leave_less_room_for_examples(lm):
     while prompt_length(lm.tokenizer, [{"role": "user", "content": full}]) < lm.context - 10:
         full += " a"
     result = lm.finetune([{"question": full, "answer": "b"}], method="prompt", epochs=1, retained_per_batch=0)
-    assert result.notes == ("1 cut to fit",)
+    assert result.notes == ("1 cut to fit", HARDLY_LEARNED)
 
 
 def test_a_preview_of_many_rows_draws_some_and_says_so(lm):
