@@ -409,8 +409,7 @@ def test_tab_completes_the_names_of_adapters(shell):
 
     assert offered("%chat --adapter ") == []
     ok(shell, "%nbtune model tiny")
-    (folder := session.lm.store.folder / "dogs").mkdir(parents=True)
-    (folder / "current").write_text("1 1")
+    (session.lm.store.folder / "dogs" / "v0001").mkdir(parents=True)
     assert offered("%chat --adapter ") == ["dogs", "none"]
     assert offered("%%finetune --name ") == ["dogs"]
     assert offered("%nbtune use ") == ["dogs", "none"]
@@ -455,8 +454,8 @@ def test_what_is_stored_is_named_where_nothing_is_in_use(shell, capsys):
     assert "Nothing was taught yet." in capsys.readouterr().out
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
     for name, pointer in (("dogs", "1 1"), ("copy of dogs", "1 1"), ("cats", "2")):
-        (folder := session.lm.store.folder / name).mkdir(parents=True)
-        (folder / "current").write_text(pointer)
+        (session.lm.store.folder / name / "v0001").mkdir(parents=True)
+        (session.lm.store.folder / name / "current").write_text(pointer)
     ok(shell, "%nbtune facts")
     assert "No adapter is in use. Choose one with `%nbtune use NAME`: cats, copy of dogs, dogs." in capsys.readouterr().out
     ok(shell, "%nbtune adapters")

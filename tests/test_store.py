@@ -42,6 +42,10 @@ def with_more(loaded, *values):
     return replace(loaded, facts=facts, adapters=(*loaded.adapters, *(one.adapters[0] for one in more)))
 
 
+def names_below(folder):
+    return {path.name for path in (folder / "facts").iterdir()}
+
+
 def revert(store):
     store.restore("a", store.before("a", "f" * 16).number)
 
@@ -132,8 +136,9 @@ def test_redo_goes_to_the_newest_whole_version_made_from_the_one_in_force(tmp_pa
 @pytest.mark.parametrize("written", ["1 ", "1", "", "12 13", "1 1 1", "1!1", "-1 -1", "0x1 0x1", "\ufffd 1"])
 def test_a_pointer_that_was_changed_is_refused(tmp_path, written):
     store = Store(tmp_path)
-    for _ in range(12):
+    for _ in range(13):
         store.commit("a", version(1.0))
+    store.restore("a", 12)
     assert (tmp_path / "a" / "current").read_text() == "12 12"
     (tmp_path / "a" / "current").write_text(written, encoding="utf-8")
     with pytest.raises(NbtuneError, match="current is damaged"):
@@ -268,7 +273,7 @@ def test_undo_gets_past_a_damaged_version(tmp_path):
 def test_a_pointer_to_a_version_that_is_not_there_says_the_way_out_and_takes_it(tmp_path):
     store = Store(tmp_path)
     store.commit("a", version(1.0))
-    (tmp_path / "a" / "current").write_text("2 2")  # a power cut kept the pointer, and not the rename before it
+    (tmp_path / "a" / "current").write_text("2 2")  # somebody removed its folder
     with pytest.raises(NbtuneError, match="%nbtune undo"):
         store.load("a", "f" * 16)
     revert(store)
@@ -335,13 +340,18 @@ except NbtuneError as error:
     assert [p.name for p in (tmp_path / "s" / "a").iterdir() if p.name.startswith(".")] == []
 
 
-def test_two_writers_never_mix(tmp_path):
+def test_two_writers_never_mix_and_neither_loses_what_the_other_saved(tmp_path):
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_store import Store, version
-for n in range(25):
-    Store({str(tmp_path / "s")!r}).commit("a", version(float(sys.argv[1]), keyword="k" + sys.argv[1]))
+from test_store import NbtuneError, Store, version
+store, saved = Store({str(tmp_path / "s")!r}), 0
+while saved < 25:
+    try:
+        store.commit("a", version(float(sys.argv[1]), keyword="k" + sys.argv[1]))
+        saved += 1
+    except NbtuneError as error:
+        assert "changed by another process" in str(error), error
 """
     writers = [subprocess.Popen([sys.executable, "-c", code, str(n)]) for n in (1, 2)]
     assert [writer.wait() for writer in writers] == [0, 0]
@@ -349,6 +359,8 @@ for n in range(25):
     for number in range(1, 51):
         loaded = store.load("a", "f" * 16, number)
         assert loaded.facts[0].keyword == f"k{value_of(loaded):.0f}"
+        assert loaded.parent == number - 1
+    assert not [path for path in (tmp_path / "s" / "a").iterdir() if path.name.startswith(".")]
 
 
 def test_a_store_that_can_not_be_written_says_so(tmp_path):
@@ -371,25 +383,62 @@ def test_a_change_while_a_version_is_written_is_noticed(tmp_path, monkeypatch):
     with pytest.raises(NbtuneError, match="changed by another process"):
         ours.commit("facts", first, 1)
     assert ours.current("facts") == 2
-    assert sorted(path.name for path in (tmp_path / "facts").iterdir()) == ["current", "v0001", "v0002"]
+    assert sorted(path.name for path in (tmp_path / "facts").iterdir()) == ["v0001", "v0002"]
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt(), OSError(5, "Input/output error")])
-def test_what_fails_behind_the_rename_is_not_in_force(tmp_path, monkeypatch, raised):
+@pytest.mark.parametrize("undone", [False, True])
+@pytest.mark.parametrize("flushes", [1, 2])
+def test_what_fails_behind_the_rename_is_not_in_force(tmp_path, monkeypatch, raised, undone, flushes):
     kept = Store(tmp_path)
-    first, replace_ = kept.commit("facts", version()), os.replace
+    first = kept.commit("facts", version(1.0))
+    if undone:
+        kept.commit("facts", version(2.0))
+        kept.restore("facts", 1)
+    before, left = names_below(tmp_path), flushes
 
-    def replaced(*arguments):
-        replace_(*arguments)
-        monkeypatch.undo()
-        raise raised
+    def flushed(folder):
+        nonlocal left
+        left -= 1
+        if not left:
+            monkeypatch.undo()
+            raise raised
 
-    monkeypatch.setattr(store.os, "replace", replaced)
+    monkeypatch.setattr(store, "flush_names", flushed)
+    if flushes == 2 and not undone:
+        assert kept.commit("facts", first, 1).number == 2, "one flush does where no undo came before"
+        return
     with pytest.raises((KeyboardInterrupt, NbtuneError)):
         kept.commit("facts", first, 1)
     assert kept.current("facts") == 1
-    with pytest.raises(NbtuneError, match="nothing to redo"):
-        kept.after("facts", "f" * 16)
+    assert names_below(tmp_path) == before
+
+
+def test_a_commit_behind_an_undo_is_in_force(tmp_path):
+    kept = Store(tmp_path)
+    kept.commit("a", version(1.0))
+    kept.commit("a", version(2.0))
+    revert(kept)
+    assert kept.current("a") == 1
+    third = kept.commit("a", version(3.0), 1)
+    assert (third.number, third.parent, kept.current("a")) == (3, 1, 3)
+    assert not (tmp_path / "a" / "current").exists()
+
+
+def test_a_number_that_is_taken_at_the_last_moment_is_a_change(tmp_path, monkeypatch):
+    ours, theirs = Store(tmp_path), Store(tmp_path)
+    first, rename = ours.commit("facts", version(1.0)), os.rename
+
+    def meanwhile(*arguments):
+        monkeypatch.undo()
+        theirs.commit("facts", first, 1)
+        rename(*arguments)
+
+    monkeypatch.setattr(store.os, "rename", meanwhile)
+    with pytest.raises(NbtuneError, match="changed by another process"):
+        ours.commit("facts", version(2.0), 1)
+    assert value_of(ours.load("facts", "f" * 16)) == 1.0
+    assert names_below(tmp_path) == {"v0001", "v0002"}
 
 
 @pytest.mark.parametrize("unreadable", ["current", "v0001/nbtune.json", "v0001/adapter_config.json"])
@@ -419,13 +468,14 @@ def test_a_store_that_is_gone_is_one_line(tmp_path, monkeypatch):
 
 
 def test_a_first_version_that_fails_behind_the_rename_leaves_no_adapter(tmp_path, monkeypatch):
-    kept, replace_ = Store(tmp_path), os.replace
+    kept, rename = Store(tmp_path), os.rename
 
-    def replaced(*arguments):
-        replace_(*arguments)
+    def renamed(*arguments):
+        rename(*arguments)
+        monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store.os, "replace", replaced)
+    monkeypatch.setattr(store.os, "rename", renamed)
     with pytest.raises(KeyboardInterrupt):
         kept.commit("facts", version())
     assert (kept.names(), kept.current("facts")) == ([], 0)

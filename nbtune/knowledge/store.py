@@ -1,7 +1,7 @@
 """Keeps adapters on disk: every change is a new version in a folder of its own, put in place by a rename.
 
-``STORE/NAME/v0001/`` is a version, as `nbtune.knowledge.version` writes it; ``STORE/NAME/current`` names the one in force.
-A version is never changed once it is there.
+``STORE/NAME/v0001/`` is a version, as `nbtune.knowledge.version` writes it. The newest is in force, unless ``STORE/NAME/current``,
+which an undo writes and the next commit removes, names another. A version is never changed once it is there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Store:
         self.folder = given_path(folder).absolute()  # it stays where it is when the working folder changes
 
     def names(self) -> list[str]:
-        """Return the adapters that have a version in force, sorted.
+        """Return the adapters that have a version, sorted.
 
         Raises
         ------
@@ -54,7 +54,8 @@ class Store:
             When the folder can't be read.
         """
         try:
-            return sorted(path.parent.name for path in self.folder.glob("*/current")) if self.folder.is_dir() else []
+            found = self.folder.glob("*/v[0-9]*") if self.folder.is_dir() else ()
+            return sorted({path.parent.name for path in found if _VERSION.fullmatch(path.name)})
         except OSError as error:
             raise NbtuneError(f"{self.folder} can't be read ({disk_reason(error)}).") from None
 
@@ -74,18 +75,25 @@ class Store:
             )
 
     def current(self, name: str) -> int:
-        """Return the number of the version in force; 0 before the first."""
+        """Return the number of the version in force; 0 is the base, as before the first version.
+
+        Raises
+        ------
+        NbtuneError
+            When the name can't be one, or its folder can't be read.
+        """
+        return self._state(name)[0]
+
+    def _state(self, name: str) -> tuple[int, int]:
+        """Return the number of the version in force and that of the newest one."""
         self.check_name(name)
-        pointer = self.folder / name / "current"
+        home = self.folder / name
         try:
-            found = _POINTER.fullmatch(pointer.read_text(encoding="ascii", errors="replace"))
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
+            chosen = _chosen(home / "current")
+            newest = max(_numbers(home), default=0)  # read second: a commit puts its version in place, then removes the pointer
         except OSError as error:
-            raise NbtuneError(f"{pointer} can't be read ({disk_reason(error)}).") from None
-        if found is None:
-            raise NbtuneError(f"{pointer} is damaged: write the number of a version folder into it, twice, such as `1 1`.")
-        return int(found[1])
+            raise NbtuneError(f"{home} can't be read ({disk_reason(error)}).") from None
+        return newest if chosen is None else chosen, newest
 
     def commit(self, name: str, version: Version, parent: int | None = None) -> Version:
         """Write a version and put it in force; the ones before it stay.
@@ -110,44 +118,25 @@ class Store:
             When the disk refuses, or another process changed the adapter since; nothing is in force then that
             was not before.
         """
-        home, expected = self.folder / name, parent
-        parent = self.current(name)
-        self._check_unchanged(name, expected)
-        temporary: Path | None = None
+        began = found, newest = self._state(name)
+        if parent not in (None, found):
+            raise _changed(name)
+        home = self.folder / name
+        temporary = home / f".writing-{uuid.uuid4().hex}"
         try:
             new = [folder for folder in (home, *home.parents) if not folder.exists()]
-            home.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir(parents=True)
             for folder in new:
                 flush_names(folder.parent)
-            temporary = home / f".writing-{uuid.uuid4().hex}"
-            temporary.mkdir()
-            places = write_version(temporary, name, version, parent)
-            self._check_unchanged(name, expected)  # writing took its time
-            number, temporary = self._publish(temporary, home), None
-            try:
-                self._point(home, number)
-            except BaseException:  # also behind the rename: nothing is in force then that the caller does not know of
-                with suppress(OSError, NbtuneError):
-                    if self.current(name) == number and parent:
-                        self._point(home, parent)
-                    elif self.current(name) == number:
-                        (home / "current").unlink()
-                    shutil.rmtree(home / folder_name(number), ignore_errors=True)  # or a redo would find it
-                raise
+            places = write_version(temporary, name, version, found)
+            # Writing took its time. Two that both get past here take the same number: a rename to what is there fails.
+            if self._state(name) != began or not self._publish(temporary, home, newest + 1, found):
+                raise _changed(name)
         except (OSError, SafetensorError) as error:
-            raise NbtuneError(f"The adapter {name!r} was not saved ({disk_reason(error)}); version {parent} stays in force.") from None
+            raise NbtuneError(f"The adapter {name!r} was not saved ({disk_reason(error)}); version {found} stays in force.") from None
         finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
-        return version.written(number, parent, home, places)
-
-    def _check_unchanged(self, name: str, expected: int | None) -> None:
-        found = self.current(name)
-        if expected not in (None, found):
-            raise NbtuneError(
-                f"The adapter {name!r} was changed by another process (version {found}, not {expected}): nothing was saved. "
-                f"`%nbtune use {name}`, then do it again."
-            )
+            shutil.rmtree(temporary, ignore_errors=True)
+        return version.written(newest + 1, found, home, places)
 
     def before(self, name: str, fingerprint: str, known: Version | None = None) -> Version:
         """Read the version before the one in force; where something is damaged, the newest one before it that is whole.
@@ -199,7 +188,7 @@ class Store:
             When there is none, or it belongs to another base.
         """
         current, parents = self.current(name), {}
-        for number in sorted(self._numbers(self.folder / name), reverse=True):
+        for number in sorted(_numbers(self.folder / name), reverse=True):
             if number > current:  # a version comes behind the one that it was made from
                 with suppress(DamagedError):
                     parents[number] = int(read_notes(self.folder / name / folder_name(number))["parent"])
@@ -249,7 +238,7 @@ class Store:
         self.check_name(name)
         if number is None:
             number = self.current(name)
-            if not (self.folder / name / "current").exists():
+            if number == 0 and name not in self.names():
                 known = self.names()
                 raise NbtuneError(
                     f"No adapter {name!r} in {self.folder}: there is {', '.join(known) or 'none'}.{did_you_mean(name, known)}"
@@ -258,30 +247,37 @@ class Store:
             return Version((), "", "", fingerprint)
         return read_version(self.folder / name, name, number, fingerprint, held or {})
 
-    @staticmethod
-    def _numbers(home: Path) -> list[int]:
-        """Return the numbers of the versions in a folder, which need not be there."""
-        return [int(path.name[1:]) for path in home.glob("v*") if _VERSION.fullmatch(path.name)]
+    @classmethod
+    def _publish(cls, temporary: Path, home: Path, number: int, parent: int) -> bool:
+        """Put a finished version in place and in force; where that fails, it is gone again: nobody knows of it.
 
-    @staticmethod
-    def _publish(temporary: Path, home: Path) -> int:
-        """Rename the finished folder to the next free number; another writer may take one first."""
-        while True:
-            number = max(Store._numbers(home), default=0) + 1
-            try:
-                os.rename(temporary, home / folder_name(number))
-            except OSError:
-                if (home / folder_name(number)).exists():
-                    continue
-                raise
-            return number
+        Returns
+        -------
+        bool
+            False when another process took the number.
+        """
+        undone, place = (home / "current").exists(), home / folder_name(number)
+        try:
+            os.rename(temporary, place)
+            flush_names(home)
+            if undone:
+                (home / "current").unlink(missing_ok=True)
+                flush_names(home)
+        except BaseException as error:
+            if not temporary.exists():
+                with suppress(OSError):
+                    os.rename(place, temporary)
+                if undone:
+                    with suppress(OSError):
+                        cls._point(home, parent)
+            elif isinstance(error, OSError) and place.exists():
+                return False
+            raise
+        return True
 
     @staticmethod
     def _point(home: Path, number: int) -> None:
-        """Put a version in force, with the rename that brought it in place: both are names in one folder, flushed together.
-
-        Should a power cut keep the second and not the first, ``current`` names a version that is missing, and `before` steps over it.
-        """
+        """Put a version in force that is not the newest, or no longer is."""
         temporary = home / f".current-{uuid.uuid4().hex}"
         try:
             write_durably(temporary, f"{number} {number}")
@@ -290,3 +286,27 @@ class Store:
             temporary.unlink(missing_ok=True)
             raise
         flush_names(home)
+
+
+def _changed(name: str) -> NbtuneError:
+    return NbtuneError(f"The adapter {name!r} was changed by another process: nothing was saved. `%nbtune use {name}`, then do it again.")
+
+
+def _chosen(pointer: Path) -> int | None:
+    """Return the number that an undo put in force; None where there was no undo."""
+    try:
+        found = _POINTER.fullmatch(pointer.read_text(encoding="ascii", errors="replace"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if found is None:
+        raise NbtuneError(f"{pointer} is damaged: write the number of a version folder into it, twice, such as `1 1`.")
+    return int(found[1])
+
+
+def _numbers(home: Path) -> list[int]:
+    """Return the numbers of the versions in a folder, which need not be there."""
+    try:
+        with os.scandir(home) as entries:
+            return [int(entry.name[1:]) for entry in entries if _VERSION.fullmatch(entry.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
