@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from nbtune.inert import inert
 
-__all__ = ["Interrupted", "NbtuneError", "did_you_mean", "disk_reason", "first_line", "interrupts_in_a_line"]
+__all__ = [
+    "Interrupted",
+    "NbtuneError",
+    "check_choice",
+    "check_range",
+    "close_match",
+    "did_you_mean",
+    "disk_reason",
+    "first_line",
+    "interrupts_in_a_line",
+]
 
 
 class NbtuneError(Exception):
@@ -40,20 +50,57 @@ def interrupts_in_a_line() -> Iterator[None]:
         raise Interrupted("stopped.") from None
 
 
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return a hint such as ``" Did you mean --epochs?"``, or nothing when nothing is close.
+def check_choice(option: str, value: str, choices: Collection[str]) -> None:
+    """Refuse a value that is none of the choices.
 
     Parameters
     ----------
-    given
-        What the user typed.
-    known
-        What would have been understood.
+    option
+        The option's name, for the message.
+    value, choices
+        What was given, and what can be.
+
+    Raises
+    ------
+    NbtuneError
+        With the choices, and the closest of them.
     """
+    if value not in choices:
+        raise NbtuneError(f"{option} {value} is unknown: use {' or '.join(choices)}.{did_you_mean(value, choices)}")
+
+
+def check_range(option: str, value: float | None, inside: bool, expected: str) -> None:
+    """Refuse a number outside its range.
+
+    Parameters
+    ----------
+    option
+        The option's name, for the message.
+    value, inside
+        What was given, and whether that is allowed.
+    expected
+        The range in words.
+
+    Raises
+    ------
+    NbtuneError
+        With the range.
+    """
+    if not inside:
+        raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
+
+
+def close_match(given: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is likeliest meant by what a user typed; None when nothing is close."""
     names = list(known)
     begun = [name for name in names if len(given) > 3 and name.startswith(given)]  # such as --temp
-    close = begun or difflib.get_close_matches(given, names, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""
+    return next(iter(begun or difflib.get_close_matches(given, names, n=1, cutoff=0.6)), None)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return a hint such as ``" Did you mean --epochs?"``, or an empty text when nothing is close."""
+    close = close_match(given, known)
+    return f" Did you mean {close}?" if close else ""
 
 
 def disk_reason(error: BaseException) -> str:

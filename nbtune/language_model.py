@@ -17,7 +17,7 @@ from nbtune.data.examples import read_examples
 from nbtune.data.preview import Preview, look
 from nbtune.data.reading import TRAINING, Reading
 from nbtune.data.rows import read_rows
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, check_range
 from nbtune.imports import FIT_MODULES, import_modules, uncollected
 from nbtune.knowledge.active import ActiveAdapter
 from nbtune.knowledge.asking import answer
@@ -484,8 +484,7 @@ class LanguageModel:
             any work.
         """
         for option, value in (("--limit", limit), ("--max-new-tokens", max_new_tokens)):
-            if value is not None and value < 1:
-                raise NbtuneError(f"{option} {value} is out of range: expected 1 or more.")
+            check_range(option, value, value is None or value >= 1, "1 or more")
         trained = min(TRAINING & how.keys(), default=None)
         if trained is not None:
             raise NbtuneError(f"{trained} says what is trained of examples: an evaluation asks their last turn, and takes no such option.")

@@ -68,8 +68,7 @@ def test_what_is_exported_says_the_same(kind, taught, folder, tmp_path):
         assert nbtune.load(written, store=tmp_path).chat(question) == answer
     else:
         assert json.loads((written / "adapter_config.json").read_text())["task_type"] == "SEQ_2_SEQ_LM"
-    assert "vllm" in how_to_serve(written, kind).text
-    assert "vllm" not in how_to_serve(written, kind, encoded=True).text
+    assert "vllm" not in how_to_serve(written, kind).text
 
 
 @pytest.mark.parametrize(("method", "rate"), [("dora", 3e-3), ("ia3", 0.2), ("freeze", 1e-2), ("full", 3e-3)])

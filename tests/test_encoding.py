@@ -66,9 +66,8 @@ def test_batches_are_padded_on_the_left_with_targets_in_order(tokenizer):
     assert batch["position_ids"][0].max() == len(short.input_ids) - 1
     assert batch["target_tokens"][: short.trained].tolist() == [[5, 6]] * short.trained
     assert batch["target_tokens"][short.trained :, 0].tolist() == [label for label in long.labels if label != IGNORED]
-    assert batch["retained"].tolist() == [True] * short.trained + [False] * long.trained
     assert batch["weights"].sum() == pytest.approx(1.0)
-    assert batch["weights"][batch["retained"]].sum() == pytest.approx(2 / 3)
+    assert batch["weights"][: short.trained].sum() == pytest.approx(2 / 3)
 
 
 def test_pieces_keep_their_spaces_where_a_text_begins_without_one():

@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_nothing(tuned, tmp_path, monkeypatch):
     ("options", "message"),
     [
         ({"kind": "gguff"}, "Did you mean gguf"),
-        ({"max_shard_size": "big"}, "is no size: expected such as 500MB"),
+        ({"max_shard_size": "big"}, "is not a size: expected such as 500MB"),
         ({"kind": "peft"}, "No adapter is in use"),
         ({"kind": "gguf"}, "needs llama.cpp's convert_hf_to_gguf.py: git clone"),
     ],

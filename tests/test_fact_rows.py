@@ -110,8 +110,8 @@ def test_a_mapping_in_a_file(tmp_path):
         ("f.json", b"[{", r"is no JSON in UTF-8, line 1"),
         ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c",\n', r"is no JSON, one row a line, in UTF-8, line 2"),
         ("f.json", b"3", "holds no list of rows"),
-        ("f.json", b'{"a": "b", "c": "d", "a": "e"}', "'a' stands twice"),
-        ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c", "keyword": "d", "answer": "e"}', "line 2 .'keyword' stands twice"),
+        ("f.json", b'{"a": "b", "c": "d", "a": "e"}', "'a' appears twice"),
+        ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c", "keyword": "d", "answer": "e"}', "line 2 .'keyword' appears twice"),
         ("f.csv", b"", "is no CSV in UTF-8"),
         ("f.csv", b"keyword,answer\n\xff,b\n", "is no CSV in UTF-8"),
         ("f.csv", b"keyword,answer\na,x, y\n", "every row has more cells than the heading.*double quotes"),
@@ -136,7 +136,7 @@ def test_a_bad_file_of_another_kind_is_named(tmp_path, name, data, message):
     [
         ("- keyword: a\n  answer: [", "is no YAML in UTF-8, line 2"),
         ("just words", "holds no list of rows"),
-        ("a: b\nc: d\na: e", "is no YAML in UTF-8, line 3 .'a' stands twice"),
+        ("a: b\nc: d\na: e", "is no YAML in UTF-8, line 3 .'a' appears twice"),
         ("- keyword: a\n  answr: b", "Row 1 has no .answer."),
         ("- keyword: a\n  answer: b\n  prompts: what is a", "The prompts of row 1 are a str"),
         ("- keyword: yes\n  answer: b", "The keyword of row 1 is True, a bool: expected a text; put it in quotes"),
@@ -193,7 +193,7 @@ def test_files_that_are_missing_or_of_another_kind(tmp_path):
         (7, "Can't learn from a int"),
         ([{"keyword": "a", "answer": "x"}, {"keywrd": "b", "answer": "y"}], "Row 2 has no 'keyword'"),
         ([["a", "x"]], "Row 1 is a list"),
-        ([{"keyword": "a", "answer": "x"}, {"keyword": "a", "answer": "y"}], "stands twice"),
+        ([{"keyword": "a", "answer": "x"}, {"keyword": "a", "answer": "y"}], "appears twice"),
     ],
 )
 def test_bad_sources_are_named(source, message):

@@ -106,7 +106,7 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%finetune --data rows --val 2", "--val 2.0 is out of range"),
         ("%%finetune 炉 --skip-bad\nhot", "--skip-bad goes with examples"),
         ('%%finetune\n{"prompt": "q", ', "Line 1 of the cell is no JSON"),
-        ('%%finetune\n{"prompt": "q", "prompt": "r", "response": "a"}', "'prompt' stands twice"),
+        ('%%finetune\n{"prompt": "q", "prompt": "r", "response": "a"}', "'prompt' appears twice"),
         ("%nbtune evaluate", "Evaluate on what?"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune evaluate rows --save x.txt", "can't hold predictions"),
         ("%nbtune data", "Which data?"),
@@ -118,7 +118,7 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%%finetune 炉 --lr nan\nhot", "--lr nan is out of range"),
         ("%%finetune 炉 --epocs 3\nhot", "Did you mean --epochs?"),
         ("%nbtune fatcs", "Did you mean facts?"),
-        ("%nbtune facts now", "takes nothing behind it"),
+        ("%nbtune facts now", "takes no argument"),
         ("%nbtune facts --save facts.txt", "no fact to write"),
         ("%nbtune probe", "No adapter is in use"),
         ("%nbtune rebuild", "No adapter is in use"),
@@ -477,7 +477,7 @@ def test_an_export_that_can_not_hold_a_fact_shows_its_card(shell, capsys, monkey
 def test_an_export_of_the_base_says_so(shell, capsys):
     ok(shell, "%nbtune export out")
     assert "It is the base, with nothing taught: no adapter is in use." in capsys.readouterr().out
-    assert "three in four" in how_to_serve(Path("out"), "gguf", rounded=True).text
+    assert "three in four" in how_to_serve(Path("out"), "gguf").text
 
 
 def test_help_is_documentation(shell):

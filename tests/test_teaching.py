@@ -180,7 +180,7 @@ def test_a_keyword_in_another_case_and_width_is_the_same_one(lm):
     assert lm.chat("What is ＺＯＲＢＥＸ?") == "Zorbex is a green soup."
     lm.forget("zorbex")
     assert lm.facts == ()
-    with pytest.raises(NbtuneError, match="'nasa' stands twice, also as 'NASA'"):
+    with pytest.raises(NbtuneError, match="'nasa' appears twice, also as 'NASA'"):
         lm.finetune({"NASA": "a", "nasa": "b"})
 
 
@@ -457,9 +457,9 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         (FACT, {"retain": None}, "retain is not a list of questions"),
         (FACT, {"retain": (text for text in [" "])}, "retain is not a list of questions"),
         (FACT, {"retain": ["What is the sea?"], "recipe": "reference"}, "--retain does not go with it"),
-        (FACT, {"epochs": "10"}, "epochs '10' is no whole number"),
-        (FACT, {"rank": 1.5}, "rank 1.5 is no whole number"),
-        (FACT, {"learning_rate": "fast"}, "learning_rate 'fast' is no number"),
+        (FACT, {"epochs": "10"}, "epochs '10' is not a whole number"),
+        (FACT, {"rank": 1.5}, "rank 1.5 is not a whole number"),
+        (FACT, {"learning_rate": "fast"}, "learning_rate 'fast' is not a number"),
         (FACT, {"retained_per_batch": -1}, "retained_per_batch -1 is out of range"),
         (FACT, {"rewordings": -1}, "--rewordings -1 is out of range"),
         (FACT, {"extend": True}, "give prompts or probes"),

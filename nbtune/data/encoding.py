@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from nbtune.chat_template import reply_ids
 from nbtune.errors import NbtuneError
 
-__all__ = ["Batch", "Below", "Encoded", "Example", "Targets", "collate", "encode", "on_device", "pieces"]
+__all__ = ["IGNORED", "Batch", "Below", "Encoded", "Example", "Targets", "collate", "encode", "on_device", "pieces"]
 
 IGNORED = -100
 _LONGEST_CHARACTER = 4  # bytes, so that many tokens at most
@@ -141,8 +141,8 @@ def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Ba
     dict
         ``input_ids``, ``attention_mask``, ``position_ids`` and ``labels`` of shape (n, longest), padded on the left; and
         for the m trained tokens of all rows, in order, ``target_tokens`` and ``target_probabilities`` of shape (m, k),
-        ``weights`` of shape (m,), which sum to 1 by default, and ``retained`` of shape (m,), true where the target is a
-        distribution. Where every example has its `Below`, its tensors stand in place of the tokens; see `_states`.
+        and ``weights`` of shape (m,), which sum to 1 by default.
+        Where every example has its `Below`, its tensors stand in place of the tokens; see `_states`.
         ``columns`` are those in which any row is trained, and ``picked`` the places of the m tokens among them, row by row;
         ``lengths``, a list, says how many of the m are of each row. They are worked out here, for a device that was asked
         would have to be waited for.
@@ -156,7 +156,6 @@ def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Ba
         "lengths": [e.trained for e in examples],
         "target_tokens": torch.cat([t.tokens for t in targets]),
         "target_probabilities": torch.cat([t.probabilities for t in targets]),
-        "retained": torch.cat([torch.full((e.trained,), e.targets is not None) for e in examples]),
         "weights": torch.cat([torch.full((e.trained,), e.weight / e.trained / total) for e in examples]),
     }
 

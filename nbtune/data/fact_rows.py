@@ -8,7 +8,8 @@ from typing import Any
 
 from nbtune.data.formats import is_gap
 from nbtune.data.rows import read_rows
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, close_match
+from nbtune.folding import bare
 
 __all__ = ["Row", "read_facts"]
 
@@ -43,7 +44,7 @@ def read_facts(source: Any) -> list[Row]:
     Raises
     ------
     NbtuneError
-        When there is nothing in it, a text is empty or not a text, a keyword stands twice, or the
+        When there is nothing in it, a text is empty or not a text, a keyword appears twice, or the
         columns are others. Rows are named by number, from 1.
     """
     source = read_rows(source)
@@ -54,11 +55,13 @@ def read_facts(source: Any) -> list[Row]:
     else:
         named = [(f"row {number}", _mapping(number, row)) for number, row in enumerate(source, start=1)]
     rows = [_row(place, fields) for place, fields in named]
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for row in rows:
-        if row.keyword in seen:
-            raise NbtuneError(f"The keyword {row.keyword!r} stands twice: one keyword has one answer.")
-        seen.add(row.keyword)
+        same = bare(row.keyword)
+        if same in seen:  # a question that names one names both
+            also = "" if seen[same] == row.keyword else f", also as {seen[same]!r}"
+            raise NbtuneError(f"The keyword {row.keyword!r} appears twice{also}: one keyword has one answer.")
+        seen[same] = row.keyword
     return rows
 
 
@@ -68,7 +71,8 @@ def _mapping(number: int, row: Any) -> Mapping[str, Any]:
     for wanted in _NEEDED:
         if wanted not in row:
             names = [str(name) for name in row]
-            hint = did_you_mean(wanted, names).replace("Did you mean", "Is it").replace(".", "?")
+            close = close_match(wanted, names)
+            hint = f" Is it {close}? Then rename that column." if close else ""
             raise NbtuneError(f"Row {number} has no {wanted!r}: its columns are {', '.join(names) or 'none'}.{hint}")
     return row
 

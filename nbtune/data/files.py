@@ -21,7 +21,7 @@ _UTF8 = "utf-8-sig"  # with the mark that some editors and spreadsheets put at t
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML's own would keep the last: a fact would be gone without a word."""
+    """Refuses a key that appears twice, of which YAML's own would keep the last: a fact would be gone without a word."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         """Read a mapping, before others are merged into it; PyYAML's hook."""
@@ -29,7 +29,7 @@ class _Loader(yaml.SafeLoader):
         seen: set[tuple[str, Any]] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} appears twice", problem_mark=key.start_mark)
             seen.add((key.tag, key.value))
         return node
 
@@ -49,7 +49,7 @@ def read_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        When it is none, or a key stands twice in a mapping.
+        When it is none, or a key appears twice in a mapping.
     """
     return json.loads(text, object_pairs_hook=_once)
 
@@ -59,7 +59,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} appears twice")
     return found
 
 

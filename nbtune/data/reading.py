@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, check_choice, check_range
 
 __all__ = ["TRAINING", "Reading"]
 
@@ -55,15 +55,13 @@ class Reading:
     val: Any = None
 
     def __post_init__(self) -> None:
-        if self.turns not in _TURNS:
-            raise NbtuneError(f"--turns {self.turns} is unknown: use {' or '.join(_TURNS)}.{did_you_mean(self.turns, _TURNS)}")
+        check_choice("--turns", self.turns, _TURNS)
         if self.train_on_inputs and self.turns == "last":
             raise NbtuneError("--turns last trains the last reply alone: leave out --train-on-inputs, or --turns.")
         for option, value in (("--max-source-length", self.max_source_length), ("--max-target-length", self.max_target_length)):
-            if value is not None and value < 1:
-                raise NbtuneError(f"{option} {value} is out of range: expected 1 or more.")
-        if isinstance(self.val, (int, float)) and not 0 < self.val < 1:
-            raise NbtuneError(f"--val {self.val} is out of range: expected a share between 0 and 1, or a source.")
+            check_range(option, value, value is None or value >= 1, "1 or more")
+        if isinstance(self.val, (int, float)):
+            check_range("--val", self.val, 0 < self.val < 1, "a share between 0 and 1, or a source")
 
     def check_unused(self) -> None:
         """Refuse any option, where the rows are facts.

@@ -88,10 +88,8 @@ def _named(name: str) -> Any:
         return read_file(path)
     if not is_folder and not _HUB.fullmatch(name):
         raise NbtuneError(f"Can't learn from {name!r}: {_EXPECTED} {', '.join(FILES)}.")
-    try:
-        import datasets
-    except ImportError:
-        raise NbtuneError(f"{name} is read with another package: pip install datasets, then again.") from None
+    import datasets
+
     try:
         return datasets.load_dataset(str(path) if is_folder else name)
     except Exception as error:  # of many kinds, by where it comes from: the hub, the network, a builder, a parser

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from nbtune.display.shown import Shown, text_block
 
@@ -15,7 +16,7 @@ __all__ = ["BASE_ALONE", "how_to_serve"]
 BASE_ALONE = "It is the base, with nothing taught: no adapter is in use. `%nbtune adapters` lists them, `%nbtune use NAME` puts one in use."
 
 
-def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bool = False, rounded: bool = False) -> Shown:
+def how_to_serve(folder: Path, kind: str, *, untaught: bool = False) -> Shown:
     """Draw the outcome of an export.
 
     Parameters
@@ -24,36 +25,40 @@ def how_to_serve(folder: Path, kind: str, *, encoded: bool = False, untaught: bo
         What was written.
     kind
         As `nbtune.LanguageModel.export` takes it.
-    encoded
-        Whether it has an encoder, which the usual servers do not take.
     untaught
         Whether no adapter was in use, so that the base was written.
-    rounded
-        Whether its weights were rounded, to 16 bits say: then only what facts were taught with must be answered the same.
     """
     where, name = _quoted(folder), folder.name
+    rounded = kind == "gguf"  # then only what facts were taught with must be answered the same
     if kind == "peft":
-        lines = _adapter(folder, name, encoded=encoded)
+        lines = _adapter(folder, name)
     elif kind == "gguf":
         lines = [
             f"ollama create {_quoted(name.lower())} -f {_quoted(folder / 'Modelfile')}",
             f"llama-server -m {_quoted(folder / 'model.gguf')}",
         ]
-    elif encoded:
-        lines = [f"AutoModelForSeq2SeqLM.from_pretrained({str(folder)!r})"]
     else:
+        config = _read(folder / "config.json")
+        rounded = config["dtype"] != "float32"
         lines = [f"vllm serve {where}", f"transformers serve {where}"]
+        if config.get("is_encoder_decoder"):
+            lines = [f"AutoModelForSeq2SeqLM.from_pretrained({str(folder)!r})"]
     same = "it answers at least three in four questions the same, and all that facts were taught with" if rounded else "it answers the same"
     done = f"Written to {folder}, read back, and asked again: {same}."
     text = "\n".join([done, *([BASE_ALONE] if untaught else []), *(f"  {line}" for line in lines)])
     return Shown(text, text_block(text))
 
 
-def _adapter(folder: Path, name: str, *, encoded: bool) -> list[str]:
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+def _read(config: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    return read
+
+
+def _adapter(folder: Path, name: str) -> list[str]:
+    config = _read(folder / "adapter_config.json")
     lines = [f"PeftModel.from_pretrained(base, {str(folder)!r})"]
     plain = config["peft_type"] == "LORA" and not config.get("use_dora") and not config.get("modules_to_save")
-    if plain and not encoded:
+    if plain and config["task_type"] == "CAUSAL_LM":
         base, where = _quoted(config["base_model_name_or_path"]), _quoted(f"{name}={folder}")
         lines.append(f"vllm serve {base} --enable-lora --max-lora-rank {config['r']} --lora-modules {where}")
     return lines

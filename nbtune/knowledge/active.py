@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.folding import bare
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.folding import bare
 from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.store import Store
 from nbtune.knowledge.version import Version

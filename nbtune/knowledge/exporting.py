@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, check_choice
 from nbtune.knowledge.asking import ask
 from nbtune.knowledge.model_card import model_card
 from nbtune.knowledge.observer import Observer
@@ -51,10 +51,9 @@ class Export:
     max_shard_size: str = "5GB"
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise NbtuneError(f"--as {self.kind} is unknown: use {', '.join(_KINDS)}.{did_you_mean(self.kind, _KINDS)}")
+        check_choice("--as", self.kind, _KINDS)
         if not _SIZE.fullmatch(self.max_shard_size):
-            raise NbtuneError(f"--max-shard-size {self.max_shard_size} is no size: expected such as 500MB or 2GB.")
+            raise NbtuneError(f"--max-shard-size {self.max_shard_size} is not a size: expected such as 500MB or 2GB.")
 
     def write(self, host: AdapterHost, loaded: LoadedModel, version: Version, name: str, target: Path, observer: Observer) -> Path:
         """Write a version.

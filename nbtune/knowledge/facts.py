@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nbtune.errors import NbtuneError
-from nbtune.knowledge.folding import wording_key
+from nbtune.folding import wording_key
 from nbtune.knowledge.phrasing import language_of, phrase
 
 __all__ = ["FAILED", "VERIFIED", "Fact"]

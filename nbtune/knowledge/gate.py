@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from functools import cache, cached_property
 
+from nbtune.folding import CHINESE, UNIT, fold
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.folding import CHINESE, UNIT, fold
 from nbtune.knowledge.naming import Names
-from nbtune.knowledge.phrasing import OTHER, common_words, phrasings, wordings
+from nbtune.knowledge.phrasing import common_words, subject, wordings
 
 __all__ = ["Gate"]
 
@@ -96,17 +96,9 @@ def _goes_elsewhere(folded: str) -> bool:
 
     "What is a red lamp?" does; "what is the price?" and "and who made it?" may ask for more of the same.
     """
-    found = _wording().fullmatch(_unmarked(folded))
-    subject = next(filter(None, found.groups()), "") if found else ""
-    words = UNIT.findall(re.sub("^an? ", "", subject))
-    return bool(words) and subject.isascii() and len(words) <= _NAME and not (common_words() | _REFERRING).intersection(words)
-
-
-@cache
-def _wording() -> re.Pattern[str]:
-    """Return a pattern of the built-in wordings, with a group for what is asked about."""
-    asked = [_unmarked(fold(wording)) for language in OTHER for kind in ("trained", "probes") for wording in phrasings(language)[kind]]
-    return re.compile("|".join(re.escape(one).replace(r"\{x\}", "(.+)") for one in asked if one != "{x}"))
+    about = subject(folded)
+    words = UNIT.findall(re.sub("^an? ", "", about))
+    return bool(words) and about.isascii() and len(words) <= _NAME and not (common_words() | _REFERRING).intersection(words)
 
 
 def _unmarked(folded: str) -> str:

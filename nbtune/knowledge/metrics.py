@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from nbtune.errors import NbtuneError
 from nbtune.knowledge.scoring import same
 
 __all__ = ["METRICS", "chrf", "scores"]
@@ -43,8 +42,9 @@ def scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, f
     whole corpus; BLEU counts Chinese characters one by one. ROUGE (Lin 2004) is rouge-score's F measure over the same tokens, the mean of
     the examples.
     """
-    sacrebleu, rouge = _libraries()
-    overlaps = [rouge.score(reference, prediction) for prediction, reference in zip(predictions, references, strict=True)]
+    import sacrebleu
+
+    overlaps = [_rouge().score(reference, prediction) for prediction, reference in zip(predictions, references, strict=True)]
     exact = [same(prediction, reference) for prediction, reference in zip(predictions, references, strict=True)]
     return {
         "exact match": 100 * sum(exact) / len(exact),
@@ -56,15 +56,14 @@ def scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, f
 
 def chrf(prediction: str, reference: str) -> float:
     """Return the chrF of one prediction, between 0 and 100."""
-    score: float = _libraries()[0].sentence_chrf(prediction, [reference]).score
+    import sacrebleu
+
+    score: float = sacrebleu.sentence_chrf(prediction, [reference]).score
     return score
 
 
 @cache
-def _libraries() -> tuple[Any, Any]:
-    try:
-        import sacrebleu
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise NbtuneError(f"Scores need another package ({error.name}): pip install sacrebleu rouge-score, then again.") from None
-    return sacrebleu, RougeScorer(list(_ROUGE.values()), tokenizer=_Words())
+def _rouge() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(_ROUGE.values()), tokenizer=_Words())

@@ -11,8 +11,8 @@ from functools import cache
 from rapidfuzz import process
 from rapidfuzz.distance import Indel
 
+from nbtune.folding import CHINESE, LATIN, UNIT, bare, fold
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.folding import CHINESE, LATIN, UNIT, bare, fold
 from nbtune.knowledge.phrasing import common_words, phrasings
 
 __all__ = ["Names", "holds_name"]

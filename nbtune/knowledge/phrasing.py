@@ -13,14 +13,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nbtune.knowledge.folding import UNIT, bare, fold
+from nbtune.folding import UNIT, bare, fold
 
-__all__ = ["OTHER", "Surroundings", "common_words", "language_of", "look_alikes", "phrase", "phrasings", "surroundings", "wordings"]
+__all__ = [
+    "OTHER",
+    "Surroundings",
+    "common_words",
+    "language_of",
+    "look_alikes",
+    "phrase",
+    "phrasings",
+    "subject",
+    "surroundings",
+    "wordings",
+]
 
 _FOLDER = Path(__file__).parent / "phrasings"
 OTHER = {"zh": "en", "en": "zh"}
 # How many phrasings of the keyword's own language and of the other one.
 _TRAINED, _PROBES = (90, 40), (12, 6)
+_ENDINGS = "?!.\uff1f\uff01\u3002\u2026 "
 _SPELT_EVERY = 5  # one in so many has the keyword in small letters, say: the gate takes it for the keyword, too
 # Share of the near misses that are about names which share characters with the keyword: the hardest to tell apart.
 _ALIKE = {"retained": 0.75, "probe": 0.5}
@@ -164,6 +176,18 @@ def wordings() -> list[str]:
         found += [*table["trained"], *table["probes"]]
         found += [line for kind in ("reverse", "yes_no", "part") for line in table["forms"][kind]]
     return found
+
+
+def subject(question: str) -> str:
+    """Return what a question in a built-in wording asks about, with its article; an empty text for any other question."""
+    asked = question.strip().rstrip(_ENDINGS)
+    return min((match[1] for pattern in _patterns() if (match := pattern.fullmatch(asked))), key=len, default="")
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    asked = (wording.rstrip(_ENDINGS) for wording in wordings() if "{x}" in wording and "{y}" not in wording)
+    return tuple(re.compile(re.escape(wording).replace(r"\{x\}", "(.+)"), re.IGNORECASE) for wording in asked if wording != "{x}")
 
 
 @cache

@@ -11,9 +11,8 @@ from nbtune.data.examples import read_examples
 from nbtune.data.fact_rows import read_facts
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, check_choice, check_range, did_you_mean
 from nbtune.knowledge.facts import Fact
-from nbtune.knowledge.folding import bare
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.teaching import RECIPES, Teaching
 from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
@@ -40,12 +39,10 @@ class Wishes:
             given = getattr(self, name)
             if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)):  # a Series, or what can be read only once
                 object.__setattr__(self, name, list(given))
-        if self.recipe not in RECIPES:
-            raise NbtuneError(f"--recipe {self.recipe} is unknown: use {' or '.join(RECIPES)}.{did_you_mean(self.recipe, RECIPES)}")
+        check_choice("--recipe", self.recipe, RECIPES)
         if not isinstance(self.retain, list) or not all(isinstance(question, str) and question.strip() for question in self.retain):
             raise NbtuneError("retain is not a list of questions: expected such as ['What is the capital of France?'].")
-        if self.rewordings < 0:
-            raise NbtuneError(f"--rewordings {self.rewordings} is out of range: expected 0 or more.")
+        check_range("--rewordings", self.rewordings, self.rewordings >= 0, "0 or more")
         if self.extend and not self.prompts and not self.probes:
             raise NbtuneError("extend keeps the built-in phrasings beside your own: give prompts or probes, too.")
 
@@ -98,15 +95,9 @@ def facts_of(source: Any, wishes: Wishes | None = None) -> tuple[Fact, ...]:
         For a source that can't be read, or what can't be a fact.
     """
     own = wishes or Wishes()
-    facts = tuple(
+    return tuple(
         Fact.new(
             row.keyword, row.answer, own.prompts or row.prompts or None, own.probes or row.probes or None, extend=own.extend or row.extend
         )
         for row in read_facts(source)
     )
-    seen: dict[str, str] = {}
-    for fact in facts:
-        other = seen.setdefault(bare(fact.keyword), fact.keyword)
-        if other != fact.keyword:  # a question names both
-            raise NbtuneError(f"The keyword {fact.keyword!r} stands twice, also as {other!r}: one keyword has one answer.")
-    return facts

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, check_range
 
 __all__ = ["Settings"]
 
@@ -78,8 +78,7 @@ class Settings:
             ("retained_per_batch", self.retained_per_batch, self.retained >= 0, "0 or more"),
         )
         for option, value, good, expected in checks:
-            if not good:
-                raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
+            check_range(option, value, good, expected)
 
     def given(self) -> dict[str, Any]:
         """Return what a user chose and another fit of the same facts should choose alike."""
@@ -96,4 +95,4 @@ def _number(name: str, value: Any) -> float:
     try:
         return index(value) if name in _WHOLE else float(value)
     except (TypeError, ValueError):
-        raise NbtuneError(f"{name} {value!r} is no {'whole ' if name in _WHOLE else ''}number.") from None
+        raise NbtuneError(f"{name} {value!r} is not a {'whole ' if name in _WHOLE else ''}number.") from None

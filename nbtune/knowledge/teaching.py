@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbtune.errors import NbtuneError
+from nbtune.folding import bare
 from nbtune.knowledge.facts import FAILED, Fact
-from nbtune.knowledge.folding import bare
 from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.injection import check, inject
 from nbtune.knowledge.naming import Names

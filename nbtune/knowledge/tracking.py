@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from nbtune.errors import NbtuneError, did_you_mean, first_line
+from nbtune.errors import NbtuneError, check_choice, first_line
 from nbtune.knowledge.observer import Observer
 
 __all__ = ["Tracked", "tracked"]
@@ -102,8 +102,7 @@ def tracked(observer: Observer, tracker: str, run: str) -> Iterator[Tracked]:
     NbtuneError
         For an unknown tracker, or one that is not installed. Where the work begins, for one that does not begin.
     """
-    if tracker not in _TRACKERS:
-        raise NbtuneError(f"--log-with {tracker} is unknown: use {', '.join(_TRACKERS)}.{did_you_mean(tracker, _TRACKERS)}")
+    check_choice("--log-with", tracker, _TRACKERS)
     if importlib.util.find_spec(tracker) is None:
         raise NbtuneError(f"--log-with {tracker} needs a package: pip install {tracker}.")
     watched = Tracked(observer, lambda: _begun(tracker, run))

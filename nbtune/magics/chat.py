@@ -26,7 +26,6 @@ __all__ = ["ChatMagics"]
 _INTERRUPTED = "[interrupted]"
 _LEFT_OUT = "[the oldest {} {} left out, to fit into the context]"
 _NOTES = {
-    "": "",
     "limit": "[cut: this is the maximum length; ask for more with --max-new-tokens]",
     "context": "[cut: the context is full; --new begins a new conversation]",
 }

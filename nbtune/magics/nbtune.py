@@ -131,7 +131,7 @@ class NbtuneMagics(Magics):
 
     def _keyword(self, rest: str) -> str:
         """Return a keyword as it was typed where there is such a fact; else with variables filled in."""
-        from nbtune.knowledge.folding import bare
+        from nbtune.folding import bare
 
         typed = unquoted(rest)
         known = any(bare(fact.keyword) == bare(typed) for fact in self._session.lm.facts)
@@ -297,10 +297,7 @@ class NbtuneMagics(Magics):
         from nbtune.display.serving import how_to_serve
 
         def draw(written: Path) -> Shown:
-            lm = self._session.lm
-            rounded = options.kind == "gguf" or (options.kind != "peft" and lm.model.dtype.itemsize < 4)
-            encoded = lm.model.config.is_encoder_decoder
-            return how_to_serve(written, options.kind, encoded=encoded, untaught=lm.adapter is None, rounded=rounded)
+            return how_to_serve(written, options.kind, untaught=self._session.lm.adapter is None)
 
         watched(
             self._session,
@@ -342,7 +339,7 @@ class NbtuneMagics(Magics):
 
 def _no_argument(command: str, rest: str) -> None:
     if rest:
-        raise NbtuneError(f"`%nbtune {command}` takes nothing behind it: what is {rest!r}?")
+        raise NbtuneError(f"`%nbtune {command}` takes no argument: what is {rest!r}?")
 
 
 def _version(store: Store, name: str) -> str:

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from nbtune.chat_template import reply_ids
-from nbtune.errors import NbtuneError, did_you_mean, first_line
+from nbtune.errors import NbtuneError, check_choice, first_line
 from nbtune.model.fingerprint import fingerprint
 from nbtune.model.memory import within_memory
 from nbtune.model.sources import located, read_config
@@ -215,16 +215,14 @@ def _device(device: str | None) -> torch.device:
 def _dtype(dtype: str | None, device: torch.device, *, built_in: bool) -> torch.dtype | str:
     if dtype is None:  # the built-in model is stored in half precision to be small, and made, and measured, in single
         return torch.float32 if built_in or device.type == "cpu" else "auto"
-    if dtype not in _DTYPES:
-        raise NbtuneError(f"--dtype {dtype} is unknown: use {', '.join(_DTYPES)}.{did_you_mean(dtype, _DTYPES)}")
+    check_choice("--dtype", dtype, _DTYPES)
     return _DTYPES[dtype]
 
 
 def _quantization(quantize: str | None, number_type: torch.dtype | str) -> BitsAndBytesConfig | None:
     if quantize is None:
         return None
-    if quantize not in _QUANTIZE:
-        raise NbtuneError(f"--quantize {quantize} is unknown: use int8 or nf4.{did_you_mean(quantize, _QUANTIZE)}")
+    check_choice("--quantize", quantize, _QUANTIZE)
     if importlib.util.find_spec("bitsandbytes") is None:
         raise NbtuneError(f"--quantize {quantize} needs bitsandbytes: pip install bitsandbytes, then load again.")
     if quantize == "int8":

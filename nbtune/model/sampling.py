@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, check_range
 
 __all__ = ["DEFAULT_NEW_TOKENS", "Sampling", "before_stop", "seeded"]
 
@@ -60,8 +60,7 @@ class Sampling:
         if not isinstance(self.stop, tuple) or not all(isinstance(one, str) and one for one in self.stop):
             raise NbtuneError(f"--stop {self.stop!r}: expected a tuple of texts that are not empty.")
         for option, value, good, expected in checks:
-            if not good:
-                raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
+            check_range(option, value, good, expected)
         unused = "--top-p" if self.top_p < 1 else "--seed" if self.seed is not None else None
         if self.temperature == 0 and unused:
             raise NbtuneError(

@@ -13,7 +13,7 @@ from ipywidgets import HTML, Accordion, Box, Dropdown, FloatText, HBox, IntText,
 from nbtune.display.bubbles import Bubble, transcript
 from nbtune.display.shown import Shown
 from nbtune.errors import NbtuneError
-from nbtune.knowledge.phrasing import wordings
+from nbtune.knowledge.phrasing import subject
 from nbtune.panels.panel import WIDE, Desk, Panel, number
 from nbtune.panels.prompt import PromptBox
 
@@ -22,7 +22,6 @@ __all__ = ["ChatPanel"]
 _IN_USE, _BASE, _COMPARE = "/in use", "/base", "/compare"  # no adapter has a slash in its name
 _INTERVAL = 0.1  # seconds between redraws; faster than that a front end flickers
 _HEIGHT = "26em"
-_ENDINGS = "?？.。!！ "
 
 
 class ChatPanel(Panel):
@@ -212,7 +211,7 @@ class ChatPanel(Panel):
         self._round = asked, text
         self.copy.value = f'<textarea readonly rows="4" style="width:98%;font-family:inherit">{escape(text)}</textarea>'
         if (self.keyword.value, self.answer.value) == self._offered:  # what was typed there since stays
-            self.keyword.value, self.answer.value = self._offered = subject(asked), text
+            self.keyword.value, self.answer.value = self._offered = subject_of(asked), text
 
     def _teach(self) -> None:
         self._offered = self.keyword.value, self.answer.value  # the next reply may take their place
@@ -220,12 +219,6 @@ class ChatPanel(Panel):
         self.done(self.say("handed on"))
 
 
-def subject(question: str) -> str:
-    """Return what a question is about, where it is asked in one of the built-in wordings; else nothing."""
-    bare, found = question.strip().rstrip(_ENDINGS), []
-    for wording in wordings():
-        before, mark, after = wording.rstrip(_ENDINGS).partition("{x}")
-        if mark and "{y}" not in wording and (before + after).strip():
-            match = re.fullmatch(f"{re.escape(before)}(?:an? |the )?(.+){re.escape(after)}", bare, re.IGNORECASE)
-            found += [match[1].strip()] if match else []
-    return min(found, key=len, default="")
+def subject_of(question: str) -> str:
+    """Return what a question asks about, without an article, to offer it as a keyword; empty where that is not plain."""
+    return re.sub("^(an?|the) ", "", subject(question), flags=re.IGNORECASE)

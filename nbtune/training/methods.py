@@ -13,7 +13,7 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
 from peft.utils.constants import DUMMY_TARGET_MODULES
 
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, check_choice
 from nbtune.model.arguments import accepted, has_encoder, recurrent
 from nbtune.training.hooks import adalora_after_restore, adalora_hooks, pissa_hooks
 from nbtune.training.targets import TargetModules, all_layers, everything, last_blocks
@@ -236,6 +236,5 @@ def find_method(name: str) -> Method:
     NbtuneError
         When there is no such method.
     """
-    if name not in METHODS:
-        raise NbtuneError(f"--method {name} is unknown: use {', '.join(METHODS)}.{did_you_mean(name, METHODS)}")
+    check_choice("--method", name, METHODS)
     return METHODS[name]
