@@ -1,1 +1,1 @@
-"""The model room: loading, generation, named adapters."""
+"""Models: loading, generation, adapters and export."""

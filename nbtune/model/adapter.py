@@ -1,4 +1,4 @@
-"""An adapter as it is kept: its PEFT configuration and its tensors, apart from any model."""
+"""Defines an adapter as it is stored, apart from any model: its PEFT configuration and its tensors."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ __all__ = ["Adapter"]
 
 @dataclass(frozen=True)
 class Adapter:
-    """A PEFT configuration, and the adapter's tensors on the CPU under the names that PEFT saves them by."""
+    """A PEFT adapter: its configuration, and its tensors on the CPU under the names that PEFT uses for saving."""
 
     config: PeftConfig
     weights: dict[str, torch.Tensor]
 
     @property
     def bytes(self) -> int:
-        """Size of the tensors."""
+        """Size of the tensors in bytes."""
         return sum(tensor.nbytes for tensor in self.weights.values())
 
     @classmethod
     def of(cls, net: PeftModel) -> Adapter:
-        """Return what is worth saving of the adapter that a PEFT model uses.
+        """Return the active adapter of a PEFT model, ready to be saved.
 
-        Its tensors are rounded to 16 bits, so that it is half as large; copies of the base's modules are as exact as the base.
+        Tensors in float32 are rounded to float16, which halves their size. An adapter that holds copies of the base's modules is
+        not rounded, so that they stay as exact as the base.
         """
         from peft import get_peft_model_state_dict
 
@@ -43,7 +44,7 @@ class Adapter:
 
 
 def _kept(tensor: torch.Tensor, *, exact: bool) -> torch.Tensor:
-    """Copy a tensor to the CPU, in 16 bits unless it is too large for them."""
+    """Copy a tensor to the CPU, rounding float32 to float16 unless `exact` is set or a value is too large for float16."""
     copied = tensor.to("cpu", copy=True).contiguous()
     if exact or copied.dtype != torch.float32:
         return copied

@@ -1,4 +1,4 @@
-"""Puts adapters on the one copy of the base weights, answers with one of them at a time, and takes them off again."""
+"""Puts adapters on a single copy of the base weights, answers with one of them at a time, and takes them off again."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the f
 
 __all__ = ["AdapterHost", "Route"]
 
-Route = Callable[[str], int | None]  # says for a question which of the adapters answers it; None is the base
+Route = Callable[[str], int | None]  # maps a question to the number of the adapter that answers it, or to None for the base
 
 
 class AdapterHost:
-    """A base model with any number of adapters; without one the base runs untouched, without PEFT.
+    """A base model with any number of adapters; without an adapter the base runs unchanged, without PEFT.
 
-    All adapters of the same configuration share one place on the model: the tensors of the one that answers are copied
-    there, so that a thousand of them take no more of the model's memory, and no more time, than one.
+    All adapters of the same configuration share one place on the model: the tensors of the adapter that answers are copied
+    there. A thousand adapters therefore take no more of the model's memory, and no more time, than one.
 
     Parameters
     ----------
     base
-        The base model; it is never copied, except to export it.
+        The base model; it is copied only for an export.
 
     Attributes
     ----------
     stamp : int
-        Another one whenever adapters were put on or taken off.
+        Counter that increases whenever adapters are put on or taken off.
     silent : bool
-        Whether the base answers, although adapters are on it.
+        True while the base answers although adapters are on it.
     """
 
     def __init__(self, base: PreTrainedModel) -> None:
@@ -52,11 +52,11 @@ class AdapterHost:
 
     def _take_off(self) -> None:
         self._peft: PeftModel | None = None
-        self._prefixed: Prefixed | None = None  # around it, where its adapters are virtual tokens
-        self._layers: list[Any] = []  # PEFT's, where adapters work
+        self._prefixed: Prefixed | None = None  # wraps the PEFT model if its adapters are virtual tokens
+        self._layers: list[Any] = []  # the layers of PEFT that hold adapters
         self._places: list[AdapterPlace] = []
         self._active: AdapterPlace | None = None
-        self._on: bool | None = None  # whether the layers add what the adapter says; None where that is not known
+        self._on: bool | None = None  # whether the layers apply the adapter; None if unknown
         self._reset()
 
     def _reset(self) -> None:
@@ -69,18 +69,18 @@ class AdapterHost:
 
     @property
     def net(self) -> Any:
-        """The model to generate with: with the adapters in it, or the base."""
+        """Model to generate with: the model with its adapters, or the base alone."""
         if self._peft is None or not self._at_work or self.silent:
             return self.base
         return self._prefixed or self._peft
 
     def begin(self, config: PeftConfig) -> None:
-        """Put one new adapter on the base, to be trained, in place of what is there.
+        """Put a new adapter on the base for training, in place of the adapters that are on it.
 
         Parameters
         ----------
         config
-            Its PEFT configuration; it is copied.
+            PEFT configuration of the new adapter; it is copied.
 
         Raises
         ------
@@ -93,14 +93,14 @@ class AdapterHost:
         self._at_work = self._on = True
 
     def attach(self, adapters: Sequence[Adapter], gate: Route | None = None) -> None:
-        """Put finished adapters on the base, in place of what is there.
+        """Put finished adapters on the base, in place of the adapters that are on it.
 
         Parameters
         ----------
         adapters
-            At least one.
+            The adapters, at least one.
         gate
-            Which questions which of them answers; the base answers the others. Default: the first answers all.
+            Chooses the adapter that answers a question, or the base. Default: the first adapter answers every question.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class AdapterHost:
         configs = [*(place.config for place in self._places), *(adapter.config for adapter in adapters)]
         alike = len(set(map(kind, configs))) == 1 and not any(getattr(config, "rank_pattern", None) for config in configs)
         training = self._at_work and not self._adapters
-        if training or not alike:  # finished ones leave their places on the model for others of their kind
+        if training or not alike:  # the places of finished adapters stay on the model for others of the same kind
             self.clear()
         self.stamp += 1
         with self._whole():
@@ -121,7 +121,11 @@ class AdapterHost:
             self._at_work = True
 
     def disable(self) -> None:
-        """Let the base answer; finished adapters stay on the model, switched off, so that they or others are back at once."""
+        """Let the base answer.
+
+        Finished adapters stay on the model, switched off, so that they or others can be used again at once. An adapter in
+        training is taken off.
+        """
         if not self._adapters:
             self.clear()
         else:
@@ -132,7 +136,7 @@ class AdapterHost:
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Leave the base and nothing else, should the block be interrupted: layers that are on would answer in its name."""
+        """Take all adapters off if the block fails or is interrupted: layers left switched on would answer in the base's name."""
         try:
             yield
         except BaseException:
@@ -140,37 +144,34 @@ class AdapterHost:
             raise
 
     def clear(self) -> None:
-        """Take the adapters off the model: it is the base and nothing else again."""
+        """Take all adapters off the model, so that only the base is left."""
         try:
             if self._peft is not None:
                 self.stamp += 1
                 strip(self.base)
-        except BaseException:  # half of it would be taken for the whole
+        except BaseException:  # a base with some modules still replaced would be taken for a clean one
             strip(self.base)
             raise
         finally:
             self._take_off()
 
     def extract(self) -> Adapter:
-        """Return what is worth saving of the adapter that was begun.
-
-        Its tensors are rounded to 16 bits, so that it is half as large; copies of the base's modules are as exact as the base.
-        """
+        """Return the adapter that was put on with `begin`, ready to be saved; `Adapter.of` says how its tensors are rounded."""
         assert self._peft is not None
         return Adapter.of(self._peft)
 
     def sides(self, questions: Sequence[str]) -> dict[int | None, list[int]]:
-        """Part questions by what answers them: the number of an adapter, or None for the base.
+        """Group questions by the side that answers them: the number of an adapter, or None for the base.
 
         Parameters
         ----------
         questions
-            What the gate reads.
+            The texts that the gate reads.
 
         Returns
         -------
         dict
-            The places of the questions; a side without any is left out.
+            For each side, the indices of the questions that it answers; a side without questions is left out.
         """
         sides: dict[int | None, list[int]] = {}
         for place, question in enumerate(questions):
@@ -184,7 +185,7 @@ class AdapterHost:
 
     @contextmanager
     def answering(self, side: int | None) -> Iterator[None]:
-        """Answer with one of the adapters, or else with the base, inside the block."""
+        """Answer inside the block with one of the adapters, or with the base if `side` is None."""
         if self.silent or (side is not None and not self._at_work):
             yield
         elif side is not None:
@@ -198,13 +199,14 @@ class AdapterHost:
                 yield
             finally:
                 self.silent = False
-                self._switch(on=self._at_work)  # what is at work may be another one now, or none
+                self._switch(on=self._at_work)  # the block may have put on another adapter, or taken all off
 
     def merged(self) -> PreTrainedModel:
-        """Return the model with the adapter at work merged in: a copy, so that the base stays exact.
+        """Return the model with the adapter in use merged into its weights.
 
-        Quantised weights are merged in full precision, since they would round what was learned away; there is no adapter on
-        this host then any more.
+        The result is a copy, so that the base stays exact. If no adapter is in use, it is the base itself or, for quantised
+        weights, a dequantised copy. Quantised weights are merged in full precision, because quantising the result would round
+        away what was learned; all adapters are taken off this host for that.
         """
         adapters = self._adapters
         self._sums.take_out()
@@ -216,16 +218,16 @@ class AdapterHost:
                 return whole.base
             whole.attach(adapters)
             assert whole._peft is not None
-            merged: PreTrainedModel = whole._peft.merge_and_unload()  # a copy already
+            merged: PreTrainedModel = whole._peft.merge_and_unload()  # already a copy
             return merged
         return self.base if self._peft is None else copy.deepcopy(self._peft).merge_and_unload()
 
     @contextmanager
     def merged_weights(self) -> Iterator[None]:
-        """Answer inside the block by the adapter's sums with the base's weights, if one adapter answers all and is asked again.
+        """Answer inside the block with weights into which the adapter is merged, where that saves time.
 
-        The first reply does not pay for them, and behind a gate, where each fact has an adapter of its own and its answer is
-        read in one pass, none does.
+        Merging takes longer than it saves in the first reply, so it is done from the second reply on. It is not done if there is a
+        gate: each fact then has an adapter of its own, and its answer is read in one pass.
         """
         alone = self._at_work and not self.silent and self._gate is None and bool(self._adapters)
         if not alone or self._active is None or not self._sums.ready(self.base, self._layers, self._active.label):
@@ -241,19 +243,19 @@ class AdapterHost:
             self._switch(on=self._at_work and not self.silent)
 
     def _switch(self, *, on: bool) -> None:
-        """Let the layers add what the adapter says, or not; PEFT's own way looks through the whole model each time."""
+        """Switch the adapter on or off in all layers; PEFT's own method searches the whole model each time."""
         self._sums.take_out()
         if self._on is on:
             return
-        self._on = None  # an interrupt may leave some of them one way, and some the other
+        self._on = None  # an interrupt may leave some layers on and others off
         for layer in self._layers:
             layer.enable_adapters(on)
-            if self._adapters:  # finished ones take no gradients
+            if self._adapters:  # finished adapters need no gradients
                 layer.requires_grad_(False)
         self._on = on
 
     def _bring(self, number: int) -> None:
-        """Copy the tensors of an adapter to its place on the model."""
+        """Copy the tensors of an adapter to its place on the model, so that it answers."""
         if not self._adapters or number == self._answering:
             return
         assert 0 <= number < len(self._adapters)
@@ -268,7 +270,7 @@ class AdapterHost:
         self._answering = number
 
     def _place(self, config: PeftConfig, *, trainable: bool) -> AdapterPlace:
-        """Make the place for adapters of a configuration the active one."""
+        """Activate the place for adapters of a configuration, creating it if necessary, and return it."""
         config = copy.copy(config)
         config.inference_mode = not trainable
         place = next((place for place in self._places if place.config == config), None) or self._new_place(config)
@@ -289,7 +291,7 @@ class AdapterHost:
 
         place = AdapterPlace(label(len(self._places)), config)
         try:
-            with warnings.catch_warnings():  # what PEFT calls in transformers is deprecated there: nothing a user can mend
+            with warnings.catch_warnings():  # PEFT calls deprecated functions of transformers: nothing that a user can fix
                 warnings.simplefilter("ignore", FutureWarning)
                 warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
                 if self._peft is None:

@@ -1,4 +1,4 @@
-"""Tells how a model is called: which arguments its forward takes, whether it has an encoder, or a way of its own."""
+"""Finds out how a model is called: the arguments of its forward, and whether it has an encoder, recurrent layers or a way of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["accepted", "has_encoder", "prepares_inputs", "recurrent"]
 
 
 def accepted(net: torch.nn.Module) -> frozenset[str]:
-    """Return the argument names of the model's forward, wrappers around it looked through."""
+    """Return the argument names of the model's forward, without regard to wrappers around the model."""
     inner: Any = getattr(net, "module", net)  # DistributedDataParallel
     inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     return _parameters(type(inner))  # type: ignore[arg-type]
@@ -25,18 +25,18 @@ def _parameters(kind: type[torch.nn.Module]) -> frozenset[str]:
 
 
 def has_encoder(net: Any) -> bool:
-    """Say whether a model reads what is asked in an encoder, and begins its reply anew in a decoder, as T5 does."""
+    """Return whether a model reads the prompt in an encoder and generates the reply in a separate decoder, as T5 does."""
     return bool(getattr(getattr(net, "config", None), "is_encoder_decoder", False))
 
 
 def prepares_inputs(net: Any) -> bool:
-    """Say whether a model changes how ``generate`` calls it, as Phi-3 does, which reads all again from some length on."""
+    """Return whether a model changes how ``generate`` calls it, as Phi-3 does, which reads everything again at a certain length."""
     model = net.get_base_model() if hasattr(net, "get_base_model") else net
     return type(model).prepare_inputs_for_generation is not GenerationMixin.prepare_inputs_for_generation
 
 
 def recurrent(net: Any) -> bool:
-    """Say whether some layers of a model keep a state in place of keys and values, as the Mamba and convolution layers of hybrids do."""
+    """Return whether some layers keep a state instead of keys and values, as the Mamba and convolution layers of hybrid models do."""
     config = net.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
     return any("attention" not in kind or "linear" in kind for kind in kinds)

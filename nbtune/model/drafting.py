@@ -1,7 +1,8 @@
-"""Reads a reply that is expected in one pass, instead of token by token, and keeps as much of it as the model would have said.
+"""Reads an expected reply in one pass instead of token by token, and keeps the part of it that the model would have generated.
 
-It is speculative decoding (Leviathan et al. 2023) with the answer of a fact as the draft: what is kept are the tokens that greedy
-generation gives. Without a draft it gives the first token of a later turn, sooner than transformers' ``generate`` is prepared.
+This is speculative decoding (Leviathan et al. 2023) with the answer of a fact as the draft: the tokens kept are those that greedy
+generation gives. Without a draft, it returns the first token of a later turn before transformers' ``generate`` would have finished
+its preparations.
 """
 
 from __future__ import annotations
@@ -20,25 +21,27 @@ __all__ = ["read_draft"]
 def read_draft(
     net: PreTrainedModel, prompt: list[int], draft: list[int], known: DynamicCache | None
 ) -> tuple[list[int], DynamicCache | None]:
-    """Read a prompt and a draft of the reply.
+    """Read a prompt and a draft of the reply in one pass.
 
     Parameters
     ----------
     net
         The model, with or without an adapter.
     prompt
-        Tokens; the first ones may be known.
+        All tokens of the prompt, including those that `known` covers.
     draft
-        Tokens that may follow; none, where only the next one is wanted.
+        Tokens that may follow the prompt; empty if only the next token is wanted.
     known
-        Keys and values of the first tokens of the prompt. Default: none.
+        Keys and values of the first tokens of the prompt, or None.
 
     Returns
     -------
-    tuple
-        The first tokens of the reply that greedy generation gives: as much of the draft as it gives, and one more. And keys and
-        values of the prompt and of these but the last, None where they can't be cut, so that all has to be read again. No token
-        where the model has no keys and values.
+    tokens : list of int
+        The first tokens of the greedy reply: the part of the draft that agrees with it, and one more token. Empty if the model has
+        no keys and values.
+    cache : DynamicCache or None
+        Keys and values of the prompt and of these tokens except the last. None if they can't be cut back, so that everything has
+        to be read again.
     """
     takes = accepted(net)
     if "past_key_values" not in takes:
@@ -53,7 +56,7 @@ def read_draft(
     cache = output.past_key_values
     if right < len(draft):
         if can_be_cut(cache):
-            cache.crop(right - len(draft))  # below zero: so many fewer
+            cache.crop(right - len(draft))  # a negative length: the number of tokens to remove
         else:
             cache = None
     return likeliest[: right + 1], cache

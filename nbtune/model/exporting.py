@@ -1,4 +1,4 @@
-"""Writes models and adapters to folders that other programs read; what is half-written is never in its place."""
+"""Writes models and adapters to folders that other programs read, never leaving a half-written folder in place."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from nbtune.paths import check_writable, given_path
 
 __all__ = ["ADAPTER_WEIGHTS", "check_folder", "placed", "read_adapter", "write_adapter", "write_beside", "write_model"]
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's name for it
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's name for the file
 
 
 def check_folder(folder: str | Path) -> Path:
-    """Return the path of a folder to write to.
+    """Return the absolute path of a folder to write to, after checking that it is new or empty.
 
     Raises
     ------
     NbtuneError
-        When it is the working folder, holds something already, or can't be written to.
+        When the folder is the working folder, is not empty, or can't be written to.
     """
     target = given_path(folder).resolve()
     if target == Path.cwd():
@@ -47,17 +47,17 @@ def check_folder(folder: str | Path) -> Path:
 
 @contextmanager
 def placed(target: Path) -> Iterator[Path]:
-    """Give a folder to write to, and put it in place when the block ends well.
+    """Yield a temporary folder to write to, and rename it to `target` when the block succeeds.
 
     Parameters
     ----------
     target
-        As `check_folder` returns it.
+        A folder as `check_folder` returns it.
 
     Raises
     ------
     NbtuneError
-        When the disk refuses. There is nothing in place then, and nothing is left behind.
+        When writing fails. Nothing is at `target` then, and nothing is left behind.
     """
     written = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     made = [parent for parent in target.parents if not parent.exists()]
@@ -72,23 +72,24 @@ def placed(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(written, ignore_errors=True)
         for parent in made:
-            with suppress(OSError):  # it is not empty: all went well
+            with suppress(OSError):  # not empty: writing succeeded
                 parent.rmdir()
 
 
 def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, max_shard_size: str, source: str) -> None:
-    """Write model and tokenizer as a transformers folder.
+    """Write a model and its tokenizer as a transformers folder.
 
     Parameters
     ----------
     model, tokenizer
-        What to write.
+        The model and the tokenizer to write.
     folder
-        Where to.
+        Folder to write to.
     max_shard_size
-        Largest file of weights, such as ``"2GB"``.
+        Size limit of each weights file, such as ``"2GB"``.
     source
-        Where the model came from: code of its own is copied from there, which transformers does not do for a folder.
+        Folder or hub id of the original model. If it is a folder, the model's own code is copied from there, which transformers
+        does not do.
     """
     write_beside(model, tokenizer, folder, source)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
@@ -97,12 +98,12 @@ def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
 
 
 def write_beside(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, source: str) -> None:
-    """Write what stands beside the weights of a transformers folder; arguments are those of `write_model`."""
+    """Write everything except the weights of a transformers folder; the arguments are those of `write_model`."""
     config = copy.copy(model.config)
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
     tokenizer = copy.copy(tokenizer)
-    if THINKING in str(tokenizer.chat_template):  # what was trained and proved did not think, so others shall not ask for it
+    if THINKING in str(tokenizer.chat_template):  # trained and proved without thinking, so other programs must not ask for it
         tokenizer.chat_template = f"{{% set {THINKING} = false %}}{tokenizer.chat_template}"
     tokenizer.save_pretrained(folder)
     if getattr(config, "auto_map", None) and Path(source).expanduser().is_dir():
@@ -116,9 +117,9 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
     Parameters
     ----------
     adapter
-        What to write.
+        The adapter to write.
     folder
-        Where to.
+        Folder to write to.
     """
     adapter.config.save_pretrained(str(folder))
     save_file(adapter.weights, str(folder / ADAPTER_WEIGHTS), metadata={"format": "pt"})
@@ -126,13 +127,13 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
 
 
 def _open_to_readers(weights: Path, beside: Path) -> None:
-    """Let whoever may read the file beside them read the weights, too: safetensors writes them for their owner alone."""
-    with suppress(OSError):  # a disk may have no such thing, or let its owner alone say
+    """Give the weights the permissions of the file beside them: safetensors lets only their owner read them."""
+    with suppress(OSError):  # a file system may have no permissions, or let only the owner change them
         shutil.copymode(beside, weights)
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Read what `write_adapter` wrote."""
+    """Read an adapter that `write_adapter` wrote."""
     import_modules(["peft"])
     from peft import PeftConfig
 

@@ -1,4 +1,4 @@
-"""Names a base model by its weights, so that an adapter is never put on another one."""
+"""Identifies a base model by its weights, so that an adapter is never put on another one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from transformers import PreTrainedModel
 
 __all__ = ["fingerprint"]
 
-_SAMPLES = 512  # values hashed per tensor
+_SAMPLES = 512  # most values hashed per tensor
 
 
 def fingerprint(model: PreTrainedModel) -> str:
     """Return a short hash of the parameters of a model without adapters.
 
+    Of each parameter, the name, the shape and up to 512 evenly spaced values are hashed. The values are rounded to bfloat16, so
+    that the hash is the same for a model loaded in float32, in bfloat16 or in the checkpoint's own format. It is not the same for
+    weights that were rounded to float16.
+
     Parameters
     ----------
     model
-        The base model. Every parameter counts with its name, its shape and 512 evenly spaced
-        values, rounded to bfloat16, so that it is the same in float32, in bfloat16, and in what the checkpoint holds; rounded
-        to float16 before, it is not.
+        The base model.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Turns chats into replies: greedy or sampled, streamed one by one or in batches."""
+"""Generates replies to chats, greedy or sampled: one at a time as a stream, or many in batches."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from nbtune.model.sampling import DEFAULT_NEW_TOKENS, Sampling, before_stop, see
 __all__ = ["Chat", "Reply", "generate", "generate_batch", "prompt_length", "user_words"]
 
 Chat = list[dict[str, str]]
-_BATCH, _TOKENS = 48, 2**14  # most chats together, and most tokens of them, replies included
+_BATCH, _TOKENS = 48, 2**14  # most chats in a batch, and most tokens, replies included
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model said.
+    """Reply of the model, with its statistics.
 
     Parameters
     ----------
     text
         The reply.
     finished
-        False when Ctrl-C cut it short.
+        False if Ctrl-C cut the reply short.
     tokens
-        Tokens generated.
+        Number of generated tokens.
     prompt_tokens, prompt_tokens_read
-        Tokens of the prompt, and how many of them were read for this reply; the others were known from the turn before.
+        Number of tokens in the prompt, and of those read for this reply; the others were cached in an earlier turn.
     first_token_seconds, seconds
-        Seconds to the first token, and to the last.
+        Seconds until the first token and until the last.
     cut
-        Why it is incomplete: ``"limit"`` when it reached `max_new_tokens`, ``"context"`` when the context was full; else empty.
+        Why the reply is incomplete: ``"limit"`` if it reached `max_new_tokens`, ``"context"`` if the context was full; otherwise empty.
     """
 
     text: str
@@ -55,14 +55,14 @@ class Reply:
     cut: str = ""
 
     def stats(self) -> str:
-        """Return its speed in one line."""
+        """Return the speed and the token counts of the reply in one line."""
         rate = f"{(self.tokens - 1) / (self.seconds - self.first_token_seconds):.0f} tokens/s · " if self.tokens > 1 else ""
         read = f"read {self.prompt_tokens_read} of {self.prompt_tokens}"
         return f"first token {self.first_token_seconds * 1000:.0f} ms · {rate}{self.tokens} tokens · {read}"
 
 
 class _Stream(TextStreamer):
-    """Hands on decoded text as it grows, up to a text that ends it, and keeps all of it for an interrupted reply."""
+    """Streamer that passes on decoded text as it grows, up to a stop text, and keeps all of it in case the reply is interrupted."""
 
     token_cache: list[int]
 
@@ -71,29 +71,29 @@ class _Stream(TextStreamer):
         self.text, self._on_text = "", on_text
         self._stop, self._generated = stop, ""
         self._began = time.perf_counter()
-        self.times: list[float] = []  # seconds from the beginning to each token
+        self.times: list[float] = []  # seconds from the start to each token
 
     def put(self, value: Any) -> None:
-        """Take the prompt, then each token; transformers' hook."""
+        """Take the prompt, then each token (hook of transformers)."""
         if self.next_tokens_are_prompt:
             super().put(value)
             return
         self.times.append(time.perf_counter() - self._began)
         super().put(value)
-        if not self.token_cache:  # a line ended: some tokenizers drop a space where a text begins, so the next line does not begin one
+        if not self.token_cache:  # a line ended: keep its last token, as some tokenizers drop a space at the beginning of a text
             self.token_cache = value.flatten().tolist()[-1:]
             self.print_len = len(self.tokenizer.decode(self.token_cache, **self.decode_kwargs))
 
     @property
     def stopped(self) -> bool:
-        """Whether one of the texts that end it came."""
+        """Whether a stop text was generated."""
         return before_stop(self._generated, self._stop) != self._generated
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Take a piece of text that will not change any more; transformers' hook."""
+        """Take a piece of text that will not change any more (hook of transformers)."""
         self._generated += text
         shown = before_stop(self._generated, self._stop)
-        if shown == self._generated and not stream_end:  # its end may be the beginning of a text that ends it
+        if shown == self._generated and not stream_end:  # the last characters may be the beginning of a stop text
             shown = shown[: max(0, len(shown) - max(map(len, self._stop), default=1) + 1)]
         piece = shown[len(self.text) :]
         self.text += piece
@@ -102,12 +102,15 @@ class _Stream(TextStreamer):
 
 
 def user_words(chat: Chat) -> str:
-    """Return what decides which adapter answers: all that the user said, so that a question about "it" stays with its fact."""
+    """Return all user messages of a chat, one per line.
+
+    This text decides which adapter answers; earlier messages are part of it so that a question about "it" stays with its fact.
+    """
     return "\n".join(message["content"] for message in chat if message["role"] == "user")
 
 
 def prompt_length(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> int:
-    """Return how many tokens a chat takes, the opening of the reply included."""
+    """Return the number of tokens of a chat, including the opening of the reply."""
     return len(chat_ids(tokenizer, chat))
 
 
@@ -118,7 +121,7 @@ def _room(context: int, length: int) -> int:
 
 
 def _batches(order: list[int], lengths: list[int], context: int, wanted: int) -> Iterator[list[int]]:
-    """Cut chats, sorted by length, into batches that memory holds, and in which none has less room for its reply than alone."""
+    """Split chats, sorted by length, into batches that fit into memory and leave each chat as much room for its reply as it has alone."""
     batch: list[int] = []
     for i in order:
         full = len(batch) == _BATCH or (len(batch) + 1) * (lengths[i] + wanted) > _TOKENS
@@ -142,14 +145,14 @@ def generate(
     weights: tuple[int | None, int] = (None, 0),
     draft: Sequence[int] = (),
 ) -> Reply:
-    """Reply to one chat, on the calling thread so that Ctrl-C stops at the next token.
+    """Reply to one chat, on the calling thread, so that Ctrl-C stops at the next token.
 
     Parameters
     ----------
     net, tokenizer
         The model, with or without an adapter, and its tokenizer.
     chat
-        Messages, the last one the user's.
+        Messages; the last one is the user's.
     context
         Most tokens of prompt and reply together.
     sampling
@@ -157,22 +160,27 @@ def generate(
     on_text
         Called with each new piece of text.
     cache
-        What is known of the conversation from its last turn. Default: all of it is read.
+        Cache of earlier turns, which is updated. Default: the whole conversation is read.
     weights
         Side and stamp of the weights that answer, for the cache.
     draft
-        Tokens that the reply may begin with: those that greedy generation gives are read in one pass. Default: none.
+        Tokens that the reply may begin with; those that agree with greedy generation are read in one pass. Default: none.
+
+    Returns
+    -------
+    Reply
+        The reply; after Ctrl-C, the text generated until then.
 
     Raises
     ------
     NbtuneError
         When the chat does not fit into the context.
     """
-    stream = _Stream(tokenizer, on_text, sampling.stop)  # its clock runs from here: the user waits for the template, too
+    stream = _Stream(tokenizer, on_text, sampling.stop)  # starts the clock: the user waits for the template, too
     prompt = cache.prompts.of(tokenizer, chat) if cache else chat_ids(tokenizer, chat)
-    if before := virtual_tokens(net):  # they stand before a conversation, so that what was read of one is no beginning of it
+    if before := virtual_tokens(net):  # they come before the conversation, so that what was read of it can't be used as its beginning
         context, cache, draft = context - before, None, ()
-    if has_encoder(net) or prepares_inputs(net):  # what is said does not simply go on from what was read
+    if has_encoder(net) or prepares_inputs(net):  # the reply can't simply be continued from keys and values read before
         cache, draft = None, ()
     limit = sampling.limit(_room(context, len(prompt)))
     known = cache.take(*weights, prompt) if cache else None
@@ -200,18 +208,18 @@ def generate(
 
 
 def _drafted(net: PreTrainedModel, prompt: list[int], draft: Sequence[int], known: Any, stream: _Stream) -> tuple[list[int], Any]:
-    """Return the first tokens of the reply, most of them of a draft where the model says that, and what is known then."""
-    ends = _ends(net)  # the token after the draft may be one
+    """Return the first tokens of the reply, as many as possible from a draft, and the keys and values known then."""
+    ends = _ends(net)  # left out of the draft, but the token after the draft may be one
     said, known = read_draft(net, prompt, list(takewhile(lambda token: token not in ends, draft)), known)
     stream.put(torch.tensor(prompt))
     for token in said:
         stream.put(torch.tensor([token]))
-    stream.next_tokens_are_prompt = True  # generate hands on what it was given first, these tokens among it
+    stream.next_tokens_are_prompt = True  # generate first streams its whole input, and these tokens with it
     return said, known
 
 
 def _continued(net: PreTrainedModel, tokens: list[int], known: Any, arguments: dict[str, Any], stream: _Stream) -> tuple[list[int], Any]:
-    """Generate token by token; return all tokens, and what is known then."""
+    """Generate token by token; return all tokens, including the given ones, and the keys and values known then."""
     inputs = torch.tensor([tokens], device=net.device)
     if known and known.get_seq_length() < len(tokens):
         arguments["past_key_values"] = known
@@ -237,7 +245,7 @@ def generate_batch(
     sampling: Sampling,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Reply to many chats, those of like length together.
+    """Reply to many chats, batching chats of similar length.
 
     Parameters
     ----------
@@ -252,6 +260,11 @@ def generate_batch(
     -------
     list of str
         One reply per chat, in order.
+
+    Raises
+    ------
+    NbtuneError
+        When a chat does not fit into the context.
     """
     before = virtual_tokens(net)
     context -= before
@@ -264,10 +277,10 @@ def generate_batch(
             read = apply_chat_template(tokenizer, [chats[i] for i in chosen], padding=True, return_tensors="pt", return_dict=True).to(
                 net.device
             )
-            inputs = {name: read[name] for name in ("input_ids", "attention_mask")}  # no types of tokens, which a chat and a fit do without
+            inputs = {name: read[name] for name in ("input_ids", "attention_mask")}  # no token_type_ids: neither chat nor fit uses them
             with torch.inference_mode():
                 output = net.generate(**inputs, **sampling.arguments(sampling.limit(room), tokenizer))
-            begin = 1 if has_encoder(net) else before + inputs["input_ids"].shape[1]  # a decoder begins with one token of its own
+            begin = 1 if has_encoder(net) else before + inputs["input_ids"].shape[1]  # a decoder begins with a start token
             texts = tokenizer.batch_decode(output[:, begin:], skip_special_tokens=True)
             for i, text in zip(chosen, texts, strict=True):
                 replies[i] = before_stop(text, sampling.stop)

@@ -22,18 +22,18 @@ __all__ = ["GGUF", "check_tokenizer", "find_converter", "read_gguf", "write_gguf
 
 GGUF = "model.gguf"
 _SCRIPT, _HOME = "convert_hf_to_gguf.py", "LLAMA_CPP"
-_PIECES, _SPACE = "tokenizer.model", "\u2581"  # SentencePiece's name for its own file, and what it writes for a space
-_SHARDS = "5GB"  # what the converter reads, which puts it together
-_PACKAGES = ("gguf", "sentencepiece")  # what the converter imports besides transformers
+_PIECES, _SPACE = "tokenizer.model", "\u2581"  # SentencePiece's name for its file, and its character for a space
+_SHARDS = "5GB"  # for the converter's input; its output is one file
+_PACKAGES = ("gguf", "sentencepiece")  # imported by the converter besides transformers
 
 
 def find_converter() -> Path:
-    """Return llama.cpp's converter: from the folder that ``LLAMA_CPP`` names, or from the path.
+    """Return the path of llama.cpp's converter: from the folder in ``LLAMA_CPP`` if that is set, else from ``PATH``.
 
     Raises
     ------
     NbtuneError
-        When it is not there, or a package that it needs.
+        When the converter, or a package that it needs, is missing.
     """
     home = os.environ.get(_HOME)
     found = Path(home).expanduser() / _SCRIPT if home else Path(shutil.which(_SCRIPT) or "")
@@ -49,21 +49,21 @@ def find_converter() -> Path:
 
 
 def check_tokenizer(converter: Path, loaded: LoadedModel) -> None:
-    """Refuse a model whose tokenizer llama.cpp does not know, or would read text with in its own way.
+    """Refuse a model whose tokenizer llama.cpp does not know, or with which it would tokenize text differently.
 
     Parameters
     ----------
     converter
-        As `find_converter` returns it.
+        Path of the converter, from `find_converter`.
     loaded
-        The model; its weights are not looked at.
+        The model; its weights are not read.
 
     Raises
     ------
     NbtuneError
-        When the converter refuses, or transformers could not read back what it writes. Also when it gives a token another text, or all
-        pieces of SentencePiece the same score: it does that where its file is missing, and llama.cpp, which merges by score, would cut
-        words elsewhere.
+        When the converter refuses the tokenizer, or transformers can't read back what the converter writes. Also when the converter
+        changes the text of a token, or gives all SentencePiece pieces the same score. It does the latter if ``tokenizer.model`` is
+        missing; llama.cpp, which merges by score, would then split words at other places.
     """
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
@@ -90,23 +90,23 @@ def check_tokenizer(converter: Path, loaded: LoadedModel) -> None:
 
 
 def write_gguf(converter: Path, merged: PreTrainedModel, loaded: LoadedModel, folder: Path) -> None:
-    """Write a model as one file.
+    """Write a model as one GGUF file.
 
     Parameters
     ----------
     converter
-        As `find_converter` returns it.
+        Path of the converter, from `find_converter`.
     merged
         The model to write.
     loaded
-        What it was made of.
+        The loaded model that `merged` was made from.
     folder
-        Where the file goes; it takes twice its room while it is written.
+        Folder for the file; twice the disk space of the file is needed while it is written.
 
     Raises
     ------
     NbtuneError
-        When the converter refuses, with its last line.
+        When the converter refuses the model; the message has the last line of its output.
     """
     with tempfile.TemporaryDirectory(dir=folder) as place:
         write_model(merged, loaded.tokenizer, Path(place), _SHARDS, loaded.place)
@@ -115,12 +115,13 @@ def write_gguf(converter: Path, merged: PreTrainedModel, loaded: LoadedModel, fo
 
 
 def read_gguf(folder: Path) -> PreTrainedModel:
-    """Read the file back, in single precision.
+    """Read the GGUF file in a folder back, in single precision.
 
     Raises
     ------
     NbtuneError
-        When transformers takes it for a model of another shape, as it does where heads are not of the family's usual size.
+        When transformers can't read the file, as happens when attention heads are not of the family's usual size: transformers
+        then expects a model of another shape.
     """
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype="float32")
@@ -130,10 +131,10 @@ def read_gguf(folder: Path) -> PreTrainedModel:
 
 
 def _add_pieces(loaded: LoadedModel, folder: Path) -> None:
-    """Put the file of a SentencePiece tokenizer beside a written one, and what was added to it: transformers writes neither."""
+    """Add the model file and the added tokens of a SentencePiece tokenizer to a written one: transformers writes neither."""
     try:
         found = cached_file(loaded.place, _PIECES, revision=loaded.revision)
-    except OSError:  # most tokenizers have none
+    except OSError:  # most tokenizers have no such file
         return
     shutil.copy(str(found), folder / _PIECES)
     path = folder / "tokenizer_config.json"
@@ -155,7 +156,7 @@ def _convert(converter: Path, source: Path, target: Path, *options: str) -> None
 
 
 def _pieces(file: Path) -> tuple[list[str], list[float]]:
-    """Return the pieces of a SentencePiece tokenizer in a GGUF, and their scores; none where it has another tokenizer."""
+    """Return the pieces and the scores of the SentencePiece tokenizer in a GGUF file; empty for any other tokenizer."""
     from gguf import GGUFReader
 
     fields = GGUFReader(file).fields

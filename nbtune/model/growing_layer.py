@@ -1,4 +1,4 @@
-"""One layer's keys and values with room behind them: a new token is written there, and what came before is copied only when it is full."""
+"""Keeps one layer's keys and values with spare room, so that earlier tokens need not be copied each time a new one is added."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from transformers.cache_utils import DynamicLayer
 
 __all__ = ["GrowingLayer"]
 
-_ROOM = 256  # tokens
+_ROOM = 256  # spare room, in tokens
 
 
 class GrowingLayer(DynamicLayer):
-    """A layer of a ``DynamicCache`` that writes new keys and values behind the old ones.
+    """A layer of a ``DynamicCache`` that writes new keys and values into spare room after the old ones.
 
-    What it gives is equal to what ``DynamicLayer`` gives, which puts old and new together anew in each pass: there a reply of
-    n tokens after a conversation of m copies n times m of them.
+    The old ones are copied only when the room is full. The results are equal to those of ``DynamicLayer``, which concatenates old
+    and new in every pass, so that a reply of n tokens to a conversation of m tokens copies n times m tokens.
 
     Parameters
     ----------
     layer
-        What was read so far, of at least one token; it is copied, with room behind it.
+        Keys and values read so far, of at least one token; they are copied into larger memory.
     """
 
     def __init__(self, layer: DynamicLayer) -> None:
@@ -31,13 +31,13 @@ class GrowingLayer(DynamicLayer):
         self._make_room(_ROOM)
 
     def wasteful(self) -> bool:
-        """Say whether most of the memory is room: a long conversation was cut back to its beginning."""
+        """Return whether most of the memory is unused, as after a long conversation was cut back to its beginning."""
         return bool(self._all_keys.shape[-2] > 2 * (self.get_seq_length() + _ROOM))
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add keys and values, each of shape (rows, heads, new tokens, size), and return all; transformers' hook."""
+        """Add keys and values, each of shape (rows, heads, new tokens, size), and return all of them (hook of transformers)."""
         begin = self.get_seq_length()
         end = begin + key_states.shape[-2]
         if not self._fits(end):
@@ -48,7 +48,7 @@ class GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
     def _fits(self, length: int) -> bool:
-        # For a beam search transformers puts other tensors in their place: then they do not lie here any more.
+        # For a beam search, transformers replaces `keys` and `values` by tensors that are not part of this memory.
         return length <= self._all_keys.shape[-2] and self.keys.data_ptr() == self._all_keys.data_ptr()
 
     def _make_room(self, room: int) -> None:
@@ -57,7 +57,7 @@ class GrowingLayer(DynamicLayer):
 
 
 def _with_room(states: torch.Tensor, room: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return memory for more tokens, and its beginning, into which the states were copied."""
+    """Return new memory with room for more tokens, and a view of its beginning, into which the states were copied."""
     *rows, length, size = states.shape
     whole = states.new_empty(*rows, length + room, size)
     begin = whole[..., :length, :]

@@ -1,4 +1,4 @@
-"""Puts a folder on the Hugging Face hub."""
+"""Uploads a folder to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from nbtune.errors import NbtuneError, first_line
 
 __all__ = ["check_hub", "upload"]
 
-_NO_ANSWER = HfHubHTTPError.__bases__[0]  # of what the hub's client is built on, which is httpx, or httpx2
+_NO_ANSWER = HfHubHTTPError.__bases__[0]  # HTTPError of the library that the hub's client is built on: httpx or httpx2
 
-# Of an upload before: other shards, or another kind, that would be read in place of what is put there now.
-# Only what nbtune itself writes there: other files of the repository are the user's.
+# Files of an earlier upload, deleted because they would be read in place of the new ones: other shards, or another format.
+# The list holds only what nbtune itself writes: other files in the repository are the user's.
 _WRITTEN = [
     "model.safetensors",
     "model-?????-of-?????.safetensors",
@@ -28,12 +28,12 @@ _WRITTEN = [
 
 
 def check_hub(name: str) -> None:
-    """Refuse what can't be pushed to, before any work.
+    """Refuse a repository that can't be pushed to, before any work is done.
 
     Raises
     ------
     NbtuneError
-        When the name is none, nobody is logged in, or the hub can't be reached.
+        When the name is not of the form OWNER/NAME, nobody is logged in, or the hub is switched off or can't be reached.
     """
     try:
         validate_repo_id(name)
@@ -53,21 +53,21 @@ def check_hub(name: str) -> None:
 
 
 def upload(folder: Path, name: str, *, private: bool) -> str:
-    """Make the repository where there is none, and put the folder's files there in one commit.
+    """Upload the files of a folder in one commit, creating the repository if necessary.
 
     Parameters
     ----------
     folder
-        What to upload.
+        Folder to upload.
     name
-        OWNER/NAME.
+        Repository, as OWNER/NAME.
     private
         Whether a new repository is private.
 
     Returns
     -------
     str
-        Its address.
+        Address of the repository.
 
     Raises
     ------
@@ -78,6 +78,6 @@ def upload(folder: Path, name: str, *, private: bool) -> str:
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload by nbtune", delete_patterns=_WRITTEN)
-    except (HfHubHTTPError, _NO_ANSWER, OSError, ValueError) as error:  # the last for a model card that it does not take
+    except (HfHubHTTPError, _NO_ANSWER, OSError, ValueError) as error:  # ValueError: a model card that the hub does not accept
         raise NbtuneError(f"The hub refused {name}: {first_line(error)}") from None
     return str(address)

@@ -31,15 +31,15 @@ from nbtune.tiny import BUILT_IN
 
 __all__ = ["PLAIN_TEMPLATE", "LoadedModel", "load_model", "quiet"]
 
-# Where it is installed it logs a line about an optional package when PEFT imports it, and one for each product in 8 bits.
+# If installed, bitsandbytes logs a line about an optional package when PEFT imports it, and one for each 8-bit matrix product.
 logging.get_logger("bitsandbytes").setLevel(logging.ERROR)
 
-# For a base model, which was never taught a form of chat: the turns as a person would write them down.
+# For a base model, which was never trained on a chat format: the turns as a person would write them down.
 PLAIN_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}\n\n{% elif m.role == 'user' %}User:\n{{ m.content }}\n\n"
     "{% else %}Assistant:\n{{ m.content }}{{ eos_token }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
-# For a model with an encoder: its kind was never told turns apart.
+# For a model with an encoder: such models were never trained to tell turns apart.
 _PLAIN_ENCODED = "{% for m in messages %}{{ m.content }}{{ eos_token if loop.last else '\n' }}{% endfor %}"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _QUANTIZE = ("int8", "nf4")
@@ -47,12 +47,25 @@ _QUANTIZE = ("int8", "nf4")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to answer, with what it was loaded from.
+    """A model ready to answer, and where it was loaded from.
 
-    Its weights never change, so that what it replied to a question, greedily and within so many tokens, is kept in `replies`.
-    `fingerprint` names its weights as the checkpoint holds them. `plain` says that the tokenizer came without a chat template
-    and was given `PLAIN_TEMPLATE`, or, for a model with an encoder, the turns alone, a line each. `place` is the folder, as an
-    absolute path, or the hub id that it was read from, and `revision` which of the hub's.
+    Parameters
+    ----------
+    source
+        Name that the user gave.
+    model, tokenizer
+        The base model and its tokenizer.
+    fingerprint
+        Hash of the weights as the checkpoint holds them.
+    place
+        Absolute path of the folder, or hub id, that the model was read from.
+    revision
+        Revision on the hub, if one was given.
+    plain
+        Whether the tokenizer came without a chat template and was given `PLAIN_TEMPLATE` or, for a model with an encoder, a template
+        that writes only the messages, one per line.
+    replies
+        Greedy replies by question and length limit; they stay valid because the weights never change.
     """
 
     source: str
@@ -66,19 +79,19 @@ class LoadedModel:
 
     @property
     def context(self) -> int:
-        """Most tokens, prompt and reply together, that the model was built for."""
+        """Most tokens, prompt and reply together, that the model was built for; 2048 if its configuration does not say."""
         return int(getattr(self.model.config, "max_position_embeddings", 0) or 2048)
 
     @property
     def rounding(self) -> float:
-        """The relative step of the numbers it computes in; 0 in single precision, where a greedy reply is the same in any batch."""
+        """Relative precision of the model's computations; 0 in single precision, where a greedy reply is the same in any batch."""
         quantized = getattr(self.model, "is_quantized", False) and self.model.device.type != "cpu"
         dtype = torch.bfloat16 if quantized else self.model.dtype
         return 0.0 if dtype == torch.float32 else torch.finfo(dtype).eps
 
     @property
     def runs_own_code(self) -> bool:
-        """Whether it runs code that came with it, which somebody trusted."""
+        """Whether the model runs code that came with it, which somebody trusted."""
         return type(self.model).__module__.startswith("transformers_modules")
 
 
@@ -92,32 +105,38 @@ def load_model(
     chat_template: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Load a model.
+    """Load a model and its tokenizer.
 
     Parameters
     ----------
     source
         ``"tiny"`` for the built-in model, a local folder, or a hub id such as ``"Qwen/Qwen3-0.6B"``.
     dtype
-        ``"float32"``, ``"float16"`` or ``"bfloat16"``. Default: float32 on a CPU and for the built-in model, else what the
-        model was saved in.
+        ``"float32"``, ``"float16"`` or ``"bfloat16"``. Default: float32 on a CPU and for the built-in model, otherwise the dtype
+        that the model was saved in.
     device
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Default: a GPU when there is one.
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Default: a GPU if there is one.
     quantize
-        ``"int8"`` or ``"nf4"`` loads the weights in 8 or 4 bits with bitsandbytes; those of 4 bits compute in `dtype`; without
-        it in bfloat16 on a GPU, and in float32 on a CPU and for the built-in model.
+        ``"int8"`` or ``"nf4"`` loads the weights in 8 or 4 bits with bitsandbytes. With 4 bits, the model computes in `dtype`, by
+        default bfloat16 on a GPU, and float32 on a CPU and for the built-in model.
     revision
         Branch, tag or commit on the hub.
     chat_template
-        A Jinja chat template, for a tokenizer that comes without one. Default: a plain one; see `LoadedModel`.
+        A Jinja chat template, used in place of the tokenizer's own. Default: the tokenizer's own or, if it has none, a plain one; see
+        `LoadedModel`.
     trust_remote_code
-        Run code that comes with the model. No magic ever sets this.
+        Whether code that comes with the model may run. No magic ever sets this.
+
+    Returns
+    -------
+    LoadedModel
+        The model, without gradients, on its device.
 
     Raises
     ------
     NbtuneError
-        When the folder is missing, holds no language model that replies, has only pickled weights, or an option has an unknown value.
-        Nothing is loaded then.
+        When the folder is missing, it holds no language model that replies or only pickled weights, the model does not fit into memory,
+        or an option has an unknown value. Nothing is loaded then.
     """
     where = _device(device)
     name, place = str(source), located(source)
@@ -135,11 +154,11 @@ def load_model(
             model, mark = _weights(place, config, where, number_type, quantization, shared)
     except NbtuneError:
         raise
-    except Exception as error:  # of many kinds: the disk, the network, safetensors, what reads quantised weights
+    except Exception as error:  # of many kinds: from the disk, the network, safetensors, quantization
         raise NbtuneError(f"Can't load the weights of {name}: {first_line(error)}") from error
     model.eval().requires_grad_(False)
-    # How tokens are chosen is asked for per call: a checkpoint's own defaults (sampling, penalties) would
-    # make "greedy" mean something else.
+    # Each call says how tokens are chosen: a checkpoint's own defaults (sampling, penalties) would
+    # change what "greedy" means.
     given = model.generation_config
     model.generation_config = GenerationConfig(
         bos_token_id=given.bos_token_id,
@@ -158,9 +177,9 @@ def _weights(
     quantization: BitsAndBytesConfig | None,
     shared: dict[str, Any],
 ) -> tuple[PreTrainedModel, str]:
-    """Read the weights, and return them on the device, with their fingerprint."""
+    """Read the weights; return the model on its device, and the fingerprint."""
     packed = quantization or getattr(config, "quantization_config", None)
-    halved = number_type == torch.float16 and not packed  # only after its fingerprint is taken, for which that rounds too much
+    halved = number_type == torch.float16 and not packed  # rounded only after the fingerprint is taken, which float16 would change
     model = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_pretrained(
         place,
         config=config,
@@ -178,17 +197,20 @@ def _weights(
 
 
 def _ends(given: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
-    """Return the tokens that end a reply: those of the checkpoint, and what its chat template, and so a fit, puts at the end of one."""
+    """Return the tokens that end a reply.
+
+    These are the checkpoint's, the tokenizer's, and the one that the chat template, and so a fit, puts at the end of a reply.
+    """
     named = given.eos_token_id if isinstance(given.eos_token_id, list) else [given.eos_token_id]
     closing = None
-    with suppress(NbtuneError):  # a template may want more than a question
+    with suppress(NbtuneError):  # a template may require more than a question
         *_, closing = reply_ids(tokenizer, [{"role": "user", "content": "Hi"}], "Hi")[1]
     return [token for token in dict.fromkeys([*named, tokenizer.eos_token_id, closing]) if token is not None] or None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Spare transformers' bars and notices inside the block, where a load takes a blink or shows progress of its own."""
+    """Hide transformers' progress bars and notices inside the block, for loads that are quick or show progress of their own."""
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -213,7 +235,7 @@ def _device(device: str | None) -> torch.device:
 
 
 def _dtype(dtype: str | None, device: torch.device, *, built_in: bool) -> torch.dtype | str:
-    if dtype is None:  # the built-in model is stored in half precision to be small, and made, and measured, in single
+    if dtype is None:  # the built-in model was made and measured in single precision; it is stored in half precision to be small
         return torch.float32 if built_in or device.type == "cpu" else "auto"
     check_choice("--dtype", dtype, _DTYPES)
     return _DTYPES[dtype]
@@ -232,7 +254,10 @@ def _quantization(quantize: str | None, number_type: torch.dtype | str) -> BitsA
 
 
 def _halve(model: PreTrainedModel) -> None:
-    """Round the parameters to float16, but for those that a family keeps in single precision, and for buffers: they lose too much."""
+    """Round the parameters to float16, except those that a family keeps in single precision.
+
+    These, and buffers, would lose too much.
+    """
     exact = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
     for name, parameter in model.named_parameters():
         kept = any(f".{part}." in f".{name}." for part in exact)
@@ -243,7 +268,7 @@ def _halve(model: PreTrainedModel) -> None:
 def _trainable(model: PreTrainedModel) -> PreTrainedModel:
     """Let gradients pass through quantised weights on every CPU."""
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):  # a packed form, which such a CPU reads faster, has no gradient
+        if hasattr(module, "support_avx512bf16_for_cpu"):  # the packed weights that such a CPU reads faster have no gradient
             module.support_avx512bf16_for_cpu = False
     return model
 
@@ -251,21 +276,21 @@ def _trainable(model: PreTrainedModel) -> PreTrainedModel:
 def _tokenizer(
     name: str, place: str, shared: dict[str, Any], chat_template: str | None, plain_template: str
 ) -> tuple[PreTrainedTokenizerBase, bool]:
-    """Load the tokenizer; the flag says whether it has the plain chat template."""
+    """Load the tokenizer; the flag returned with it says whether it was given the plain chat template."""
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **shared)
-    except Exception as error:  # of many kinds: tokenizers raises plain exceptions
+    except Exception as error:  # of many kinds: tokenizers raises plain Exception
         raise NbtuneError(f"Can't load the tokenizer of {name}: {first_line(error)}") from error
     if chat_template is not None:
         tokenizer.chat_template = chat_template
     plain = not tokenizer.chat_template
-    if plain:  # a template is written out as it stands: what the tokenizer puts at the beginning of a text has to be in it
+    if plain:  # nothing is added to what a template writes, so it has to write the token with which the tokenizer begins a text
         begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + plain_template
     if tokenizer.eos_token is None:
         if tokenizer.sep_token is None:
             raise NbtuneError(f"The tokenizer of {name} has no token that ends a text, so a reply could not be taught to end.")
-        tokenizer.eos_token = tokenizer.sep_token  # as in Chinese GPT-2s, whose tokenizers are of BERT
+        tokenizer.eos_token = tokenizer.sep_token  # as for Chinese GPT-2 models, which have BERT's tokenizer
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -1,4 +1,4 @@
-"""Says in one line that the memory of the device is full, and lets go of what failed work holds of it."""
+"""Reports in one line that the memory of the device is full, and frees the memory that failed work still holds."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ from nbtune.errors import NbtuneError
 
 __all__ = ["release", "within_memory"]
 
-# Where torch raises no kind of its own: of a CPU's memory (on Windows "not enough"), of Apple's, and of CUDA's libraries.
+# Messages of errors for which torch has no type: from a CPU (on Windows "not enough"), from Apple's GPUs and from CUDA's libraries.
 _SAID = ("can't allocate memory", "not enough memory", "out of memory", "Invalid buffer size", "_ALLOC_FAILED")
 
 
 def release(error: BaseException) -> None:
-    """Let go of the tensors of the work that an error ended: a notebook keeps its last error, and each call that it passed through."""
+    """Release the tensors of work that ended with an error.
+
+    A notebook keeps its last error, and with it the variables of every call that the error passed through.
+    """
     traceback.clear_frames(error.__traceback__)
 
 
 @contextmanager
 def within_memory(otherwise: str) -> Iterator[None]:
-    """Raise an error of one line, instead of torch's, when the memory is full.
+    """Raise a one-line error instead of torch's when memory runs out inside the block.
 
     Parameters
     ----------
     otherwise
-        That line: what does not fit, and what to do.
+        Message of that error: what does not fit, and what to do.
 
     Raises
     ------
     NbtuneError
-        When torch gets no more memory.
+        When torch can't allocate memory.
     """
     try:
         yield
-    except RuntimeError as error:  # a device's OutOfMemoryError is one
+    except RuntimeError as error:  # a device's OutOfMemoryError is a RuntimeError, too
         if not isinstance(error, torch.OutOfMemoryError) and not any(said in str(error) for said in _SAID):
             raise
         release(error)

@@ -1,4 +1,4 @@
-"""Adds an adapter to the weights that it adapts, beside the base's own, so that a reply is not computed through PEFT's layers."""
+"""Merges an adapter into copies of the weights that it adapts, so that replies are not computed through PEFT's layers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 __all__ = ["Sums"]
 
-_SETTLED = 2  # the reply from which on sums are worth their making
-_MOST_BYTES = 2**29  # of the sums
+_SETTLED = 2  # the reply at which the sums are made: they do not pay for the first one alone
+_MOST_BYTES = 2**29  # most memory for the sums
 
 
 class Sums:
-    """The sums of one LoRA and the weights that it adapts, from its second reply on, and the way there and back.
+    """Sums of one LoRA adapter and the weights that it adapts, which take the place of these weights from the second reply on.
 
-    The base's weights are put aside, not changed: what comes back are the very same tensors.
+    The base's weights are set aside, not changed: the very same tensors are put back.
     """
 
     def __init__(self) -> None:
@@ -27,31 +27,31 @@ class Sums:
         self._in_place = False
 
     def ready(self, base: torch.nn.Module, layers: Sequence[Any], label: str) -> bool:
-        """Say whether they compute the reply that comes, always by the same adapter.
+        """Count one more reply, and return whether the sums can compute it; the second reply makes them.
 
         Parameters
         ----------
         base
-            The model whose weights they are.
+            The model whose weights are adapted.
         layers
-            PEFT's, to be switched off while the sums are in place.
+            PEFT's layers, to be switched off while the sums are in place.
         label
-            PEFT's name for the adapter.
+            PEFT's name for the adapter, the same in every call.
         """
         self._replies += 1
         if self._replies == _SETTLED and _possible(base, layers, label):
-            with suppress(RuntimeError):  # where the memory is full, PEFT's layers go on
+            with suppress(RuntimeError):  # if memory is full, PEFT's layers stay in use
                 self._weights = _made(layers, label)
         return bool(self._weights)
 
     def put_in(self) -> None:
-        """Let the layers compute with the sums."""
-        self._in_place = True  # before the first: an interrupt may leave some of them there
+        """Put the sums in the place of the base's weights."""
+        self._in_place = True  # set first: an interrupt may leave only some of the sums in place
         for weight, _, merged in self._weights:
             weight.data = merged
 
     def take_out(self) -> None:
-        """Let them compute with the base's weights; nothing happens where they do."""
+        """Put the base's weights back if the sums are in their place."""
         if self._in_place:
             for weight, own, _ in self._weights:
                 weight.data = own
@@ -65,10 +65,10 @@ def _made(layers: Sequence[Any], label: str) -> list[tuple[torch.nn.Parameter, t
 
 
 def _possible(base: torch.nn.Module, layers: Sequence[Any], label: str) -> bool:
-    """Say whether sums are what the layers compute: of a plain LoRA in single precision, and small enough to be kept.
+    """Return whether sums give what the layers compute, and are small enough to be kept.
 
-    In 16 bits they would be rounded, and what the adapter learned with them. A weight that stands in several places of the base
-    has one sum, and perhaps several adapters.
+    This holds for a plain LoRA in single precision; in 16 bits, rounding would lose part of what the adapter learned. A weight that
+    several modules of the base share is refused: it could have only one sum, but may have several adapters.
     """
     from peft.tuners.lora import Linear
 

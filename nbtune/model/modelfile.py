@@ -1,4 +1,4 @@
-"""Writes Ollama's Modelfile for a GGUF: the chat template as Ollama has one, and what ends a reply."""
+"""Writes Ollama's Modelfile for a GGUF file: the chat template in Ollama's syntax, and the texts that end a reply."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from nbtune.errors import NbtuneError
 
 __all__ = ["modelfile"]
 
-_SYSTEM, _PROMPT, _REPLY = "<<system>>", "<<prompt>>", "<<reply>>"  # stand for what is said, to find what a template puts around it
+_SYSTEM, _PROMPT, _REPLY = "<<system>>", "<<prompt>>", "<<reply>>"  # placeholders, to find what a template writes around messages
 
 
 def modelfile(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], file: str) -> str:
-    """Return a Modelfile, greedy by default.
+    """Return the text of a Modelfile, with greedy replies as the default.
 
     Parameters
     ----------
     tokenizer
-        Its chat template is asked for what it puts around what is said.
+        Tokenizer whose chat template is converted; placeholders show what it writes around messages.
     ends
         The tokens that end a reply.
     file
-        Name of the GGUF beside it.
+        Name of the GGUF file in the same folder.
     """
     before, after = _text(tokenizer, ("user", _PROMPT)).split(_PROMPT)
     rounds = _text(tokenizer, ("user", _PROMPT), ("assistant", _REPLY), ("user", _PROMPT))
@@ -44,8 +44,8 @@ def modelfile(tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], file: str
 
 
 def _parted(tokenizer: PreTrainedTokenizerBase, between: str, before: str) -> tuple[str, str]:
-    """Part what stands between a reply and the next question: what closes the one, and what opens the other."""
-    # Where a template writes more before the first question, what closes the last reply tells the two apart.
+    """Split the text between a reply and the next question into the end of the reply and the opening of the question."""
+    # If a template writes more before the first question than before others, the end of the last reply shows where to split.
     last = _text(tokenizer, ("user", _PROMPT), ("assistant", _REPLY), add_generation_prompt=False).split(_REPLY)[-1]
     opening = between.removeprefix(last)
     if not between.endswith(before) and between.startswith(last) and before.endswith(opening):
@@ -54,16 +54,16 @@ def _parted(tokenizer: PreTrainedTokenizerBase, between: str, before: str) -> tu
 
 
 def _system(tokenizer: PreTrainedTokenizerBase, unasked: str, opening: str) -> str:
-    """Return what stands before the first question: a system prompt, and what is written without one.
+    """Return the part of the template before the first question, with and without a system prompt.
 
     Parameters
     ----------
     tokenizer
-        It may have no system prompt, or refuse one.
+        Tokenizer whose chat template may ignore or refuse a system prompt.
     unasked
-        What it writes before the first question without a system prompt.
+        Text before the first question if there is no system prompt.
     opening
-        What opens a question.
+        Text that opens a question.
     """
     try:
         around = _text(tokenizer, ("system", _SYSTEM), ("user", _PROMPT)).split(_PROMPT)[0]
@@ -76,7 +76,7 @@ def _system(tokenizer: PreTrainedTokenizerBase, unasked: str, opening: str) -> s
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, *turns: tuple[str, str], add_generation_prompt: bool = True) -> str:
-    """Return a chat as the template writes it, without the token that llama.cpp itself puts first."""
+    """Return a chat as the template writes it, without the token that begins a text, which llama.cpp adds itself."""
     chat = [{"role": role, "content": text} for role, text in turns]
     text = str(apply_chat_template(tokenizer, chat, tokenize=False, add_generation_prompt=add_generation_prompt))
     return text.removeprefix(tokenizer.bos_token or "")

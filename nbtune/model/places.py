@@ -1,4 +1,4 @@
-"""The places on a model where PEFT holds adapters: how one is filled, and how the model's own modules come back."""
+"""Manages the places on a model where PEFT holds adapters: fills them, and puts the model's own modules back."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ if TYPE_CHECKING:  # PEFT takes seconds to import and is not needed before the f
 
 __all__ = ["AdapterPlace", "is_adapters", "kind", "label", "mending", "strip"]
 
-_LABEL = "nbtune"  # PEFT uses a name inside parameter names and paths, where some names do harm: the user's stay in the store
+_LABEL = "nbtune"  # PEFT puts names into parameter names and paths, where some do harm: the user's names stay in the store
 
 
 @dataclass
 class AdapterPlace:
-    """Where adapters of one configuration are put, one at a time: PEFT's name for it, and which of them is there."""
+    """Place on a model for adapters of one configuration, one at a time.
+
+    Parameters
+    ----------
+    label
+        PEFT's name for the place.
+    config
+        PEFT configuration of the adapters.
+    holds
+        The adapter whose tensors are there now.
+    """
 
     label: str
     config: PeftConfig
@@ -28,14 +38,14 @@ class AdapterPlace:
     _tensors: dict[str, torch.Tensor] | None = None
 
     def fill(self, net: PeftModel, weights: dict[str, torch.Tensor]) -> None:
-        """Copy an adapter's tensors here."""
+        """Copy an adapter's tensors to this place on a PEFT model."""
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-        if getattr(self.config, "rank_pattern", None) or self.config.is_prompt_learning:  # what PEFT saves is not the model's own memory
+        if getattr(self.config, "rank_pattern", None) or self.config.is_prompt_learning:  # PEFT returns copies then
             set_peft_model_state_dict(net, weights, adapter_name=self.label)
             return
         if self._tensors is None:
-            # By default PEFT would ask the hub, each time, for how many tokens there were once.
+            # By default, PEFT would ask the hub each time for the vocabulary size of the original model.
             self._tensors = get_peft_model_state_dict(net, adapter_name=self.label, save_embedding_layers=False)
         with torch.no_grad():
             for name, tensor in self._tensors.items():
@@ -43,31 +53,31 @@ class AdapterPlace:
 
 
 def label(number: int) -> str:
-    """Return PEFT's name for a place."""
+    """Return PEFT's name for the place of this number."""
     return f"{_LABEL}{number}"
 
 
 def is_adapters(name: str) -> bool:
-    """Say whether a parameter of this name is an adapter's, not the model's own."""
+    """Return whether a parameter of this name belongs to an adapter, not to the model itself."""
     return any(part.startswith(_LABEL) for part in name.split("."))
 
 
 def kind(config: PeftConfig) -> tuple[Any, ...]:
-    """Say which adapters can be on the model together: PEFT does not find its way past copies of whole modules."""
+    """Return a key that is equal for adapters that can be on a model together: PEFT can't handle different copies of whole modules."""
     return config.peft_type, *(getattr(config, "modules_to_save", None) or ())
 
 
 def strip(base: PreTrainedModel) -> None:
-    """Put a model's own modules back where PEFT has put its own, all of them or some, when it was interrupted.
+    """Put a model's own modules back where PEFT replaced them, even if it was interrupted and replaced only some.
 
-    PEFT's ``unload`` needs all of them, and leaves copies of modules in the place of the base's own.
+    PEFT's ``unload`` requires that all of them were replaced, and leaves copies in the place of the base's own modules.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import AuxiliaryTrainingWrapper
 
     replaced: list[str] = []
     for name, module in list(base.named_modules()):
-        if any(name.startswith(f"{outer}.") for outer in replaced):  # of two around one another the outer one holds the model's own, too
+        if any(name.startswith(f"{outer}.") for outer in replaced):  # nested in a wrapper, whose original module is back already
             continue
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
             base.set_submodule(name, module.get_base_layer() if isinstance(module, BaseTunerLayer) else module.original_module)
@@ -78,7 +88,7 @@ def strip(base: PreTrainedModel) -> None:
 
 
 def mending() -> str:
-    """Say what to do where PEFT refuses a package; Colab comes with an old torchao."""
+    """Return advice for the user on a package that PEFT refuses; Colab comes with an old torchao."""
     from peft.import_utils import is_torchao_available
 
     try:

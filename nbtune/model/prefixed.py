@@ -1,4 +1,4 @@
-"""A model that reads virtual tokens before everything else: what prompt learning trains."""
+"""Runs a model with virtual tokens, which prompt learning trains, before its input."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ __all__ = ["Prefixed", "virtual_tokens"]
 
 
 class Prefixed(torch.nn.Module):
-    """A base model behind the virtual tokens of a PEFT model.
+    """A base model that reads the virtual tokens of a PEFT model before its input.
 
-    PEFT's own wrapper drops position ids, so that a row reads otherwise when it is padded. Here the virtual tokens are keys and
-    values that were read before, in training as in generation: a row says the same alone and in a batch.
+    PEFT's own wrapper drops position ids (in recent versions, except for prefix tuning), so that padding changes the result of a
+    row. Here the virtual tokens are keys and values that precede the input, in training as in generation, so that a row gives the
+    same result alone and in a batch.
 
     Parameters
     ----------
     net
-        PEFT's model, for one of its methods of prompt learning.
+        PEFT model for one of PEFT's prompt-learning methods.
     """
 
     def __init__(self, net: Any) -> None:
@@ -28,18 +29,18 @@ class Prefixed(torch.nn.Module):
 
     @property
     def count(self) -> int:
-        """How many virtual tokens there are."""
+        """Number of virtual tokens."""
         return int(self.peft.active_peft_config.num_virtual_tokens)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         device: torch.device = self.get_base_model().device
         return device
 
     @property
     def generation_config(self) -> Any:
-        """The base model's."""
+        """Generation configuration of the base model."""
         return self.get_base_model().generation_config
 
     def get_base_model(self) -> PreTrainedModel:
@@ -48,7 +49,7 @@ class Prefixed(torch.nn.Module):
         return base
 
     def opening(self, rows: int) -> DynamicCache:
-        """Return the keys and values of the virtual tokens, so many times."""
+        """Return the keys and values of the virtual tokens, repeated for this number of rows."""
         prompt, base = self.peft.get_prompt(rows), self.get_base_model()
         if isinstance(prompt, torch.Tensor):
             prompt = base(inputs_embeds=prompt.to(base.dtype), use_cache=True).past_key_values
@@ -58,14 +59,14 @@ class Prefixed(torch.nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, position_ids: torch.Tensor | None = None, **others: Any
     ) -> Any:
-        """Run the model on rows that are padded on the left.
+        """Return the base model's output for rows that are padded on the left.
 
         Parameters
         ----------
         input_ids, attention_mask, position_ids
-            Shape (rows, longest). Default: nothing is padded; as the model itself counts.
+            Shape (rows, longest). Without an attention mask, no row is padded; without position ids, the model itself counts positions.
         **others
-            What else the base model's forward takes; it keeps keys and values in any case.
+            Further arguments of the base model's forward; ``use_cache`` is always true.
         """
         if position_ids is not None:
             others["position_ids"] = position_ids + self.count
@@ -77,16 +78,16 @@ class Prefixed(torch.nn.Module):
         )
 
     def generate(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **options: Any) -> Any:
-        """Generate as transformers does; the tokens it returns begin with one for each virtual token.
+        """Generate as transformers does; the returned tokens begin with a placeholder for each virtual token.
 
         Parameters
         ----------
         input_ids, attention_mask
             Shape (rows, longest).
         **options
-            As transformers' ``generate`` takes them.
+            Further arguments of transformers' ``generate``.
         """
-        # The model does not read what stands in their places, but a penalty for repetition does: a token that the prompt holds.
+        # The model does not read the placeholders, but a repetition penalty does: they repeat the last token of the prompt.
         places = input_ids[:, -1:].expand(-1, self.count)
         return self.get_base_model().generate(
             input_ids=torch.cat([places, input_ids], dim=1),
@@ -100,5 +101,5 @@ class Prefixed(torch.nn.Module):
 
 
 def virtual_tokens(net: Any) -> int:
-    """Return how many virtual tokens a model reads before everything else."""
+    """Return the number of virtual tokens that a model reads before its input."""
     return net.count if isinstance(net, Prefixed) else 0

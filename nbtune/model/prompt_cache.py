@@ -1,4 +1,4 @@
-"""Keeps what was computed of a conversation, so that its next turn reads only what is new: its tokens, keys and values."""
+"""Keeps the tokens, keys and values of a conversation, so that its next turn reads only what is new."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nbtune.model.prompt_tokens import PromptTokens
 
 __all__ = ["PromptCache", "can_be_cut"]
 
-_MOST_BYTES = 2**29  # of all that is kept; above it the oldest goes
-_STRIDED = ("cpu", "cuda")  # elsewhere attention has had errors where keys do not lie in memory without gaps
+_MOST_BYTES = 2**29  # limit for all conversations together; beyond it the oldest is dropped
+_STRIDED = ("cpu", "cuda")  # on other devices, attention has had errors with keys that are not contiguous in memory
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class _Kept:
 
     @property
     def size(self) -> int:
-        """Bytes of keys and values, the room behind them included."""
+        """Bytes of keys and values, including spare room."""
         return sum(tensor.untyped_storage().nbytes() for layer in self.cache.layers for tensor in (layer.keys, layer.values))
 
 
 class PromptCache:
-    """The last conversation with each set of weights that answers.
+    """Cache of the last conversation with each set of weights that answers.
 
-    What is kept belongs to the weights it was computed with. Whoever asks says which these are by two things: `side`, for
-    which one conversation is kept, and `stamp`, which changes when the weights of that side do.
+    Keys and values are valid only for the weights they were computed with. Callers identify these by two values: `side`, for each
+    of which one conversation is kept, and `stamp`, which changes when the weights of that side change.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class PromptCache:
         self._kept: dict[int | None, _Kept] = {}
 
     def take(self, side: int | None, stamp: int, tokens: list[int]) -> DynamicCache | None:
-        """Return keys and values of as many of the first tokens as are known, and keep them no longer.
+        """Return the keys and values of as many of the first tokens as are known, and remove them from the cache.
 
         Parameters
         ----------
@@ -53,7 +53,7 @@ class PromptCache:
         Returns
         -------
         DynamicCache or None
-            None where no beginning is known.
+            None if no beginning of the prompt is known.
         """
         kept = self._kept.pop(side, None)
         if kept is None or kept.stamp != stamp:
@@ -63,23 +63,23 @@ class PromptCache:
         if same == 0:
             return None
         if same < len(kept.tokens):
-            kept.cache.crop(same - len(kept.tokens))  # below zero: so many fewer
+            kept.cache.crop(same - len(kept.tokens))  # a negative length: the number of tokens to remove
         return kept.cache
 
     def keep(self, side: int | None, stamp: int, tokens: list[int], cache: Any) -> None:
-        """Keep what was computed for a conversation, unless it is too large, or can't be cut back to a beginning.
+        """Keep the keys and values of a conversation, unless they are too large or can't be cut back to a beginning.
 
-        Room for the next turn is made now, when the reply is out, so that its first token does not wait for it. What was kept
-        under another stamp goes, and where all together are too large, the oldest.
+        Room for the next turn is made now, after the reply, so that the first token of that turn does not wait for it.
+        Conversations kept under another stamp are dropped, and the oldest ones if all together are too large.
 
         Parameters
         ----------
         side, stamp
             The weights that answered.
         tokens
-            The conversation, the reply included.
+            Tokens of the conversation, including the reply.
         cache
-            What ``generate`` returned as ``past_key_values``.
+            The ``past_key_values`` that ``generate`` returned.
         """
         if not can_be_cut(cache):
             return
@@ -94,14 +94,14 @@ class PromptCache:
 
 
 def can_be_cut(cache: Any) -> bool:
-    """Say whether a beginning of what is kept can be kept alone: a sliding window or a recurrent state has lost it."""
+    """Return whether a key/value cache can be cut back to a beginning: a sliding window or a recurrent state has lost it."""
     return type(cache) is DynamicCache and all(
         type(layer) in (DynamicLayer, GrowingLayer) and layer.is_initialized for layer in cache.layers
     )
 
 
 def _make_room(cache: DynamicCache) -> None:
-    """Give each layer room for what comes, one after the other, so that no second copy of all is in memory."""
+    """Give each layer room for more tokens, one layer at a time, so that memory never holds a second copy of all layers."""
     for at, layer in enumerate(cache.layers):
         if layer.device.type in _STRIDED and (not isinstance(layer, GrowingLayer) or layer.wasteful()):
             cache.layers[at] = GrowingLayer(layer)

@@ -1,4 +1,4 @@
-"""Turns a conversation into tokens, so that its next turn tokenizes only what is new."""
+"""Tokenizes conversations in such a way that the next turn tokenizes only what is new."""
 
 from __future__ import annotations
 
@@ -15,37 +15,40 @@ __all__ = ["PromptTokens"]
 
 @dataclass(frozen=True)
 class _Known:
-    """A prompt as text and as tokens; `cuts` are, of each added token, the characters and tokens before it, and the characters with it."""
+    """A prompt as text and as tokens, with the places where it can be cut: before each of its added tokens.
+
+    A cut is a tuple: the number of characters before the added token, of tokens before it, and of characters up to its end.
+    """
 
     text: str
     tokens: list[int]
     cuts: tuple[tuple[int, int, int], ...]
 
     def cut_for(self, text: str) -> tuple[int, int, int]:
-        """Return the last cut before which, and whose added token, another text is the same."""
+        """Return the last cut for which another text is equal up to the end of the added token; zeros if there is none."""
         return next((cut for cut in reversed(self.cuts) if text.startswith(self.text[: cut[2]])), (0, 0, 0))
 
 
 class PromptTokens:
-    """The last prompt as text and as tokens, and where it can be cut: before each added token, such as those of a chat template.
+    """Tokenizer of prompts that reuses the tokens of the last prompt, up to a place where it can be cut.
 
-    Tokenizers take these out of a text before all else (but those that are looked for in the normalized text, or as whole words
-    only), and what lies between two of them is tokenized apart. So what follows a cut, the added token first, has the tokens that
-    it has in the whole.
+    It can be cut before each added token, such as those of a chat template. Tokenizers find added tokens before anything else (except
+    those that are matched in the normalized text, or as whole words only), and tokenize the text between two of them separately.
+    Text that begins with an added token therefore has the same tokens alone and as part of the prompt.
     """
 
     def __init__(self) -> None:
         self._known = _Known("", [], ())
 
     def of(self, tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> list[int]:
-        """Return the tokens of a chat, the opening of the reply included.
+        """Return the tokens of a chat, including the opening of the reply.
 
         Parameters
         ----------
         tokenizer
-            Always the same one. One that can't say where its tokens lie in the text tokenizes all of it.
+            The tokenizer, the same one in every call. If it can't tell where its tokens are in the text, nothing is reused.
         chat
-            Messages.
+            The messages.
 
         Raises
         ------
@@ -64,10 +67,13 @@ class PromptTokens:
             begin, end = characters + begin, characters + end
             if at and token in added and _can_be_cut(added[token], text[begin:end]):
                 cuts.append((begin, count + at, end))
-        self._known = _Known(text, [*known.tokens[:count], *new["input_ids"]], tuple(cuts))  # at once: Ctrl-C leaves the one or the other
+        self._known = _Known(text, [*known.tokens[:count], *new["input_ids"]], tuple(cuts))  # one step: Ctrl-C leaves the old or the new
         return self._known.tokens
 
 
 def _can_be_cut(token: AddedToken, text: str) -> bool:
-    """Say whether a text can be cut before an added token, which an unknown character, or a piece of a word, may be read as, too."""
+    """Return whether a prompt can be cut before an added token, given the text at its place.
+
+    The text must hold the token itself: an unknown character, or a piece of a word, may be read as the same token.
+    """
     return token.content in text and not (token.normalized or token.single_word)

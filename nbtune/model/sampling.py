@@ -1,4 +1,4 @@
-"""How the tokens of a reply are chosen, and what ends it."""
+"""Defines how the tokens of a reply are chosen, and what ends it."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ DEFAULT_NEW_TOKENS = 512
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen.
+    """Options for how the tokens of a reply are chosen, and what ends it.
 
     Parameters
     ----------
     max_new_tokens
-        Length limit of the reply in tokens. Default: what the context leaves, 512 at most.
+        Length limit of the reply in tokens. Default: the room left in the context, at most 512.
     temperature
         0 to 100; 0 is greedy and takes the likeliest token. Default: 0.
     top_p
-        Sample from the likeliest tokens whose probabilities together reach this much, above 0 and up to 1. Default: 1.
+        Sample from the likeliest tokens whose probabilities add up to this value, above 0 and up to 1. Default: 1.
     repetition_penalty
         Above 0, up to 100; above 1 makes tokens that were already used less likely. Default: 1.
     seed
         Makes sampling repeatable. Default: none.
     stop
-        Texts that end the reply; they are not part of it. Default: none.
+        Texts that end the reply and are not part of it. Default: none.
 
     Raises
     ------
     NbtuneError
-        When a value is out of range, or means nothing beside the others.
+        When a value is out of range, or has no effect in combination with the others.
     """
 
     max_new_tokens: int | None = None
@@ -69,37 +69,37 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Whether it is always the likeliest token."""
+        """Whether the token that the model finds likeliest is always chosen."""
         return self.temperature == 0 and self.repetition_penalty == 1
 
     def limit(self, room: int) -> int:
-        """Return how many tokens a reply may take, given those that the context leaves."""
+        """Return the most tokens that a reply may have, given the room left in the context."""
         return min(self.max_new_tokens or DEFAULT_NEW_TOKENS, room)
 
     def arguments(self, limit: int, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """Return the arguments for `generate`, given how many tokens a reply may take."""
+        """Return the arguments for transformers' ``generate``, given the most tokens that the reply may have."""
         chosen: dict[str, Any] = {"max_new_tokens": limit}
         if self.temperature > 0:
             chosen |= {"do_sample": True, "temperature": float(self.temperature), "top_p": self.top_p, "top_k": 0}
         else:
             chosen["do_sample"] = False
         if self.repetition_penalty != 1:
-            chosen["repetition_penalty"] = float(self.repetition_penalty)  # whole numbers are refused
+            chosen["repetition_penalty"] = float(self.repetition_penalty)  # transformers refuses whole numbers
         if self.stop:
             chosen |= {"stop_strings": list(self.stop), "tokenizer": tokenizer}
         return chosen
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:
-    """Return a text up to the first of those that end it."""
+    """Return a text up to the first of the stop texts in it, or all of it."""
     return text[: min((text.find(one) for one in stop if one in text), default=len(text))]
 
 
 @contextmanager
 def seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    """Draw inside the block as a seed says, and give the notebook its own random numbers back; without a seed, go on with those.
+    """Seed random numbers inside the block, and restore the notebook's own random state afterwards; without a seed, do nothing.
 
-    Those of the CPU come back, and of the GPU that is named; torch seeds others, too.
+    The states of the CPU and of the given GPU are restored; torch seeds other devices, too.
     """
     if seed is None:
         yield

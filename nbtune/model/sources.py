@@ -1,4 +1,4 @@
-"""Finds the model that a source names, and refuses what is none, or can't be taught, before its weights are read."""
+"""Finds the model that a source names, and before reading its weights refuses one that does not reply or can't be taught."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ def located(source: str | Path) -> str:
 
 
 def read_config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConfig:
-    """Read a model's configuration.
+    """Return a model's configuration, after checking that it replies and can be taught.
 
     Parameters
     ----------
     name
-        What the user called it.
+        Name that the user gave.
     place
-        As `located` returns it.
+        Folder or hub id, from `located`.
     shared
-        Revision, and whether code that comes with it may run.
+        Arguments for transformers: the revision, and whether code that comes with the model may run.
 
     Raises
     ------
     NbtuneError
-        When there is none, it needs code of its own, or the model does not reply or can't be taught to.
+        When there is no configuration, it needs code that may not run, or the model does not reply or can't be taught to.
     """
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(place, **shared)
-    except Exception as error:  # of many kinds: the disk, the network, what is written in the file
+    except Exception as error:  # of many kinds: from the disk, the network, the content of the file
         reason = first_line(error)
         if "trust_remote_code" in str(error):
             reason = _own_code(place, shared["revision"])
@@ -89,7 +89,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _own_code(place: str, revision: str | None) -> str:
-    """Say what to do with a model that comes with its own code."""
+    """Return advice for the user on a model that comes with its own code."""
     if PreTrainedConfig.get_config_dict(place, revision=revision)[0].get("model_type") == "chatglm":
         return (
             "the code that comes with ChatGLM does not run with present transformers. Take its successor in transformers' own "
@@ -99,12 +99,12 @@ def _own_code(place: str, revision: str | None) -> str:
 
 
 def _check_kind(name: str, config: PreTrainedConfig) -> None:
-    """Refuse what does not reply, or can't be taught to."""
+    """Refuse a model that does not reply, or can't be taught to."""
     if config.model_type in _UNFIT:
         raise NbtuneError(f"{name} is {_UNFIT[config.model_type]}.")
     classes = config.architectures or []
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING  # its keys() would import every model there is
+    causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING  # keys() would import every model of transformers
     if remote or (causal and (not classes or any("CausalLM" in c or "LMHead" in c for c in classes))):
         return
     if config.model_type in _ENCODED and (not classes or any("ForConditionalGeneration" in c for c in classes)):

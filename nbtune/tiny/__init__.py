@@ -1,8 +1,8 @@
-"""The built-in model: its text, its recipe, its weights."""
+"""The built-in model: its training text, its recipe and its weights."""
 
 from pathlib import Path
 
 __all__ = ["BUILT_IN", "WEIGHTS"]
 
-BUILT_IN = "tiny"  # what it is called where a folder or a hub id may stand
+BUILT_IN = "tiny"  # name of the model, accepted in place of a folder or a hub id
 WEIGHTS = Path(__file__).parent / "weights"

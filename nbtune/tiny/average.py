@@ -1,7 +1,7 @@
 """Averages finished models of one training: ``python -m nbtune.tiny.average 0.3 FIRST 0.7 SECOND --out FOLDER``.
 
-What a later stage learns and what it lets slip lie on a straight line between the weights (WiSE-FT, Wortsman et
-al. 2022): a point between them keeps most of both.
+A later stage of a training learns new things and forgets others. Weights on the straight line between two stages keep most
+of what either of them can do (WiSE-FT, Wortsman et al. 2022).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _WEIGHTS = "model.safetensors"
 
 
 def average(shares: dict[Path, float], out: Path) -> None:
-    """Write the weighted mean of some models, with the tokenizer of the last one.
+    """Write the weighted mean of several models, with the tokenizer of the last one.
 
     Parameters
     ----------
     shares
-        The share of each model's folder, the latest stage last; they add up to 1.
+        Share of each model, by its folder, the latest stage last; the shares add up to 1.
     out
-        Where to write it.
+        Folder to write to.
     """
     states = {folder: load_file(folder / _WEIGHTS) for folder in shares}
     last = list(shares)[-1]

@@ -1,4 +1,4 @@
-"""Writes the built-in model's card from what training and evaluation left behind."""
+"""Writes the built-in model's card from the records of training and evaluation."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def write_card(folder: Path, table: str) -> None:
     Parameters
     ----------
     folder
-        The model, with the ``training.json`` that training wrote.
+        Folder of the model, with the ``training.json`` that training wrote.
     table
-        The scores in markdown.
+        The scores as a Markdown table.
     """
     made = stages(json.loads((folder / "training.json").read_text()))
     columns = [_column(stage, number) for number, stage in enumerate(made, start=1)]
@@ -69,19 +69,19 @@ def write_card(folder: Path, table: str) -> None:
 
 
 def stages(made: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what each stage of a training left behind, the first one first.
+    """Return the record of each stage of a training, the first stage first.
 
     Parameters
     ----------
     made
-        What the last stage left in its ``training.json``.
+        Record of the last stage, from its ``training.json``.
     """
     before = made.get("started_from")
     return [*(stages(before) if before else []), made]
 
 
 def _column(made: dict[str, Any], number: int) -> dict[str, str]:
-    # The text may have grown while the training went on.
+    # The text may have grown during the training.
     texts = ", then ".join(f"`{text}`" + (f" from step {step}" if len(made["texts"]) > 1 else "") for step, text in made["texts"])
     return {
         "corpus (SHA-256)": texts,

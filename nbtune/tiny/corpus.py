@@ -1,4 +1,4 @@
-"""Draws conversations for the built-in model: what it is trained on, and what it is scored on.
+"""Draws the conversations that the built-in model is trained and scored on.
 
 A conversation is a list of chat messages. Training takes wordings from the trained lists and skips
 every combination that `names.reserved` keeps for evaluation.
@@ -17,7 +17,7 @@ from nbtune.tiny.text import LANGUAGES, Personal, Text, normalise, read
 __all__ = ["KIND_WEIGHTS", "Corpus", "Exchange", "Message"]
 
 Message = dict[str, str]
-# How often each kind of exchange comes.
+# Relative frequency of each kind of exchange.
 KIND_WEIGHTS = {
     "unknown": 38,
     "things": 20,
@@ -29,7 +29,7 @@ KIND_WEIGHTS = {
     "told": 12,
     "personal": 3,
 }
-# How often a name of each script is asked about in a question of each language.
+# Scripts of invented names, and their relative frequencies, by language of the question.
 _SCRIPTS = {"zh": (("zh", "en", "mixed"), (60, 22, 18)), "en": (("zh", "en", "mixed"), (25, 62, 13))}
 _QUOTES = ("“{}”", "「{}」", '"{}"', "'{}'", "『{}』", "`{}`", "({})", "**{}**", "《{}》", "‘{}’", "【{}】")
 _SYSTEM = {
@@ -39,18 +39,19 @@ _SYSTEM = {
 _WIDE_MARKS, _NARROW_MARKS = "\uff1f\uff0c\uff01\uff1a", "?,!:"
 _NARROW, _WIDE = str.maketrans(_WIDE_MARKS, _NARROW_MARKS), str.maketrans(_NARROW_MARKS, _WIDE_MARKS)
 _FINAL_MARKS = "?.!\uff1f\u3002\uff01~"
-# Share of conversations that begin with a question about the user; share of relations asked of an invented name.
+# Share of conversations that begin with a question about the user; share of questions about relations that use an invented name.
 _UNTOLD_SHARE, _UNKNOWN_RELATIONS = 0.03, 0.1
-# The other forms a fact is asked in; how often of an unknown thing, and how often of one told in the conversation.
+# The other forms in which a fact is asked for; the share of such questions that are about an unknown thing; the share of
+# questions about a fact told in the conversation that take such a form.
 _FORMS = ("reverse", "yes_no", "part")
 _UNKNOWN_FORMS, _TOLD_FORMS = 0.3, 0.3
-# What a sum is built from: both numbers and the result lie between 0 and this.
+# Both numbers of a sum or difference, and the result, are between 0 and this.
 _LARGEST_SUM = 20
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One question or statement and the reply to it."""
+    """A question or statement, and the reply to it."""
 
     prompt: str
     reply: str
@@ -62,7 +63,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class _Fact:
-    """What is known of a thing: "a star", "a ball of gas", and the sentence of both."""
+    """A fact about a thing: the name "star", the subject "a star", the description "a ball of gas", and the whole sentence."""
 
     name: str
     subject: str
@@ -71,14 +72,14 @@ class _Fact:
 
 
 class Corpus:
-    """Draws exchanges and conversations.
+    """Source of random exchanges and conversations.
 
     Parameters
     ----------
     pieces
         Vocabulary entries that invented names are also built from.
     weights
-        How often a kind of exchange comes, where it is not as in `KIND_WEIGHTS`.
+        Relative frequencies of kinds of exchanges that replace those in `KIND_WEIGHTS`.
     """
 
     def __init__(self, pieces: tuple[str, ...] = (), weights: Mapping[str, int] | None = None) -> None:
@@ -100,7 +101,7 @@ class Corpus:
         self._weights = {**KIND_WEIGHTS, **(weights or {})}
 
     def conversation(self, rng: random.Random) -> list[Message]:
-        """Draw one training conversation of one to five exchanges, at times led by a system prompt."""
+        """Draw one training conversation: one to three draws, each of one or more exchanges, sometimes after a system prompt."""
         language = rng.choice(LANGUAGES)
         exchanges = [self._untold(rng, language)] if rng.random() < _UNTOLD_SHARE else []
         for _ in range(rng.choices((1, 2, 3), (70, 20, 10))[0]):
@@ -113,20 +114,20 @@ class Corpus:
             messages.insert(0, {"role": "system", "content": rng.choice(_SYSTEM[language])})
         return messages
 
-    # One exchange of each kind. With heldout=True the wording is one that training never sees; with
-    # heldout=False and fresh=True it is a trained wording in a combination that training never sees.
+    # Each of the following methods draws one exchange of its kind, and `told` and `personal` a pair. With heldout=True, training
+    # never sees the wording; with heldout=False and fresh=True, it sees the wording but never this combination with a name.
 
     def unknown(self, rng: random.Random, language: str, *, script: str = "", heldout: bool = False, fresh: bool = False) -> Exchange:
-        """Ask about an invented name; the reply says that it is not known, and names it."""
+        """Ask about an invented name; the reply repeats the name and says that it is not known."""
         text = self.texts[language]
         wording = rng.choice(text.questions.of(heldout))
         if normalise(wording) == normalise("{x}"):
-            script = language  # nothing but the name says in which language to answer
+            script = language  # only the name shows in which language to answer
         name = self.names.make(rng, script or rng.choices(*_SCRIPTS[language])[0], evaluation=heldout or fresh)
         return Exchange(self._dress(rng, text, wording, name, heldout or fresh), text.unknown.format(x=name))
 
     def thing(self, rng: random.Random, language: str, *, heldout: bool = False, fresh: bool = False) -> Exchange:
-        """Ask about a known thing; the answer comes in the language of its name."""
+        """Ask about a known thing; the answer is in the language of its name."""
         text = self.texts[language]
         source = text if heldout or fresh or rng.random() < 0.9 else self.texts[rng.choice(LANGUAGES)]
         name, wording = self._combination(rng, sorted(source.things), text.questions.of(heldout), heldout, fresh)
@@ -148,7 +149,7 @@ class Corpus:
         return Exchange(self._dress(rng, text, wording, name, heldout or fresh), relation.answer.format(x=name, y=values[name]))
 
     def form(self, rng: random.Random, language: str, *, heldout: bool = False, fresh: bool = False) -> Exchange:
-        """Ask about a known thing in another form than what it is; in training at times about an unknown one."""
+        """Ask about a known thing in a form other than "what is it"; in training, sometimes about an unknown thing."""
         text, kind = self.texts[language], rng.choice(_FORMS)
         wordings: tuple[str, ...] = getattr(text.forms, kind).of(heldout)
         if not (heldout or fresh) and rng.random() < _UNKNOWN_FORMS:
@@ -159,7 +160,7 @@ class Corpus:
         return self._in_form(rng, text, kind, wording, fact, heldout or fresh)
 
     def _in_form(self, rng: random.Random, text: Text, kind: str, wording: str, fact: _Fact, plain: bool) -> Exchange:
-        """Ask for the fact the other way round, for yes or no, or for one aspect of it."""
+        """Ask for a fact in reverse, for yes or no, or for one aspect of it."""
         if kind == "reverse":
             return Exchange(self._dress(rng, text, wording, fact.description, plain, "{y}"), text.forms.that.format(x=fact.subject))
         if kind == "part":
@@ -167,7 +168,7 @@ class Corpus:
         true = rng.random() < 0.5
         stated = fact.description if true else self._another(rng, text, fact.sentence)
         asked = self._dress(rng, text, wording.replace("{y}", stated), fact.subject, plain)
-        confirmed = fact.subject + fact.sentence[len(fact.subject) :]  # no capital behind "Yes, "
+        confirmed = fact.subject + fact.sentence[len(fact.subject) :]  # no capital letter after "Yes, "
         return Exchange(asked, (text.forms.yes if true else text.forms.no) + confirmed)
 
     def _unknown_form(self, rng: random.Random, text: Text, kind: str, wording: str) -> Exchange:
@@ -179,7 +180,7 @@ class Corpus:
 
     @staticmethod
     def _another(rng: random.Random, text: Text, sentence: str) -> str:
-        """Draw a description that is not the sentence's."""
+        """Draw a description other than the one in the sentence."""
         name, other = rng.choice([known for known in text.things.items() if known[1] != sentence])
         return rng.choice((text.parted(name, other)[1], rng.choice(text.descriptions)))
 
@@ -203,12 +204,12 @@ class Corpus:
         return Exchange(self._noise(rng, rng.choice(intent.wordings.of(heldout)), heldout), intent.reply)
 
     def statement(self, rng: random.Random, language: str, *, heldout: bool = False) -> Exchange:
-        """State something that asks for nothing."""
+        """Make a statement that asks for nothing."""
         text = self.texts[language]
         return Exchange(self._noise(rng, rng.choice(text.statements.of(heldout)), heldout), text.noted)
 
     def told(self, rng: random.Random, language: str, *, heldout: bool = False, fresh: bool = False) -> tuple[Exchange, Exchange]:
-        """Tell what an invented name is; and the question about it with its answer, for later."""
+        """Tell what an invented name is; the second exchange asks about it later in the conversation."""
         text, evaluation = self.texts[language], heldout or fresh
         name = self.names.make(rng, rng.choices(*_SCRIPTS[language])[0], evaluation=evaluation)
         description = rng.choice(text.descriptions)
@@ -223,7 +224,7 @@ class Corpus:
         return Exchange(said, text.noted), Exchange(asked, sentence)
 
     def personal(self, rng: random.Random, language: str, *, heldout: bool = False) -> tuple[Exchange, Exchange]:
-        """Tell something about oneself; and the question about it with its answer, for later."""
+        """Tell something about the user; the second exchange asks about it later in the conversation."""
         text = self.texts[language]
         about: Personal = rng.choice(text.personal)
         value = rng.choice(about.values)
@@ -232,7 +233,7 @@ class Corpus:
         return Exchange(said, text.noted), Exchange(asked, about.answer.replace("{y}", value))
 
     def _untold(self, rng: random.Random, language: str) -> Exchange:
-        """Ask about the user before anything was told."""
+        """Ask about the user, who has not told anything yet."""
         text = self.texts[language]
         return Exchange(rng.choice(rng.choice(text.personal).questions.trained), text.untold)
 
@@ -247,7 +248,7 @@ class Corpus:
     def _between(self, rng: random.Random, language: str) -> list[Exchange]:
         fillers = (self.unknown, self.thing, self.arithmetic, self.talk, self.statement)
         between = [rng.choice(fillers)(rng, language) for _ in range(rng.choices((0, 1, 2), (40, 40, 20))[0])]
-        if rng.random() < 0.3:  # a second fact, so that the name decides which one is asked for
+        if rng.random() < 0.3:  # a second fact, so that only the name shows which one is asked for
             between.insert(rng.randint(0, len(between)), self.told(rng, language)[0])
         return between
 
@@ -259,7 +260,7 @@ class Corpus:
                 return name, wording
 
     def _dress(self, rng: random.Random, text: Text, wording: str, name: str, plain: bool, place: str = "{x}") -> str:
-        """Put the name in its place in the wording; in training, at times with quotes and sentences around it."""
+        """Insert the name into the wording; in training, sometimes with quotes around the name, or sentences around the wording."""
         if plain:
             return wording.replace(place, name)
         shown = name
@@ -279,7 +280,7 @@ class Corpus:
 
     @staticmethod
     def _noise(rng: random.Random, wording: str, plain: bool) -> str:
-        """Type it carelessly at times: no final mark, another case, the other width, a slip."""
+        """Sometimes type a wording carelessly: without its final mark, in lower case, with marks of the other width, or with a slip."""
         if plain:
             return wording
         kind = rng.random()

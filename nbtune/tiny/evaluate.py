@@ -1,7 +1,7 @@
 """Scores the built-in model by greedy generation: ``python -m nbtune.tiny.evaluate``.
 
-Names, and combinations of a name and a wording, are ones that training never saw; the second
-column of the table also uses wordings that it never saw.
+The names, and the combinations of a name and a wording, were never trained; in the second column of
+the table, the wordings were never trained either.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BATCH = 50
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table, in shares of 1."""
+    """A row of the table: shares between 0 and 1, and their goals, which are upper limits if `at_most` is set."""
 
     name: str
     trained: float
@@ -53,11 +53,16 @@ def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, chats: li
     Parameters
     ----------
     model, tokenizer
-        A causal language model and its tokenizer with a chat template; padding stands on the left.
+        A causal language model and its tokenizer, which has a chat template and pads on the left.
     chats
-        Messages, the last one the user's.
+        Messages of each chat; the last one is the user's.
     limit
         Most new tokens.
+
+    Returns
+    -------
+    list of str
+        One reply per chat, in order.
     """
     order = sorted(range(len(chats)), key=lambda i: len(str(chats[i])))
     replies = [""] * len(chats)
@@ -89,7 +94,7 @@ def _cases(corpus: Corpus, count: int, seed: int, heldout: bool) -> dict[str, li
     kept = {"heldout": heldout, "fresh": not heldout}
 
     def draw(make: Callable[[str], _Case]) -> list[_Case]:
-        """Draw so many of a kind in each language."""
+        """Draw `count` cases of a kind in each language."""
         return [make(language) for language in LANGUAGES for _ in range(count)]
 
     cases = {
@@ -111,17 +116,17 @@ def _unknown(corpus: Corpus, rng: random.Random, script: str, heldout: bool, lan
 
 
 def _column(corpus: Corpus, replies: dict[str, list[str]], cases: dict[str, list[_Case]]) -> dict[str, float]:
-    """Turn replies into the shares of one column."""
+    """Return the shares in one column of the table, computed from the replies."""
     parts = {lang: text.unknown.split("{x}") for lang, text in corpus.texts.items()}
     social = {text.noted for text in corpus.texts.values()} | {i.reply for t in corpus.texts.values() for i in t.talk}
 
     def exact(*kinds: str) -> float:
-        """Return the share of whole replies that match."""
+        """Return the share of replies that match as a whole."""
         hits = [r == c.reply for kind in kinds for r, c in zip(replies[kind], cases[kind], strict=True)]
         return sum(hits) / len(hits)
 
     def admits(reply: str) -> bool:
-        """Say whether a reply admits that something is not known."""
+        """Return whether a reply admits that something is not known."""
         return any(reply.startswith(head) and reply.endswith(tail) for head, tail in parts.values())
 
     unknown = [kind for kind in cases if kind.startswith("unknown")]
@@ -151,18 +156,18 @@ _GOALS: dict[str, tuple[float | None, float | None]] = {
 
 
 def evaluate(folder: Path = WEIGHTS, count: int = 150, seed: int = 0, misses: Path | None = None) -> list[Row]:
-    """Score a model.
+    """Score a model, and return the rows of the table.
 
     Parameters
     ----------
     folder
-        The model.
+        Folder of the model.
     count
-        Questions of each kind, language and column.
+        Number of questions of each kind, language and column.
     seed
-        Seed of the draw.
+        Seed for drawing the questions.
     misses
-        Where to write every reply that was not the expected one, as JSON lines.
+        File for all replies that were not as expected, as JSON lines. Default: none is written.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -187,7 +192,7 @@ def evaluate(folder: Path = WEIGHTS, count: int = 150, seed: int = 0, misses: Pa
 
 
 def table(rows: list[Row]) -> str:
-    """Render rows as a markdown table, each share beside its goal."""
+    """Return the rows as a Markdown table, with each share beside its goal."""
     lines = ["| on names and combinations never trained | trained wordings | goal | held-out wordings | goal |", "|---|---|---|---|---|"]
     for row in rows:
         sign = "≤" if row.at_most else "≥"

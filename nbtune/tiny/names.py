@@ -1,7 +1,7 @@
-"""Made-up names: what the built-in model learns to copy and to say it does not know.
+"""Invents names, which the built-in model learns to copy when it says that it does not know them.
 
-A name is reserved for evaluation when its checksum says so (`reserved`), so a name that the
-table is measured on can never have been trained, whatever the seed.
+The checksum of a name decides whether it is reserved for evaluation (`reserved`), so a name that
+the evaluation uses was never trained, whatever the seed.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from functools import cache
 
 __all__ = ["NameMaker", "common_han", "rare_han", "reserved"]
 
-# Characters that make a sentence around a name; a name that holds them has no clear boundary.
+# Characters that form the sentence around a name; the boundary of a name that contains them would be unclear.
 _FUNCTION_HAN = frozenset("的是什么吗呢了啊吧呀这那哪谁怎啥意思个您你我他它她们请问")
 _ONSETS = [*"bcdfghjklmnprstvwz", "bl", "br", "ch", "cl", "cr", "dr", "fl", "gl", "gr", "kl", "pl", "pr"]
 _ONSETS += ["qu", "sh", "sk", "sl", "st", "th", "tr"]
 _VOWELS = [*"aeiouaeiou", "ai", "ea", "ee", "ia", "io", "oo", "ou", "y"]
 _CODAS = ["", "", "", "", "b", "ck", *"dgklmn", "ng", *"prs", "sh", *"txz"]
-# Names that resemble a known one are the hardest to tell from it: training sees more of them than the table.
+# Look-alikes of known names are the hardest to tell from them, so training sees more of them than evaluation does: this
+# share of its names is always a look-alike.
 _MORE_LOOK_ALIKES = 0.3
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def reserved(*parts: str) -> bool:
-    """Say whether this name, or this combination of a name and a wording, is never trained.
+    """Return whether a name, or a combination of a name and a wording, is never trained.
 
     Parameters
     ----------
     *parts
-        The name alone, or everything that makes up the combination.
+        The name alone, or all parts of the combination.
 
     Returns
     -------
     bool
-        True for one combination in ten, the same ones in every run.
+        True for one name or combination in ten, the same ones in every run.
     """
     return zlib.crc32("\x1f".join(parts).encode()) % 10 == 0
 
@@ -53,7 +54,7 @@ def _gb2312(rows: range) -> list[str]:
 
 @cache
 def common_han() -> Sequence[str]:
-    """Return the 3,755 everyday characters of GB 2312 level 1, less function words."""
+    """Return the 3,755 everyday characters of GB 2312 level 1, without function words."""
     return tuple(_gb2312(range(16, 56)))
 
 
@@ -64,16 +65,16 @@ def rare_han() -> Sequence[str]:
 
 
 class NameMaker:
-    """Invents names in Chinese, English and mixed script.
+    """Maker of invented names in Chinese, English and mixed script.
 
     Parameters
     ----------
     known
-        Names the model is taught; the maker never returns one of them, but builds look-alikes.
+        Names that the model is taught; look-alikes of them are invented, but never these names themselves.
     words
-        Ordinary English words, put together anew.
+        Ordinary English words, combined into names.
     pieces
-        Vocabulary entries of the tokenizer, so that every token is copied at some time.
+        Vocabulary entries of the tokenizer, also used in names so that training copies every token at some time.
     """
 
     def __init__(self, known: Sequence[str], words: Sequence[str], pieces: Sequence[str] = ()) -> None:
@@ -84,7 +85,7 @@ class NameMaker:
         self._pieces = list(pieces)
 
     def make(self, rng: random.Random, script: str, *, evaluation: bool = False) -> str:
-        """Invent one name.
+        """Return one invented name.
 
         Parameters
         ----------
@@ -93,7 +94,7 @@ class NameMaker:
         script
             ``"zh"``, ``"en"`` or ``"mixed"``.
         evaluation
-            True for a name that training never sees, False for one that it may.
+            True for a name that training never sees, False for one that it may see.
         """
         maker = {"zh": self._han, "en": self._latin, "mixed": self._mixed}[script]
         while True:

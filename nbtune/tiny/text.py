@@ -15,7 +15,7 @@ __all__ = ["LANGUAGES", "Text", "Wordings", "corpus_hash", "normalise", "read"]
 
 LANGUAGES = ("zh", "en")
 _FOLDER = Path(__file__).parent / "text"
-# One fixed wording each: two equally likely ones would make every later comparison flicker.
+# A single fixed wording each: with two equally likely ones, every later comparison would flicker.
 _UNKNOWN = {"zh": "我不知道{x}是什么。", "en": "I don't know what {x} is."}
 _NOTED = {"zh": "好的\uff0c我记住了。", "en": "OK, I will remember that."}
 _UNTOLD = {"zh": "你还没有告诉我。", "en": "You haven't told me yet."}
@@ -24,13 +24,13 @@ _THAT = {"zh": "那是{x}。", "en": "That is {x}."}
 _NOT_THAT = {"zh": "我不知道那是什么。", "en": "I don't know what that is."}
 _YES = {"zh": "对\uff0c", "en": "Yes, "}
 _NO = {"zh": "不对\uff0c", "en": "No, "}
-# Where the sentence about a thing parts into its subject and what it is.
+# Splits the sentence about a thing into its subject and its description.
 _COPULA = {"zh": re.compile("(是)"), "en": re.compile(r" (is|are|was|were) ")}
 
 
 @dataclass(frozen=True)
 class Wordings:
-    """Ways to say one thing; `heldout` is never trained on."""
+    """Ways to say one thing; those in `heldout` are never trained."""
 
     trained: tuple[str, ...]
     heldout: tuple[str, ...]
@@ -59,7 +59,7 @@ class Intent:
 
 @dataclass(frozen=True)
 class Personal:
-    """Something the user says about themselves and asks for later."""
+    """Something that users say about themselves and ask for later."""
 
     answer: str
     values: tuple[str, ...]
@@ -69,7 +69,7 @@ class Personal:
 
 @dataclass(frozen=True)
 class Forms:
-    """A fact asked for in another form than "what is it"; see `Corpus.form`."""
+    """Questions and answers about a fact in forms other than "what is it"; see `Corpus.form`."""
 
     reverse: Wordings
     yes_no: Wordings
@@ -104,7 +104,7 @@ class Text:
     after: tuple[str, ...]
 
     def parted(self, name: str, sentence: str) -> tuple[str, str]:
-        """Part what is said of a star, "A star is a ball of gas.", into "a star" and "a ball of gas"."""
+        """Split a sentence about a thing, such as "A star is a ball of gas.", into "a star" and "a ball of gas"."""
         subject, _, description = _COPULA[self.language].split(sentence, maxsplit=1)
         article, _, rest = subject.partition(" ")
         if article in {"A", "An", "The"}:
@@ -123,7 +123,7 @@ def corpus_hash() -> str:
 
 
 def normalise(wording: str) -> str:
-    """Return what decides whether two wordings are the same: letters and digits, lower case."""
+    """Return the letters and digits of a wording in lower case; wordings for which these are equal count as the same."""
     return re.sub(r"[\W_]+", "", wording.replace("{x}", "x0x")).lower()
 
 
@@ -137,7 +137,7 @@ def _toml(name: str) -> dict[str, Any]:
 
 
 def _apart(trained: Sequence[str], heldout: Sequence[str]) -> Wordings:
-    """Drop from the trained wordings whatever stands among the held-out ones."""
+    """Return both kinds of wordings, without the trained ones that are also held out."""
     kept_apart = {normalise(wording) for wording in heldout}
     return Wordings(tuple(w for w in trained if normalise(w) not in kept_apart), tuple(heldout))
 
@@ -150,7 +150,7 @@ def _forms(language: str) -> Forms:
 
 @cache
 def read(language: str) -> Text:
-    """Read the text of one language.
+    """Return all text of one language, read from the package's files.
 
     Parameters
     ----------

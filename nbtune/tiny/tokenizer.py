@@ -1,4 +1,4 @@
-"""Builds the built-in model's tokenizer: byte-level BPE, Chinese and English, with its chat template."""
+"""Builds the built-in model's tokenizer: byte-level BPE for Chinese and English, with a chat template."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt %}<|assistant|>{% endif -%}
 """
 
-# Every space, Chinese character, digit and mark stands alone, so that a name is cut into the same
-# tokens wherever it stands: what makes a small model copy it faithfully.
+# Every space, Chinese character, digit and mark is a piece of its own, so that a name has the same
+# tokens wherever it appears; this lets a small model copy names faithfully.
 _PIECES = Regex(r"\s|\p{N}|\p{Han}|[\p{Latin}]+|[^\s\p{N}\p{Han}\p{Latin}]")
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Train the tokenizer.
+    """Train the tokenizer, and return it with its chat template.
 
     Parameters
     ----------
     texts
-        Text to learn merges from.
+        Texts to learn merges from.
     """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
@@ -51,7 +51,7 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # Every everyday character becomes one token, also those that the corpus does not use.
+    # Every everyday character becomes one token, even if the corpus does not use it.
     han = "".join(common_han())
     core.train_from_iterator([*texts, *([han] * 20)], trainer)
     tokenizer = PreTrainedTokenizerFast(

@@ -1,7 +1,7 @@
-"""Makes the built-in model from the corpus: ``python -m nbtune.tiny.train``.
+"""Trains the built-in model on the corpus: ``python -m nbtune.tiny.train``.
 
-The data of a step depends on the seed and the step alone, so an interrupted run continues from its
-last checkpoint exactly where it was.
+The data of a step depends only on the seed and the step, so an interrupted run continues exactly
+from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from nbtune.tiny.tokenizer import CONTEXT, build_tokenizer, name_pieces
 
 __all__ = ["Recipe", "main"]
 
-_PARTS = 4  # a step is computed in parts of like length, to pad less
+_PARTS = 4  # a step is computed in parts with conversations of similar length, to pad less
 _CHECKPOINT_EVERY = 200
 _WARMUP = 100
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights, beside the corpus."""
+    """Settings that, together with the corpus, determine the weights."""
 
     seed: int = 20261122
     steps: int = 3000
     batch_size: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
-    start: str = ""  # folder of a finished model to go on from, with its tokenizer; empty for a new one
-    weights: dict[str, int] = field(default_factory=dict)  # of kinds of exchanges, where not the corpus' own
+    start: str = ""  # folder of a finished model to continue from, with its tokenizer; empty for a new model
+    weights: dict[str, int] = field(default_factory=dict)  # frequencies of kinds of exchanges, in place of the corpus' own
 
 
 def new_model(vocabulary: int, pad: int, end: int) -> Qwen3ForCausalLM:
@@ -67,17 +67,17 @@ def new_model(vocabulary: int, pad: int, end: int) -> Qwen3ForCausalLM:
 
 
 def sample_text(seed: int, conversations: int = 20_000) -> Iterator[str]:
-    """Yield message texts for the tokenizer to learn its merges from."""
+    """Yield message texts from which the tokenizer learns its merges."""
     corpus, rng = Corpus(), random.Random(seed)
     for _ in range(conversations):
         yield from (message["content"] for message in corpus.conversation(rng))
 
 
 class Batches:
-    """Encoded training batches, by step.
+    """Encoded training batches, indexed by step.
 
-    Each batch is a list of parts; a part is a pair of tensors of shape (conversations, longest):
-    token ids, and the ids to predict with -100 where nothing is trained (all but the assistant's words).
+    Each batch is a list of parts. A part is a pair of tensors of shape (conversations, longest): token
+    ids, and labels, which are -100 where nothing is trained (everything except the assistant's words).
     """
 
     def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -103,14 +103,14 @@ class Batches:
 
 
 class Trainer:
-    """One training run: Muon for the matrices, AdamW for the rest, a linear decay to zero."""
+    """A training run: Muon for the matrices, AdamW for the rest, and after a warm-up a learning rate that decays linearly to zero."""
 
     def __init__(self, recipe: Recipe, model: Qwen3ForCausalLM, device: torch.device, bf16: bool = False) -> None:
         self.recipe, self.model, self.device = recipe, model.to(device).train(), device
         self._bf16 = bf16 or device.type == "cuda"
         self.step, self.losses, self.seconds = 0, [], 0.0  # type: tuple[int, list[float], float]
         self.tokens = 0
-        self.texts: list[list[Any]] = [[0, corpus_hash()]]  # from which step on which text
+        self.texts: list[list[Any]] = [[0, corpus_hash()]]  # first step and hash of each text used
         matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
         others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
         decay = recipe.weight_decay
@@ -120,7 +120,7 @@ class Trainer:
         ]
 
     def train_step(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
-        """Make one optimizer step and return its loss; logits are computed at trained tokens only."""
+        """Make one optimizer step and return its loss; logits are computed only for trained tokens."""
         started, rate = time.perf_counter(), self._rate()
         trained = sum(int((labels != -100).sum()) for _, labels in parts)
         total = 0.0
@@ -143,7 +143,7 @@ class Trainer:
     def _loss(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the summed cross-entropy of the trained tokens."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
-            # Padding stands on the right and attention looks to the left: no mask is needed.
+            # No mask is needed: padding is on the right, and attention looks only to the left.
             hidden = self.model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
             wanted = labels[:, 1:] != -100
             logits = self.model.lm_head(hidden[wanted])
@@ -154,7 +154,7 @@ class Trainer:
         return self.recipe.learning_rate * warm * (1 - self.step / self.recipe.steps)
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; a rename puts it in place, so that an interruption never tears it."""
+        """Write a checkpoint; a rename puts it in place, so that an interruption never leaves it incomplete."""
         state = {
             "recipe": asdict(self.recipe),
             "texts": self.texts,
@@ -169,7 +169,7 @@ class Trainer:
         os.replace(path.with_suffix(".new"), path)
 
     def resume(self, path: Path, accept_new_text: bool = False) -> None:
-        """Continue from a checkpoint of the same recipe, and of the same text unless a new one is accepted."""
+        """Continue from a checkpoint of the same recipe and, unless a new text is accepted, of the same text."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state["recipe"] != asdict(self.recipe):
             raise SystemExit(f"{path} was made with another recipe: delete it, or choose another --work folder.")
@@ -186,14 +186,14 @@ class Trainer:
 
 
 def run(recipe: Recipe, work: Path, out: Path, accept_new_text: bool = False, bf16: bool = False) -> None:
-    """Train, or continue to train, and write the finished model to `out`."""
+    """Train a model, or continue its training from the checkpoint in `work`, and write the finished model to `out`."""
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = _tokenizer(recipe, work)
     model = _model(recipe, tokenizer)
     if bf16 and device.type == "cpu":
-        # The gradient of fused attention is slow in half precision on a CPU.
+        # On a CPU, the gradient of fused attention is slow in half precision.
         model.set_attn_implementation("eager")
     trainer, checkpoint = Trainer(recipe, model, device, bf16), work / "checkpoint.pt"
     if checkpoint.exists():
@@ -208,7 +208,7 @@ def run(recipe: Recipe, work: Path, out: Path, accept_new_text: bool = False, bf
             if trainer.step % _CHECKPOINT_EVERY == 0 or trainer.step == recipe.steps:
                 trainer.save(checkpoint)
     out.mkdir(parents=True, exist_ok=True)
-    # Half precision halves the wheel; the package loads it in single precision on a CPU.
+    # Half precision halves the size of the wheel; the package loads the model in single precision.
     model.eval().half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "training.json").write_text(json.dumps(_training_record(recipe, trainer, bf16), indent=2) + "\n")
@@ -216,7 +216,7 @@ def run(recipe: Recipe, work: Path, out: Path, accept_new_text: bool = False, bf
 
 
 def _training_record(recipe: Recipe, trainer: Trainer, bf16: bool) -> dict[str, Any]:
-    """Return what the model card tells of a training."""
+    """Return the record of a training that the model card is written from."""
     last = trainer.losses[-100:]
     return {
         **asdict(recipe),
