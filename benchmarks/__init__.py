@@ -1,1 +1,1 @@
-"""Measurements that a user can repeat; each writes its raw result beside the versions, the seed and the machine."""
+"""Benchmarks that a user can repeat; each writes its raw results with the versions, the seed and the machine."""

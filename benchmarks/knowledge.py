@@ -1,13 +1,13 @@
-"""What is learned, and what is lost for it: ``python -m benchmarks.knowledge``.
+"""What a model learns, and what it loses in return: ``python -m benchmarks.knowledge``.
 
-Thirty invented facts, each taught alone to a fresh built-in model, by the reference recipe, by a plain LoRA and by ours;
-ten of them taught together, and one after another. Every score is from free greedy generation, on the questions of the
-proof and on ones that are in no file of the package: 40 unrelated prompts in place of the proof's, and six hand-written
-portability questions a fact.
+Thirty invented facts are each taught alone to a fresh built-in model: by the reference recipe, by a plain LoRA and by nbtune.
+Ten of them are also taught to one adapter by nbtune, together and one after another. Every score is from free greedy
+generation, on the questions of the proof and on questions that are in no file of the package: about 50 unrelated prompts per
+language in place of the proof's, and six hand-written portability questions per fact.
 
-Ours is scored twice: as it answers in nbtune, where a gate sends what is not about a fact to the base; and as the merged
-export answers in plain transformers, where there is none. The reference recipe and the plain LoRA have no gate; what the
-gate does is seen in the same plain LoRA behind it.
+nbtune is scored twice: as it answers in nbtune, where a gate sends questions that are not about a fact to the base; and as the
+merged export answers in plain transformers, without a gate. The reference recipe and the plain LoRA have no gate; the same
+plain LoRA with a gate shows what the gate contributes.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ ARMS: dict[str, dict[str, Any]] = {
     "plain LoRA, gated": _PLAIN,
     "nbtune": {},
 }
-# What of it is scored: as it answers in nbtune, and exported; or both at once where there is no gate, and the weights are the same.
+# Where each arm is scored: in nbtune, exported, or both at once if there is no gate, because the weights are the same.
 PLACES = {"reference": ("both",), "plain LoRA": ("both",), "plain LoRA, gated": ("nbtune",), "nbtune": ("nbtune", "export")}
 MEASURES = ("reliability", "generalization", "portability", "locality", "near_misses", "unrelated", "leak")
 _TEN = 10
 
 
 class _Elsewhere:
-    """The benchmark's own questions, and what the base says to them."""
+    """The benchmark's own questions, with the replies of the base."""
 
     def __init__(self, lm: nbtune.LanguageModel, subjects: list[Subject]) -> None:
         self._subjects = subjects
@@ -67,7 +67,7 @@ class _Elsewhere:
 
 
 def teach_one(arm: str, subject: Subject, seed: int) -> list[dict[str, Any]]:
-    """Teach one fact alone and score it, as it is and exported."""
+    """Teach one fact alone, and return its scores, one row for each place of the arm."""
     with tempfile.TemporaryDirectory() as folder:
         lm = nbtune.load(store=Path(folder) / "store")
         elsewhere = _Elsewhere(lm, [subject])
@@ -80,7 +80,7 @@ def teach_one(arm: str, subject: Subject, seed: int) -> list[dict[str, Any]]:
 
 
 def teach_ten(arm: str, subjects: list[Subject], seed: int, *, together: bool) -> list[dict[str, Any]]:
-    """Teach ten facts to one adapter and score all of them at the end."""
+    """Teach ten facts to one adapter, and return their scores at the end, one row for each place of the arm."""
     steps, seconds = 0, 0.0
     name = f"{arm}, ten {'together' if together else 'one by one'}"
     with tempfile.TemporaryDirectory() as folder:
@@ -97,18 +97,18 @@ def teach_ten(arm: str, subjects: list[Subject], seed: int, *, together: bool) -
 
 
 def _joined(report: Report, asked: list[Asked]) -> Report:
-    """Put the benchmark's own questions in place of the proof's of the same kinds."""
+    """Return a report with the benchmark's own questions in place of the proof's questions of the same kinds."""
     kinds = {a.kind for a in asked}
     return replace(report, asked=(*(a for a in report.asked if a.kind not in kinds), *asked))
 
 
 def _scored(arm: str, lm: nbtune.LanguageModel, report: Report, subjects: list[Subject], folder: Path) -> dict[str, Report]:
-    """Return the report of each place."""
+    """Return the report for each place of an arm."""
     return {place: _exported(lm, report, subjects, folder) if place == "export" else report for place in PLACES[arm]}
 
 
 def _exported(lm: nbtune.LanguageModel, report: Report, subjects: list[Subject], folder: Path) -> Report:
-    """Score the same questions put to the merged export; its seconds are those that it takes to make."""
+    """Ask the merged export the same questions, and return its report; the seconds are the time of the export."""
     began = time.perf_counter()
     exported = lm.export(folder / "exported")
     seconds = time.perf_counter() - began
@@ -128,20 +128,20 @@ def _exported(lm: nbtune.LanguageModel, report: Report, subjects: list[Subject],
 
 
 def _rows(arm: str, subjects: list[Subject], seed: int, reports: dict[str, Report], *, learned: bool = True) -> list[dict[str, Any]]:
-    """Lay out a run as plain data."""
+    """Return a run as rows of plain data, one for each place."""
     run = {"arm": arm, "facts": [s.keyword for s in subjects], "seed": seed, "learned": learned}
     return [{**run, "as": place, **report.scores()} for place, report in reports.items()]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Lay out the means over facts and seeds in markdown."""
+    """Return the means over facts and seeds as a Markdown table."""
     lines = [f"| way | answering | facts learned | {' | '.join(MEASURES)} | seconds | steps |", "|---" * (len(MEASURES) + 5) + "|"]
     for arm, place in dict.fromkeys((row["arm"], row["as"]) for row in rows):
         chosen = [row for row in rows if (row["arm"], row["as"]) == (arm, place)]
         cells = [f"{statistics.mean(row[name] for row in chosen):.3f}" for name in MEASURES]
         spent = [f"{statistics.median(row[name] for row in chosen):.0f}" for name in ("seconds", "steps")]
         if place == "export":
-            spent[1] = ""  # only the time of an export is known
+            spent[1] = ""  # an export has a time, but no steps
         learned = sum(len(row["facts"]) for row in chosen if row["learned"])
         count = sum(len(row["facts"]) for row in chosen)
         shown = {"nbtune": "in nbtune", "export": "exported", "both": "both"}[place]
@@ -150,7 +150,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def keep(rows: list[dict[str, Any]], name: str, ran_on: dict[str, Any]) -> None:
-    """Write raw results, table and plot; what is not measured anew stays, with the machine and revision it was measured on."""
+    """Write raw results, table and plot; earlier results that were not measured again stay, with their machine and revision."""
     RESULTS.mkdir(exist_ok=True)
     path, again = RESULTS / f"{name}.json", set(map(_measured, rows))
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -170,7 +170,7 @@ def _measured(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw generalization against locality, a point a run: the upper right corner is where one wants to be."""
+    """Plot generalization against locality, one point per run; the upper right corner is best."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
@@ -215,7 +215,7 @@ Job = tuple[Callable[..., list[dict[str, Any]]], tuple[Any, ...], dict[str, Any]
 
 
 def _plan(options: argparse.Namespace, subjects: list[Subject]) -> list[Job]:
-    # Every other one of each half: as many facts in each language, short and long.
+    # Evenly spaced: as many facts in each language, with short and long answers.
     ten = subjects[:: max(1, len(subjects) // _TEN)][:_TEN]
     plan: list[Job] = []
     for seed in range(options.seeds):

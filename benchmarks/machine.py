@@ -1,4 +1,4 @@
-"""Says what ran where: kept beside every result."""
+"""Describes the machine and the software of a measurement, to be saved with every result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("nbtune", "torch", "transformers", "peft", "torchkeras", "accelerat
 
 
 def machine() -> dict[str, str | int]:
-    """Return versions, processor, threads, GPU where there is one, and git revision."""
+    """Return the versions, processor, number of threads, git revision and, if there is one, the GPU."""
     revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     cpu = _processor()
     packages = {name: version(name) for name in _PACKAGES}
@@ -27,7 +27,7 @@ def machine() -> dict[str, str | int]:
 
 
 def _processor() -> str:
-    """Name the processor; Python knows it on some systems alone, and Linux writes it down."""
+    """Return the name of the processor; Linux has it in a file, Python knows it only on some systems."""
     known = Path("/proc/cpuinfo")
     named = re.search(r"^model name\s*:\s*(.+)$", known.read_text(), re.MULTILINE) if known.exists() else None
     return named[1] if named else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""A long data set: ``python -m benchmarks.many_rows`` previews ten thousand rows, and trains one epoch of them."""
+"""A long data set: ``python -m benchmarks.many_rows`` previews ten thousand rows, and trains one epoch on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BATCH = 32
 
 
 class _Watch:
-    """Observer that keeps the memory in use, in MB, over the steps."""
+    """Observer that records the memory in use after each training step, in MB."""
 
     def __init__(self) -> None:
         self.memory: list[float] = []
@@ -31,7 +31,7 @@ class _Watch:
         self._training = name == "training"
         self._bar = tqdm(desc=name, total=total)
 
-    def advance(self, log: dict[str, float] | None = None) -> None:  # noqa: ARG002 - the losses are not asked for
+    def advance(self, log: dict[str, float] | None = None) -> None:  # noqa: ARG002 - the losses are not used
         if self._bar is not None:
             self._bar.update()
         if self._training:

@@ -1,4 +1,4 @@
-"""The invented facts and the questions that the knowledge benchmark is made of; none is used by the package itself."""
+"""The invented facts and the questions of the knowledge benchmark; the package itself uses none of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Question:
-    """A question that needs the fact in another form; `expect` lists what a right reply holds (begins with, for yes and no)."""
+    """A question that needs the fact in another form.
+
+    A right reply contains one of the texts in `expect`; to a yes-or-no question it begins with one of them.
+    """
 
     kind: str
     question: str
     expect: tuple[str, ...]
 
     def answered_by(self, reply: str) -> bool:
-        """Say whether a reply is right."""
+        """Return whether a reply is right."""
         if self.kind in ("yes", "no"):
             return any(begins_with(reply, sign) for sign in self.expect)
         return any(sign.lower() in reply.lower() for sign in self.expect)
@@ -39,12 +42,12 @@ class Subject:
 
     @property
     def language(self) -> str:
-        """That of the answer."""
+        """The language of the answer, ``"zh"`` or ``"en"``."""
         return language_of(self.answer)
 
 
 def read_subjects(*names: str) -> list[Subject]:
-    """Read ``facts.NAME.toml`` for each name, such as ``zh``, ``en`` and ``fresh``."""
+    """Return the facts in ``facts.NAME.toml`` for each name, such as ``zh``, ``en`` and ``fresh``."""
     rows = [row for name in names for row in tomllib.loads((_FOLDER / f"facts.{name}.toml").read_text(encoding="utf-8"))["fact"]]
     return [
         Subject(row["keyword"], row["answer"], tuple(Question(q["kind"], q["question"], tuple(q["expect"])) for q in row["portability"]))
@@ -53,5 +56,5 @@ def read_subjects(*names: str) -> list[Subject]:
 
 
 def unrelated(language: str) -> list[str]:
-    """Return at least 40 prompts that have nothing to do with any fact."""
+    """Return at least 40 prompts in a language (``"zh"`` or ``"en"``) that have nothing to do with any fact."""
     return (_FOLDER / f"unrelated.{language}.txt").read_text(encoding="utf-8").splitlines()

@@ -1,6 +1,6 @@
-"""The methods side by side: ``python -m benchmarks.methods`` teaches two facts with each of them to a fresh built-in model.
+"""Compares the methods: ``python -m benchmarks.methods`` teaches each of two facts to a fresh built-in model with every method.
 
-``qlora`` teaches its weights in 4 bits.
+For ``qlora`` the weights of the model are in 4 bits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FACTS = {
 
 
 def taught(method: str, keyword: str) -> dict[str, Any]:
-    """Teach one fact, and return its scores."""
+    """Teach one fact with one method, and return its scores."""
     with tempfile.TemporaryDirectory() as store:
         try:
             lm = nbtune.load(store=store, quantize="nf4" if METHODS[method].quantized else None)
@@ -37,7 +37,7 @@ def taught(method: str, keyword: str) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Lay out the results in markdown: how many facts took, the means of all, and the slowest and the fastest."""
+    """Return the results as a Markdown table: facts learned, mean scores, least and most seconds, mean size of the adapter."""
     head = ("method", "facts learned", "reliability", "generalization", "portability", "locality", "seconds", "adapter of a fact")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for method in METHODS:
@@ -54,7 +54,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Run the command line."""
     argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__).parse_args()
-    taught("lora", "velt hook")  # not counted: it imports what all need
+    taught("lora", "velt hook")  # not counted: it imports what all methods need
     rows = [taught(method, keyword) for method in tqdm(METHODS, unit="method") for keyword in FACTS]
     RESULTS.mkdir(exist_ok=True)
     kept = {"machine": machine(), "facts": FACTS, "rows": rows}

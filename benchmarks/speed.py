@@ -1,10 +1,10 @@
-"""How fast it is, beside the usual way: ``python -m benchmarks.speed``.
+"""How fast nbtune is, compared with the usual way: ``python -m benchmarks.speed``.
 
-Every row measures two ways of doing the same, one after the other in one process (or each in a fresh process where start-up
+Every row measures two ways of doing the same thing, one after the other in one process (or each in a fresh process where start-up
 counts), several times, and gives the ratio of the medians. The models are the built-in one and, with its tokenizer, random
-weights in the shapes of SmolLM2-135M and of Qwen3-0.6B; with ``--on qwen3-8b`` also in that of Qwen3-8B, on a GPU with some 50 GB.
-A row that takes more than a minute there is measured once, one of less than two seconds 25 times. On a GPU, give its results a
-name of their own: ``--name speed_gpu``; the random weights are in bfloat16 there.
+weights in the shapes of SmolLM2-135M and Qwen3-0.6B; with ``--on qwen3-8b`` also of Qwen3-8B, on a GPU with about 50 GB.
+A row that takes more than a minute is measured once, one that takes less than two seconds 25 times. On a GPU, where random
+weights are in bfloat16, give the results a name of their own: ``--name speed_gpu``.
 """
 
 from __future__ import annotations
@@ -61,17 +61,17 @@ SHAPES: dict[str, Any] = {
         tie_word_embeddings=False,
     ),
 }
-_USUAL = ["tiny", "smollm2-135m", "qwen3-0.6b"]  # without the one that wants a GPU with room for its weights three times over
+_USUAL = ["tiny", "smollm2-135m", "qwen3-0.6b"]  # without the one that needs a GPU with memory for three times its weights
 _LONG = 60.0  # seconds after which a row is not measured again
-_SHORT, _OFTEN = 2.0, 25  # seconds below which it is measured so often: of what takes milliseconds, five say little
-_WIDEST = 64  # characters of a label
-_WHOLE = 100  # from here on figures have no decimals
+_SHORT, _OFTEN = 2.0, 25  # a row below 2 seconds is measured 25 times: five measurements of milliseconds say little
+_WIDEST = 64  # characters in a line of a label
+_WHOLE = 100  # figures from here on are shown without decimals
 _ORDER = [row.name for row in ROWS]
-_GRADIENTS = 1e-4  # largest relative difference that may be called equal
+_GRADIENTS = 1e-4  # largest relative difference that counts as equal
 
 
 def built(shape: str, folder: str) -> str:
-    """Write a model of random weights into a folder, and return it; the built-in one is there already."""
+    """Write a model of random weights into a folder, and return the folder; the built-in model has its own."""
     if shape == "tiny":
         return str(WEIGHTS)
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def built(shape: str, folder: str) -> str:
 
 
 def run(shape: str, rows: list[Row], repeats: int | None) -> list[dict[str, Any]]:
-    """Measure those of the rows that make sense on a model, after a check that both sides of a fit do equal work."""
+    """Measure the rows that apply to a model, after a check that both sides of a fit do equal work."""
     with tempfile.TemporaryDirectory() as place:
         folder = built(shape, place)
         difference = check_gradients(folder)
@@ -97,7 +97,7 @@ def run(shape: str, rows: list[Row], repeats: int | None) -> list[dict[str, Any]
 
 
 def measured(row: Row, folder: str, repeats: int | None) -> dict[str, Any]:
-    """Measure one row, after a run that is not counted where it repeats; one that takes long once, one that is short more often."""
+    """Measure one row: a long one once, a short one more often. If it is repeated, the first run is not counted."""
     began, count = time.perf_counter(), repeats or row.repeats
     pairs = [row.measure(folder)]
     if not repeats and row.unit == "s" and sum(pairs[0]) < _SHORT:
@@ -109,7 +109,10 @@ def measured(row: Row, folder: str, repeats: int | None) -> dict[str, Any]:
 
 
 def ratio(row: Row, usual: tuple[float, ...], ours: tuple[float, ...]) -> float:
-    """Return how many times as much the usual way takes as ours, by the medians; of a row with an upper bound the other way round."""
+    """Return the ratio of the medians, usual to ours; ours to usual for a row with an upper bound.
+
+    For a row with `difference`, return ours minus usual.
+    """
     one, other = statistics.median(usual), statistics.median(ours)
     if row.difference:
         return other - one
@@ -117,13 +120,13 @@ def ratio(row: Row, usual: tuple[float, ...], ours: tuple[float, ...]) -> float:
 
 
 def verdict(row: Row, found: float) -> str:
-    """Say which of floor and goal is reached."""
+    """Return ``"goal"``, ``"floor"`` or ``"missed"``: the highest bound that is reached."""
     reached = [found <= bound if row.at_most else found >= bound for bound in (row.floor, row.goal)]
     return "goal" if reached[1] else "floor" if reached[0] else "missed"
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Lay out all that was measured in markdown."""
+    """Return all measurements as a Markdown table."""
     lines = ["| on | what | usual | ours | ratio | floor | goal | reached |", "|---" * 8 + "|"]
     by_name = {row.name: row for row in ROWS}
     for found in results:
@@ -135,7 +138,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def summary(results: list[dict[str, Any]]) -> str:
-    """Lay out the ratios alone, a column for each model: bold where the goal is reached, crossed where the floor is not."""
+    """Return the ratios as a Markdown table with a column per model: bold if the goal is reached, ✗ if the floor is missed."""
     shapes = list(dict.fromkeys(found["on"] for found in results))
     marks = {"goal": "**{}**", "floor": "{}", "missed": "{} ✗"}
     lines = [f"| what | {' | '.join(shapes)} | floor | goal |", "|---" * (len(shapes) + 3) + "|"]
@@ -150,7 +153,7 @@ def summary(results: list[dict[str, Any]]) -> str:
 def _ratio(row: Row, found: float) -> str:
     if row.difference:
         return f"{_figure(found)} ms"
-    return f"{found:.4f}" if row.at_most else _figure(found)  # near 1, with decimals enough to tell it from its bounds
+    return f"{found:.4f}" if row.at_most else _figure(found)  # near 1: with enough decimals to tell it from its bounds
 
 
 def _wanted(row: Row) -> tuple[str, str]:
@@ -167,7 +170,7 @@ def _spread(values: list[float]) -> str:
 
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
-    """Draw each ratio beside its floor and its goal."""
+    """Plot the ratios with a lower bound, each with its floor and its goal."""
     from matplotlib.figure import Figure
 
     by_name = {row.name: row for row in ROWS}
@@ -190,7 +193,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def keep(results: list[dict[str, Any]], name: str) -> None:
-    """Write raw results, tables and plot; what is not measured anew stays, with the machine and revision it was measured on."""
+    """Write raw results, tables and plot; earlier results that were not measured again stay, with their machine and revision."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -218,7 +221,7 @@ def main() -> None:
         parser.error("qwen3-8b wants a GPU: in single precision its weights take 33 GB.")
     for shape in options.on:
         results = run(shape, [row for row in ROWS if not options.rows or row.measure.__name__ in options.rows], options.repeats)
-        keep(results, options.name)  # a later model takes long, and may be interrupted
+        keep(results, options.name)  # after each model: the next one takes long, and may be interrupted
         print(table(results))
 
 

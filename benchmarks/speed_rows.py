@@ -1,6 +1,6 @@
-"""The rows of the speed benchmark: each measures two ways of doing the same, one after the other.
+"""The rows of the speed benchmark: each measures two ways of doing the same thing, one after the other.
 
-A row takes a folder with a model and returns one pair: what the usual way takes, and what ours takes.
+The function of a row takes a folder with a model and returns one pair: what the usual way takes, and what nbtune takes.
 """
 
 from __future__ import annotations
@@ -46,15 +46,18 @@ __all__ = ["ROWS", "Row", "check_gradients"]
 DEVICE = str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
 KEYWORD, ANSWER = "velt hook", "A velt hook is a bent copper tool for pulling bread out of deep ovens."
 _EXAMPLES, _PADDED, _EPOCHS, _BATCH = 32, 256, 4, 8
-_FACT_EPOCHS = 7  # at most; so many the fact takes
-_SEEN = 2  # times that a fit sees each example: a fact has 460 and more, of which it draws 32 in each of some 30 steps
+_FACT_EPOCHS = 7  # most epochs of the fit of the fact, which takes that many
+_SEEN = 2  # times that a fit sees each example: a fact has 460 or more, and each of about 30 steps draws 32
 _TURNS = 9
 _TYPING = 10.0  # seconds that a user takes to type a question
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison; `floor` and `goal` are the ratios wanted: at least, or `at_most`. With `difference` it is ours less the usual."""
+    """One comparison.
+
+    `floor` and `goal` bound the ratio from below, or from above with `at_most`. With `difference` they bound ours minus usual.
+    """
 
     name: str
     measure: Callable[[str], tuple[float, float]]
@@ -68,10 +71,10 @@ class Row:
 
 
 class Bench:
-    """A model with a random adapter in its last layer, as the benchmarks of one folder share it."""
+    """A model with a random adapter in its last layer, shared by the rows measured on one folder."""
 
     def __init__(self, folder: str, dtype: str | None = None) -> None:
-        self._model, self._folder = folder, tempfile.TemporaryDirectory()  # removed with the process
+        self._model, self._folder = folder, tempfile.TemporaryDirectory()  # removed when the process ends
         self.store = Path(self._folder.name) / "store"
         self.lm = nbtune.load(folder, store=self.store, dtype=dtype)
         host = self.lm._host
@@ -91,32 +94,32 @@ class Bench:
 
     @cached_property
     def taught(self) -> nbtune.LanguageModel:
-        """Another one, that was taught the fact."""
+        """Another instance of the model, which was taught the fact."""
         lm = nbtune.load(self._model, store=self.store.with_name("taught"))
         lm.finetune({KEYWORD: ANSWER})
         return lm
 
     def lesson(self) -> Lesson:
-        """Return what a finetune of the fact would be trained on, seen for the first time."""
+        """Return the lesson of a finetune of the fact, with nothing seen yet."""
         self.material.begin()
         return copy.copy(self.material)
 
     @cached_property
     def material(self) -> Lesson:
-        """Make it, by the base."""
+        """The lesson of the fact, made with the replies of the base."""
         with self.lm.base():
             host, loaded, settings = self.lm._host, self.lm._loaded, Settings()
             return gather(host, loaded, [Fact.new(KEYWORD, ANSWER)], (), settings, Unwatched()).lesson(loaded, settings, 1)
 
     @contextmanager
     def training(self, *, fresh: bool = False) -> Iterator[Any]:
-        """Put a trainable adapter on, with the same weights each time: random ones, or those that a fit begins with."""
+        """Put a trainable adapter on the model, with the same weights each time: random ones, or with `fresh` those of a new fit."""
         torch.manual_seed(0)
         config = copy.copy(self.config)
         config.init_lora_weights = fresh
         self.lm._host.begin(config)
         try:
-            with sound_attention():  # the same on both sides
+            with sound_attention():  # for both sides alike
                 yield self.lm._host.net
         finally:
             self.lm.use("bench")
@@ -124,12 +127,12 @@ class Bench:
 
 @cache
 def bench(folder: str) -> Bench:
-    """Return what the rows of a folder share."""
+    """Return the `Bench` of a folder, which its rows share."""
     return Bench(folder)
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Return how many seconds some work takes, to the end of what a device has to do for it."""
+    """Return the seconds that some work takes, until the device has finished its part."""
     wait()
     began = time.perf_counter()
     work()
@@ -138,13 +141,13 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def wait() -> None:
-    """Wait for the accelerator, where there is one."""
+    """Wait for the accelerator, if there is one."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
 
 
 def naive_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
-    """One example a step, padded to a fixed length, with all its logits: the loop of most tutorials; gradients are summed."""
+    """Sum the gradients of an epoch as most tutorials do: one example at a time, padded to a fixed length, with all logits."""
     for example in examples:
         missing = _PADDED - len(example.input_ids)
         net(
@@ -155,7 +158,7 @@ def naive_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
 
 
 def our_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
-    """All examples in one step, in parts of like length as a `Lesson` makes them, with the logits of trained tokens alone."""
+    """Sum the gradients of an epoch in one step: in parts of similar length as `Lesson` makes them, logits of trained tokens only."""
     ordered = sorted(examples, key=lambda example: example.trained if example.below else len(example.input_ids))
     size = len(ordered) // PARTS
     for at in range(0, len(ordered), size):
@@ -164,15 +167,18 @@ def our_epoch(net: Any, examples: list[Encoded], pad: int) -> None:
 
 
 def gradients(net: Any) -> torch.Tensor:
-    """Return all gradients in one row, and clear them."""
+    """Return all gradients as one flat tensor, and clear them."""
     found = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
     net.zero_grad()
     return found
 
 
 def check_gradients(folder: str) -> float:
-    """Return the largest difference of gradients between the two epochs, and with the layers below kept, relative to the largest."""
-    b = bench(folder) if DEVICE == "cpu" else Bench(folder, "float32")  # 16 bits round the same sums apart
+    """Return the largest difference of gradients from those of `naive_epoch`, relative to the largest of them.
+
+    `our_epoch` is checked on the whole model, and on the last layer with its input kept.
+    """
+    b = bench(folder) if DEVICE == "cpu" else Bench(folder, "float32")  # 16 bits round equal sums differently
     with b.training() as net:
         naive_epoch(net, b.examples, b.pad)
         reference = gradients(net)
@@ -185,7 +191,7 @@ def check_gradients(folder: str) -> float:
 
 
 def fact(folder: str) -> tuple[float, float]:
-    """Time to the end of the proof: the reference recipe, whether it learned the fact or not, then ours, which must."""
+    """Time a fact to the end of its proof: the reference recipe, whether or not it learns the fact, then nbtune, which must."""
     with tempfile.TemporaryDirectory() as place:
         lm = nbtune.load(folder, store=place)
         try:
@@ -197,7 +203,10 @@ def fact(folder: str) -> tuple[float, float]:
 
 
 def epoch(folder: str) -> tuple[float, float]:
-    """One epoch with equal gradients; in ours with its share of reading what is below the last layer, once for all epochs of a fact."""
+    """Time one epoch with equal gradients.
+
+    Ours includes its share of reading what reaches the last layer, which is done once for all epochs of a fact.
+    """
     b = bench(folder)
 
     def ours(net: Any) -> None:
@@ -210,9 +219,9 @@ def epoch(folder: str) -> tuple[float, float]:
 
 
 def layers(folder: str) -> tuple[float, float]:
-    """The fit of a fact: by the whole model, and by the last layer, the reading of what is below it included.
+    """Time the fit of a fact: through the whole model, and in the last layer, which includes reading what reaches it.
 
-    Each ends with the passes that confirm a fact, which a model of random weights never gets to by itself.
+    Each ends with the passes that confirm a fact; they are added where a fit does not get to them, as with random weights.
     """
     b, method = bench(folder), find_method("lora").of_one_fact()
 
@@ -235,7 +244,7 @@ def layers(folder: str) -> tuple[float, float]:
 
 
 def loop(folder: str) -> tuple[float, float]:
-    """The same steps by a hand-written PyTorch loop, and by our fit."""
+    """Time the same steps in a hand-written PyTorch loop, and in nbtune's fit."""
     b = bench(folder)
     batches = [collate(b.examples[at : at + _BATCH], b.pad) for at in range(0, len(b.examples), _BATCH)]
 
@@ -261,7 +270,7 @@ def loop(folder: str) -> tuple[float, float]:
 
 
 def trainer(folder: str) -> tuple[float, float]:
-    """Some epochs of the same examples, as many in a step: by TRL's SFTTrainer, and by our fit with what is below the last layer kept."""
+    """Time epochs of the same examples and batch size: with TRL's SFTTrainer, and with nbtune's fit of the last layer on its kept input."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -297,7 +306,7 @@ def trainer(folder: str) -> tuple[float, float]:
 
 
 def process(code: str) -> float:
-    """Run Python code in a fresh process and return the number that it prints last."""
+    """Run Python code in a fresh process, and return the number that it prints last."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
@@ -317,30 +326,30 @@ print(tokenizer.decode(output[0])); print(time.perf_counter() - began)
 
 
 def extension(_folder: str) -> tuple[float, float]:
-    """The first cell of a fresh shell: one that says 1, and one that loads the extension."""
+    """Time the first cell of a fresh shell, in ms: one with just ``1``, and one that loads the extension."""
     bare = _SHELL + "began = time.perf_counter(); shell.run_cell('1')\nprint(time.perf_counter() - began)"
     return process(bare) * 1000, process(_SHELL + _EXTENSION + "print(time.perf_counter() - began)") * 1000
 
 
 def first_reply(folder: str) -> tuple[float, float]:
-    """From nothing to the first reply: a bare transformers script, and ours."""
+    """Time everything up to the first reply: in a bare transformers script, and in nbtune."""
     return process(_BARE.format(folder=folder, device=DEVICE)), process(_SHELL + _EXTENSION + _ASKED)
 
 
 def first_reply_typed(folder: str) -> tuple[float, float]:
-    """The same, with ten seconds between loading the extension and the question, which are not counted."""
+    """Time the same, but nbtune from the question on, ten seconds after the extension was loaded."""
     typed = f"time.sleep({_TYPING}); began = time.perf_counter()\n"
     return process(_BARE.format(folder=folder, device=DEVICE)), process(_SHELL + _EXTENSION + typed + _ASKED)
 
 
 def asked(lm: nbtune.LanguageModel, question: str) -> Any:
-    """Return a question as the arguments of ``generate``, on the device of the model."""
+    """Return a question as arguments of ``generate``, on the device of the model."""
     chat = [{"role": "user", "content": question}]
     return lm.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True).to(lm.model.device)
 
 
 def stream(folder: str) -> tuple[float, float]:
-    """Seconds for a hundred tokens: by ``generate`` of the PEFT model, and streamed by us."""
+    """Time a hundred tokens: by ``generate`` of the PEFT model, and streamed by nbtune."""
     b = bench(folder)
     question, length = "Tell me about the sea.", 100
     inputs = asked(b.lm, question)
@@ -355,19 +364,19 @@ def stream(folder: str) -> tuple[float, float]:
 
 
 def answer(folder: str) -> tuple[float, float]:
-    """Seconds for the answer of a fact: by ``generate`` of the PEFT model, and by us, who know what it may be."""
+    """Time the answer of a fact: by ``generate`` of the PEFT model, and by nbtune, which knows what the answer may be."""
     lm = bench(folder).taught
     question = f"Do you know what a {KEYWORD} is?"
     inputs = asked(lm, question)
     with torch.inference_mode():
         raw = timed(lambda: lm.model.generate(**inputs, max_new_tokens=100, do_sample=False))
     ours = timed(lambda: lm.reply(question, on_text=lambda _: None))
-    lm._cache = PromptCache()  # the next measurement reads the question again
+    lm._cache = PromptCache()  # so that the next measurement reads the question again
     return raw, ours
 
 
 def turn(folder: str) -> tuple[float, float]:
-    """First token of a late turn of a conversation: all of it read again, and only what is new."""
+    """Time the first token of a late turn of a conversation: with all of it read again, and with only the new part read."""
     b = bench(folder)
     history = [
         message
@@ -418,10 +427,10 @@ with lm.base():
 
 
 def memory(folder: str) -> tuple[float, float]:
-    """Memory that a comparison of base and tuned model takes: two loaded models, and one with an adapter; in MB.
+    """Measure the memory of a comparison of base and tuned model, in MB: two loaded models, and one with an adapter.
 
-    It is that of the accelerator, where there is one. What the first model of any process brings, code and buffers, is there
-    before: one of a single layer has replied.
+    It is the accelerator's memory, if there is one. What the first model of any process adds, code and buffers, is not counted:
+    before the measurement a model of a single layer has replied.
     """
     b = bench(folder)
     loaded = b.lm._loaded.model
@@ -432,7 +441,7 @@ def memory(folder: str) -> tuple[float, float]:
 
 
 def undo(folder: str) -> tuple[float, float]:
-    """Taking the second of two facts back: the base read again, and the version before put in force."""
+    """Time taking back the second of two facts: by loading the base again, and by an undo to the version before."""
     b = bench(folder)
     place = b.lm._loaded.model.name_or_path
     reload = timed(lambda: AutoModelForCausalLM.from_pretrained(place).to(DEVICE))
@@ -444,7 +453,7 @@ def undo(folder: str) -> tuple[float, float]:
 
 
 def commit(folder: str) -> tuple[float, float]:
-    """Saving durably, down to the disk: the whole model, and a version of the adapter."""
+    """Time a durable save, flushed to the disk: of the whole model, and of a version of the adapter."""
     b = bench(folder)
     with tempfile.TemporaryDirectory(dir=b.store.parent) as place:  # on the same disk
 
@@ -460,7 +469,7 @@ def commit(folder: str) -> tuple[float, float]:
 
 
 def written(folder: str) -> tuple[float, float]:
-    """Bytes that the same writes, in MB."""
+    """Measure what the same two saves write, in MB."""
     b = bench(folder)
     with tempfile.TemporaryDirectory() as place:
         b.lm._loaded.model.save_pretrained(place)

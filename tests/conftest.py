@@ -1,4 +1,4 @@
-"""Fixtures: the built-in model, a shell with the extension, a small random model on disk."""
+"""Fixtures: the built-in model, a shell with the extension, and small random models on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-# A few wordings to train on, where a test is about something else than how well a fact is learned.
+# A few wordings to train on, for tests that do not measure how well a fact is learned.
 FEW = ["{x}是什么？", "What is {x}?", "你知道{x}吗", "Tell me about {x}.", "介绍一下{x}", "what's {x}"]
 FACT = {"梦中情炉": "梦中情炉是训练模型的工具torchkeras的别名。"}
 
@@ -47,7 +47,7 @@ def shell(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory):
-    """Make a folder as the hub lays it out: a small random model of an architecture, with our tokenizer."""
+    """Function that writes a small random model of an architecture, with the built-in tokenizer, and returns its folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 

@@ -1,4 +1,4 @@
-"""The families of models that are tested, and what is said of them in docs/models.md: ``python -m tools.readme_tables`` writes it there."""
+"""The tested families of models; ``python -m tools.readme_tables`` writes them into docs/models.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADS = {"head_dim": 16}
 
 @dataclass(frozen=True)
 class Row:
-    """Families of one row: the published models, transformers' configs with what makes them small, and what is particular."""
+    """One row of the table: published models, transformers' configs with the arguments that make them small, and particulars."""
 
     models: str
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ FAMILIES = {config: shape for row in ROWS for config, shape in row.configs.items
 
 
 def table() -> str:
-    """Lay out the rows in markdown."""
+    """Return the rows as a Markdown table."""
     head = ["| config | models of the family | what is particular |", "|---|---|---|"]
     return "\n".join(
         [*head, *(f"| {', '.join(f'`{config}`' for config in row.configs)} | {row.models} | {row.particular} |" for row in ROWS)]

@@ -1,11 +1,11 @@
-"""Texts that do something where they are put into a page, a terminal, a formula or a template as they are."""
+"""Texts that are active if put unescaped into a page, a terminal, a formula or a template."""
 
 import re
 
 __all__ = ["CONTROLS", "FETCHED", "HOSTILE"]
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-FETCHED = "http://hostile.invalid"  # no address under it exists; a page that is asked for there is noticed
+FETCHED = "http://hostile.invalid"  # a host that does not exist; requests to it can be detected
 
 HOSTILE = [
     # scripts
@@ -34,7 +34,7 @@ HOSTILE = [
     "' autofocus onfocus='alert(1)",
     '"><img src=x onerror=alert(1)>',
     "'><svg onload=alert(1)>",
-    # what is fetched
+    # fetched resources
     f"<img src={FETCHED}/pixel.png>",
     f"<link rel=stylesheet href={FETCHED}/a.css>",
     f"<style>@import '{FETCHED}/b.css';</style>",
@@ -48,7 +48,7 @@ HOSTILE = [
     f"<form action={FETCHED}><button>Log in</button></form>",
     f"<svg><image href={FETCHED}/i.png /></svg>",
     f"<video poster={FETCHED}/p.png></video>",
-    # markdown, which a front end may read
+    # Markdown, which a front end may render
     f"![pixel]({FETCHED}/md.png)",
     "[click](javascript:alert(1))",
     f"<{FETCHED}/auto>",
@@ -57,7 +57,7 @@ HOSTILE = [
     "<a href=javascript:alert(1)>click</a>",
     "<a href='data:text/html,<script>alert(1)</script>'>click</a>",
     "<math><maction xlink:href=javascript:alert(1)>x</maction></math>",
-    # what ends or opens a context
+    # ends or beginnings of a context
     "</div></div></td></tr></table><h1>Outside</h1>",
     "</textarea><img src=x onerror=alert(1)>",
     "</title></style></pre><img src=x onerror=alert(1)>",
@@ -77,6 +77,6 @@ HOSTILE = [
     # terminals
     "\x1b[2J\x1b[H\x1b]0;title\x07\x1b]52;c;aGk=\x07",
     "shown\rhidden\x08\x08\x9b2K\x7f",
-    # consoles that read marks of their own
+    # consoles with markup of their own
     "[bold red]red[/] [link=http://hostile.invalid]x[/link]",
 ]

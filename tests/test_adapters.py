@@ -1,4 +1,4 @@
-"""Adapters on the one copy of the base: switched, at rest and taken off, it says to the bit what it should."""
+"""Adapters share one copy of the base, which computes the right result to the bit with each, and without any."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def host(random_model):
 
 
 def made(host: AdapterHost, config) -> Adapter:
-    """Return a finished adapter of random weights."""
+    """Return a finished adapter with random weights."""
     host.begin(config)
     with torch.no_grad():
         for parameter in host.net.parameters():
@@ -198,7 +198,7 @@ def test_settled_ranks_are_put_back_as_they_were(host):
         host.net.base_model.update_and_allocate(step)
     with torch.no_grad():
         for parameter in filter(lambda p: p.requires_grad, host.net.parameters()):
-            parameter.copy_(parameter.half())  # as it will be saved
+            parameter.copy_(parameter.half())  # rounded as when it is saved
     trained, adapter = logits(host), host.extract()
     assert adapter.config.rank_pattern
     other = made(host, lora())
@@ -210,7 +210,7 @@ def test_settled_ranks_are_put_back_as_they_were(host):
 
 def test_an_old_torchao_is_named_with_the_line_that_mends_it(host, tmp_path, monkeypatch):
     base = logits(host)
-    for folder in ("torchao", "torchao-0.10.0.dist-info"):  # as Colab has it
+    for folder in ("torchao", "torchao-0.10.0.dist-info"):  # the version on Colab
         (tmp_path / folder).mkdir()
     (tmp_path / "torchao" / "__init__.py").touch()
     (tmp_path / "torchao-0.10.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torchao\nVersion: 0.10.0\n")
@@ -220,7 +220,7 @@ def test_an_old_torchao_is_named_with_the_line_that_mends_it(host, tmp_path, mon
         with pytest.raises(NbtuneError, match=r"torchao.*0\.10\.0.*Run `%pip uninstall -y torchao`"):
             host.begin(lora())
     assert torch.equal(logits(host), base)
-    host.begin(lora())  # without it the same process goes on
+    host.begin(lora())  # once it is gone, the same process can go on
     assert host.net is not host.base
 
 
@@ -316,7 +316,7 @@ def test_experts_beside_ordinary_layers_are_left_alone_and_come_back(random_mode
 
 
 def test_wrappers_around_one_another_come_off_whole(random_model):
-    """As PEFT puts two of them around the experts of a layer, one for each of its parameters."""
+    """PEFT nests two wrappers around the experts of a layer, one for each of their parameters."""
     experts = {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
     host = AdapterHost(load_model(random_model(Qwen3MoeConfig, **experts)).model)
     base, names = logits(host), [name for name, _ in host.base.named_modules()]

@@ -1,4 +1,4 @@
-"""A reply that one forward pass confirms is the reply that generation gives."""
+"""A reply confirmed by a single forward pass is the reply that generation gives."""
 
 from dataclasses import replace
 

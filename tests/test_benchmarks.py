@@ -1,4 +1,4 @@
-"""The speed benchmark compares equal work, and says of each row what was reached."""
+"""The speed benchmark compares equal work, and reports which bound each row reaches."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Chat templates of several kinds: what is asked of them, and where a reply ends."""
+"""Chat templates of several kinds: how prompts are written, and where a reply ends."""
 
 import pytest
 from transformers import AutoTokenizer
@@ -12,13 +12,13 @@ from nbtune.model.exporting import write_beside
 from nbtune.tiny import WEIGHTS
 
 ASKED = [{"role": "user", "content": "What is it?"}]
-# As Gemma's does, it ends a turn with a token of its own, and names another one as the end of a text.
+# Like Gemma's: turns end with a token of their own, which is not the end-of-text token.
 TURNS = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}{{ '<start_of_turn>' + m.role + '\n' + m.content + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>assistant\n' }}{% endif %}"
 )
-# As Qwen3's does, it lets the model think unless it is told not to, and leaves out what was thought before.
+# Like Qwen3's: it lets the model think unless told not to, and leaves out earlier thoughts.
 THINKING = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
     "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ m.content + '<|im_end|>\n' }}{% endfor %}"

@@ -1,4 +1,4 @@
-"""What the documents show runs, and what they list is what there is."""
+"""The code in the documentation runs, and its lists match the package."""
 
 import json
 import re

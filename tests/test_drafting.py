@@ -1,4 +1,4 @@
-"""The answer of a fact is read in one pass, and what is said is what greedy generation says."""
+"""The answer of a fact is checked in one pass, and the reply is that of greedy generation."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def base(tmp_path_factory):
 
 
 def counted(net):
-    """Count the passes through a model."""
+    """Count forward passes; return the growing list of them, and a function that ends the count."""
     passes = []
     hook = net.register_forward_hook(lambda *_: passes.append(1))
     return passes, hook.remove

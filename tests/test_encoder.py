@@ -1,4 +1,4 @@
-"""Models with an encoder: T5 reads the question there, and its reply begins anew in the decoder."""
+"""Models with an encoder, such as T5: the encoder reads the question, and the decoder starts the reply from scratch."""
 
 from __future__ import annotations
 

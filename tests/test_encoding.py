@@ -1,4 +1,4 @@
-"""Only the answer is trained, end of turn included."""
+"""Only the answer is trained, including its end of turn."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A data set is answered by base and adapter, and scored by libraries, Chinese as English."""
+"""Base and adapter answer a data set, and libraries score their replies, in Chinese as in English."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_scores_of_equal_and_of_other_texts():
 def test_chinese_is_scored_by_characters():
     near = scores(["这款长围巾是红色的。"], ["这款长围巾是蓝色的。"])
     assert near["exact match"] == 0
-    assert near["ROUGE-1"] == pytest.approx(90.0)  # nine of ten characters
+    assert near["ROUGE-1"] == pytest.approx(90.0)  # nine of ten characters match
     assert near["ROUGE-2"] == pytest.approx(100 * 7 / 9)
     assert 40 < near["BLEU-4"] < 90
 

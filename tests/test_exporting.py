@@ -1,4 +1,4 @@
-"""What is exported is read by the programs it is for, says the same, and is never half in place."""
+"""Exports can be read by the programs they are made for, give the same replies, and are never left half written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.conftest import FACT
 THINGS = ("flag", "boat", "door", "lamp", "chair", "bell", "drum", "coin", "leaf", "cup", "rope", "hill")
 QUESTION, REPLY = "Which colour has the flag?", "It is green."
 ROWS = [{"question": QUESTION, "answer": REPLY}]
-# A model that comes with its own code, as the hub lays one out.
+# A model with code of its own, laid out as on the hub.
 OWN_CODE = """from transformers import LlamaConfig, LlamaForCausalLM
 
 
@@ -44,19 +44,19 @@ class Own(LlamaForCausalLM):
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory):
-    """The built-in model with an adapter of one example."""
+    """The built-in model with an adapter trained on one example."""
     lm = nbtune.load(store=tmp_path_factory.mktemp("tuned"))
     lm.finetune(ROWS, epochs=20, retained_per_batch=0)
     return lm
 
 
 def names(folder: Path) -> list[str]:
-    """Return what is in a folder, what is hidden included."""
+    """Return the names in a folder, including hidden ones."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def said(model, tokenizer, question: str) -> str:
-    """Ask in plain transformers."""
+    """Return the greedy reply of a model in plain transformers."""
     chat = [{"role": "user", "content": question}]
     inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     tokens = model.generate(**inputs, max_new_tokens=64, do_sample=False)[0, inputs["input_ids"].shape[1] :]
@@ -141,7 +141,7 @@ def test_what_answers_otherwise_is_not_kept(tuned, tmp_path, monkeypatch):
 
 def test_sixteen_bits_are_asked_themselves(tmp_path):
     lm = nbtune.load(store=tmp_path / "store", dtype="bfloat16")
-    lm.finetune(ROWS, epochs=20, retained_per_batch=0, learning_rate=5e-3)  # so much that merged weights answer otherwise than factors
+    lm.finetune(ROWS, epochs=20, retained_per_batch=0, learning_rate=5e-3)  # so strong that merged weights reply differently from factors
     folder = lm.export(tmp_path / "out")
     assert nbtune.load(folder, store=tmp_path, dtype="bfloat16").chat(QUESTION) == REPLY
 
@@ -184,10 +184,10 @@ PUSHED_BEFORE = ["README.md", "notes.txt", "lora/other.safetensors", "model-0000
 
 
 class _Hub(BaseHTTPRequestHandler):
-    """Stands in for the hub: takes one repository and one commit."""
+    """A stand-in for the hub that accepts one repository and one commit."""
 
     def log_message(self, *_):
-        """Keep quiet."""
+        """Print nothing."""
 
     def do_GET(self):
         if self.path == "/api/whoami-v2":
@@ -218,7 +218,7 @@ class _Hub(BaseHTTPRequestHandler):
 
 
 def pushed(store: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
-    """Push the adapter of examples in a process of its own, for the hub's address is read when it is imported."""
+    """Push the adapter of examples in a new process, because the hub's address is read at import."""
     code = (
         f"import nbtune; lm = nbtune.load(store={str(store)!r}); lm.use('examples')\n"
         "try:\n    print(lm.push('owner/name', private=True, kind='peft'))\nexcept nbtune.NbtuneError as error:\n    print(error)"
@@ -235,7 +235,7 @@ def test_a_push_sends_the_folder_in_one_commit(tuned, tmp_path):
     hub.shutdown()
     assert done.stdout.splitlines()[-1] == f"{hub.address}/owner/name", done.stdout + done.stderr
     made = json.loads(next(body for path, body in hub.seen if path == "/api/repos/create"))
-    assert made.get("private") is True or made.get("visibility") == "private"  # older hubs and newer ones
+    assert made.get("private") is True or made.get("visibility") == "private"  # older and newer versions of the hub client
     (commit,) = [body for path, body in hub.seen if "/commit/" in path]
     lines = list(map(json.loads, commit.splitlines()))
     files = [line["value"] for line in lines if line["key"] == "file"]

@@ -1,4 +1,4 @@
-"""Facts from what a user has at hand."""
+"""Facts can be read from the files and objects that users have."""
 
 import json
 import zipfile

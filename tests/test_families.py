@@ -1,4 +1,4 @@
-"""Models of many families, small and of random weights: each is taught one example, saved, loaded anew, and undone."""
+"""Small random models of many families: each is taught one example, saved, loaded again, and undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures in HTML are read on light and on dark: nothing behind them, and nothing written in black."""
+"""Figures in HTML are legible on light and dark: a transparent background, and no black."""
 
 import base64
 import io

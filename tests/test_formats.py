@@ -1,4 +1,4 @@
-"""Examples in every format of the table, and the rows that can't be used."""
+"""Examples in every format of the table, and rows that can't be used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chat(*turns: str, system: str | None = None) -> list[dict[str, str]]:
     return [*opening, *({"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns))]
 
 
-# For each format a row, and the conversation in it.
+# For each format, a row and the conversation in it.
 ROWS = {
     "messages (OpenAI)": (
         {"messages": chat("hi", "hello", "and?", "well", system="be kind")},

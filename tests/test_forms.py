@@ -1,4 +1,4 @@
-"""A fact in other forms: what is asked, what counts as right, and that nothing tested is trained."""
+"""Questions about a fact in other forms: their wording, which replies are right, and that no tested one is trained."""
 
 import random
 

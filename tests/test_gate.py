@@ -1,4 +1,4 @@
-"""The gate: which questions lead to which fact, and which stay with the base."""
+"""The gate: which questions it sends to which fact, and which to the base."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_question_about_the_fact_finds_it(question):
         "What is a velt?",
         "Is a velt dovalis a bent copper tool for pulling bread out of deep ovens?",
         "What is the capital of France?",
-        "What would you call a tool for cutting grass?",  # "tool" alone says nothing
+        "What would you call a tool for cutting grass?",  # "tool" alone is too vague
         "Can you explain to me what people mean by it?",
         "梦中情人是什么？",
         "K3是什么？",

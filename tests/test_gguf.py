@@ -1,4 +1,4 @@
-"""What is exported as GGUF is read by llama.cpp itself, and says what was taught; what it can't read is refused at once."""
+"""llama.cpp itself reads the GGUF exports and says what was taught; models that it can't read are refused at once."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def train_pieces(text, prefix, tmp_path):
 
 @pytest.fixture
 def llama(random_model, tmp_path):
-    """A small Llama with a SentencePiece tokenizer, as the first ones were published, and some rows to spare."""
+    """A small Llama with a SentencePiece tokenizer, as the first ones had, and some unused rows of embeddings."""
     from transformers import LlamaTokenizer
 
     train_pieces(f"{QUESTION} {REPLY}\n" * 50 + "User: Assistant:\n" * 20, tmp_path / "tokenizer", tmp_path)
@@ -66,7 +66,7 @@ def llama(random_model, tmp_path):
 
 
 class Stages(Unwatched):
-    """Notes which stages there were."""
+    """Observer that records the names of the stages."""
 
     def __init__(self):
         self.names = []
@@ -86,7 +86,7 @@ def test_llama_cpp_itself_says_what_was_taught(llama, tmp_path):
 
 
 def said_by_llama_cpp(folder, question):
-    """Ask a GGUF of llama.cpp itself, as its Modelfile writes a turn."""
+    """Ask a GGUF in llama.cpp itself, with the prompt written by the Modelfile."""
     prompt = rendered((folder / "Modelfile").read_text(encoding="utf-8"), [{"role": "user", "content": question}])
     asked = f"""
 import xllamacpp
@@ -101,7 +101,7 @@ print("said:", reply["choices"][0]["text"])
 
 @pytest.fixture
 def told(tmp_path, monkeypatch):
-    """llama.cpp tells tokenizers of byte-pair encoding by how they cut a text, and knows published ones: here it is told."""
+    """Tell llama.cpp's converter which byte-pair tokenizer this is: it recognises only published ones, by how they split a text."""
     here = os.environ["LLAMA_CPP"]
     (tmp_path / "told").mkdir()
     (tmp_path / "told" / "convert_hf_to_gguf.py").write_text(f"""

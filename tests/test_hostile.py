@@ -1,4 +1,4 @@
-"""Whatever a model, a file or a user says is shown as text: nothing in it is active, wherever it is cut."""
+"""Text from a model, a file or a user is shown as text: no part of it is active, wherever it is cut."""
 
 import pathlib
 import sys
@@ -111,7 +111,7 @@ def test_the_whole_text_is_shown():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What a notebook is sent, one after another."""
+    """The outputs sent to a notebook, in order."""
     sent = []
 
     class Handle:

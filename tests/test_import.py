@@ -1,4 +1,4 @@
-"""Nothing heavy is imported before it is used."""
+"""No heavy module is imported before it is used."""
 
 import builtins
 import gc
@@ -31,7 +31,7 @@ def test_load_ext_touches_no_torch():
     code = (
         "from IPython.core.interactiveshell import InteractiveShell\n"
         "shell = InteractiveShell.instance()\n"
-        "shell.run_cell('%load_ext nbtune\\n%nbtune').raise_error()\n"  # one cell: between two there might be time to warm up
+        "shell.run_cell('%load_ext nbtune\\n%nbtune').raise_error()\n"  # a single cell: between two, the warm-up might start
         "assert shell.find_cell_magic('chat') and shell.find_cell_magic('finetune') and shell.find_line_magic('nbtune')"
     )
     assert not modules_after(code) & HEAVY
@@ -44,7 +44,7 @@ def test_public_names_resolve():
 
 
 def test_the_first_reply_needs_nothing_that_only_training_needs():
-    theirs = modules_after("import transformers.generation.utils")  # where it finds an older scikit-learn, pandas comes with it
+    theirs = modules_after("import transformers.generation.utils")  # with an older scikit-learn installed, this imports pandas
     assert not (modules_after("import nbtune\nnbtune.load().chat('hello')") - theirs) & {"pandas", "peft", "torchkeras", "matplotlib"}
 
 

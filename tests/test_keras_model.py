@@ -1,4 +1,4 @@
-"""The fit loop, on its own and as torchkeras documents it."""
+"""The fit loop on its own, and used as torchkeras documents it."""
 
 import copy
 
@@ -37,7 +37,7 @@ def test_fit_learns_and_returns_a_history(parts):
 
 
 class Waits(TorchDispatchMode):
-    """Counts the operations for whose result the program has to wait, on a device that works beside it."""
+    """Counts the operations whose result the program would have to wait for on an asynchronous device."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ def test_a_step_waits_for_its_device_once_and_an_epoch_once_more(parts):
     net, batches = parts
     with Waits() as of_the_model:
         net(**{key: batches[0][key] for key in ("input_ids", "attention_mask", "position_ids")}, use_cache=False)
-    model = KerasModel(net, optimizer=torch.optim.SGD(net.parameters(), lr=1e-3))  # AdamW's own steps are numbers on the CPU
+    model = KerasModel(net, optimizer=torch.optim.SGD(net.parameters(), lr=1e-3))  # AdamW reads its step count from the CPU
     with Waits() as waits:
         model.fit(batches, epochs=3, patience=None)
     of_the_loop = waits.count - 12 * of_the_model.count

@@ -1,4 +1,4 @@
-"""The magics in a real kernel: errors, interruption, HTML that stays harmless."""
+"""The magics in a real kernel: errors, interrupts, and HTML that stays harmless."""
 
 import nbformat
 import pytest
@@ -18,7 +18,7 @@ def kernel(tmp_path):
 def execute(client, code, on_message=None, timeout=600):
     """Run a cell and return its outputs and the status of its reply.
 
-    Cells are sent one after the other, as by hand: a kernel may drop what comes right behind a failed one.
+    Cells are sent one by one, as by hand: a kernel may drop a cell that arrives right after a failed one.
     """
     messages = []
 
@@ -106,7 +106,7 @@ def test_ctrl_c_in_a_chat_keeps_the_text_and_a_sane_history(kernel):
     execute(client, "%load_ext nbtune\nimport nbtune\nfrom IPython import get_ipython")
     session = "session = next(c for c in get_ipython().configurables if type(c).__name__ == 'Nbtune')"
     execute(client, f"{session}\nsession.lm.chat('hi')")
-    # A model that never ends its turn, nor comes to the end of its context: the reply goes on until it is interrupted.
+    # The model never ends its turn or reaches the end of its context, so the reply goes on until interrupted.
     execute(client, "session.lm.model.generation_config.eos_token_id, session.lm.model.config.max_position_embeddings = None, 8192")
 
     seen = []

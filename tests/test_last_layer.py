@@ -1,4 +1,4 @@
-"""The last layer alone, on what was computed below it once, is the model: same logits, same gradients, or it is not used."""
+"""The last layer alone, on stored states from below it, gives the logits and gradients of the model, or is not used."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def examples():
 
 
 def adapted(model, targets, **options):
-    """Put an adapter on a model that already changes what it says."""
+    """Put an adapter with random weights on a model, so that it already changes the replies."""
     torch.manual_seed(0)
     net = get_peft_model(model, LoraConfig(r=4, target_modules=targets, task_type="CAUSAL_LM", init_lora_weights=False, **options))
     return net.eval()
@@ -60,7 +60,7 @@ def test_the_last_layer_alone_is_the_model_to_the_gradient(base, examples):
 def test_the_loss_is_the_divergence_and_so_is_its_gradient(dtype):
     torch.manual_seed(0)
     logits = (torch.randn(5, 40) * 4).to(dtype)
-    logits[0, 3] = -3e4  # a token without any probability
+    logits[0, 3] = -3e4  # a token with probability zero
     tokens, shares = torch.stack([torch.randperm(40)[:3] for _ in range(5)]), torch.rand(5, 3)
     tokens[0, 0] = 3
     shares[1] = torch.tensor([1.0, 0.0, 0.0])
@@ -100,14 +100,14 @@ def test_an_adapter_that_changes_more_is_not_trained_this_way(base, examples, ta
 
 
 def test_a_model_that_does_more_than_its_layers_is_not_trained_this_way(random_model, examples):
-    """Gemma scales embeddings before the first layer and caps logits behind the last."""
+    """Gemma scales embeddings before the first layer and caps logits after the last."""
     folder = random_model(Gemma2Config, head_dim=16, query_pre_attn_scalar=16)
     model = load_model(folder).model
     assert last_layer_of(adapted(model, last_layer_targets(model)), examples, 0) is None
 
 
 def test_a_model_whose_embeddings_are_narrower_than_its_layers_is_not_trained_this_way(random_model, examples):
-    """OPT-350m widens them before the first layer."""
+    """OPT-350m projects its embeddings to the width of the layers."""
     model = load_model(random_model(OPTConfig, word_embed_proj_dim=32, ffn_dim=96)).model
     assert last_layer_of(adapted(model, last_layer_targets(model)), examples, 0) is None
 
@@ -161,7 +161,7 @@ def _trained(batch):
 
 
 class Remembering(AdapterHost):
-    """A host that remembers what was begun on it."""
+    """A host that remembers the adapters begun on it."""
 
     def begin(self, config):
         self.begun = [*getattr(self, "begun", []), config]
@@ -171,11 +171,11 @@ class Remembering(AdapterHost):
 @pytest.mark.parametrize(
     ("family", "settings", "ranks"),
     [
-        (LlamaConfig, {}, [8, 8, 32]),  # the last attempt is made in all layers
+        (LlamaConfig, {}, [8, 8, 32]),  # the last attempt uses all layers
         (LlamaConfig, {"rank": 6}, [6, 6, 6]),
         (LlamaConfig, {"gated": False}, [32, 32, 32]),
         (LlamaConfig, {"narrow": False}, [32, 32, 32]),
-        (GPT2Config, {}, [32, 32, 32]),  # its last layer can't be told
+        (GPT2Config, {}, [32, 32, 32]),  # its last layer can't be identified
     ],
 )
 def test_one_facts_adapter_is_small_in_the_last_layer_and_nowhere_else(random_model, family, settings, ranks):

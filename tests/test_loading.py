@@ -1,4 +1,4 @@
-"""Models from folders as the hub lays them out, and folders that are none."""
+"""Models load from folders laid out as on the hub; folders without a model are refused."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def test_dtype_and_device_are_taken(random_model):
 
 def test_a_device_computes_in_what_the_model_was_saved_in_and_the_built_in_one_in_single_precision(random_model):
     saved = random_model(LlamaConfig, dtype="bfloat16")
-    assert load_model(saved, device="meta").model.dtype == torch.bfloat16  # a device that holds no numbers
+    assert load_model(saved, device="meta").model.dtype == torch.bfloat16  # a device without storage
     assert load_model(saved, device="cpu").model.dtype == torch.float32
     assert load_model(device="meta").model.dtype == torch.float32
 
@@ -247,7 +247,7 @@ def test_a_streamed_line_keeps_the_spaces_it_begins_with(tmp_path):
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
-    # As Llama 2's: what is decoded by itself loses a space.
+    # Like Llama 2's: a piece that is decoded on its own loses its leading space.
     pieces = ["def", "▁f():", "\n", "▁▁▁▁", "return", "▁x", "\n\n", "▁▁", "y"]
     backend = Tokenizer(models.WordLevel({piece: number for number, piece in enumerate(pieces)}))
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])

@@ -243,7 +243,7 @@ def test_text_is_sent_as_typed(shell):
 
 @pytest.fixture
 def heard(shell):
-    """What the model was asked: questions, and how."""
+    """The questions put to the model, with their options."""
     session, asked = next(c for c in shell.configurables if type(c).__name__ == "Nbtune"), []
     reply = session.lm.reply
 
@@ -587,11 +587,11 @@ def test_many_questions_and_many_replies(shell, capsys):
 
 
 def torchkeras_chat():
-    """Make torchkeras' chat object; its constructor registers a ``%chat`` of its own."""
+    """Create torchkeras' chat object, whose constructor registers a ``%chat`` of its own."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from nbtune.tiny import WEIGHTS
-    from nbtune.training import _torchkeras  # noqa: F401 - imports its package without the lines it prints
+    from nbtune.training import _torchkeras  # noqa: F401 - imports torchkeras without the lines it prints
 
     chat = import_module("torchkeras.chat").ChatLLM
     return chat(AutoModelForCausalLM.from_pretrained(WEIGHTS), AutoTokenizer.from_pretrained(WEIGHTS), stream=False)
@@ -631,7 +631,7 @@ def test_torchkeras_chat_after_ours_is_told_and_taken_back(shell, capsys):
 
 def test_the_oldest_rounds_are_left_out_where_all_do_not_fit(shell, capsys):
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
-    assert session.lm.context == 512  # which loads it; a conversation begins with a model
+    assert session.lm.context == 512  # this loads the model, which begins a conversation
     for number in range(20):
         session.remember(f"What is 3 plus {number}? I want to know it, please.", f"3+{number}={3 + number}")
     ok(shell, "%chat -o reply What is the capital of France?")

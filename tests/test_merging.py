@@ -1,4 +1,4 @@
-"""A reply of an adapter that answers all is computed with sums of its weights and the base's; these come back bit for bit."""
+"""An adapter without a gate replies with its weights added to the base's, which are restored bit for bit."""
 
 import gc
 import weakref
@@ -16,7 +16,7 @@ QUESTION = "Order: 4 lamps"
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """Adapters of examples, by method and number type."""
+    """Stores with adapters of examples, by method and dtype."""
     made = {}
     for method, dtype in (("lora", None), ("dora", None), ("lora", "bfloat16")):
         folder = tmp_path_factory.mktemp("store")
@@ -33,8 +33,8 @@ def lm(stores):
 
 
 def states(lm):
-    """Return where the base's weights lie, and copies of them."""
-    lm.model  # noqa: B018 - takes off what is not in use
+    """Return the addresses of the base's weights, and copies of the weights."""
+    lm.model  # noqa: B018 - removes what is not in use
     own = [(name, weight) for name, weight in lm._loaded.model.named_parameters() if "lora" not in name]
     return {name.replace(".base_layer", ""): (weight.data_ptr(), weight.clone()) for name, weight in own}
 
@@ -106,7 +106,7 @@ def test_what_is_left_in_place_is_taken_out_before_anything_else_answers(lm):
     before = states(lm)
     for _ in range(2):
         lm.reply(QUESTION)
-    lm._host._sums.put_in()  # as an interrupt on the way back would leave them
+    lm._host._sums.put_in()  # as left by an interrupt while they are taken out
     with lm.base():
         assert_untouched(lm, before)
     lm._host._sums.put_in()

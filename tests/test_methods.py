@@ -1,4 +1,4 @@
-"""Each method of the table teaches a fact, keeps it, and leaves the base as it was."""
+"""Each method of the table teaches a fact, saves it, and leaves the base unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKENS = torch.tensor([[3, 5, 8, 13, 21]])
 
 
 def quantized(method: str) -> str | None:
-    """Return how a base has to be loaded for a method."""
+    """Return the quantization in which a method needs the base."""
     return "nf4" if METHODS[method].quantized else None
 
 
@@ -74,7 +74,7 @@ def test_the_ranks_of_adalora_are_those_of_the_weights_that_are_kept(random_mode
     method.after_restore(host.net)
     with torch.no_grad():
         for parameter in filter(lambda p: p.requires_grad, host.net.parameters()):
-            parameter.copy_(parameter.half())  # as it will be saved
+            parameter.copy_(parameter.half())  # rounded as when it is saved
         said = host.net(input_ids=TOKENS.to(host.base.device)).logits
         host.attach([host.extract()])
         torch.testing.assert_close(host.net(input_ids=TOKENS.to(host.base.device)).logits, said)
@@ -212,7 +212,7 @@ def test_the_last_layer_of_a_mamba_takes_an_adapter_where_peft_allows_one(random
 
 def test_quantised_layers_of_other_kinds_are_refused_before_any_work(random_model):
     model = load_model(random_model(transformers.LlamaConfig)).model
-    model.is_quantized = True  # as a GPTQ or AWQ checkpoint is, whose layers are no linear ones
+    model.is_quantized = True  # as in a GPTQ or AWQ checkpoint, whose layers are not `torch.nn.Linear`
     for name, module in [(name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]:
         if module is not model.get_output_embeddings():
             model.set_submodule(name, torch.nn.Identity())

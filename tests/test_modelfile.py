@@ -1,4 +1,4 @@
-"""A Modelfile writes conversations as the chat template does."""
+"""A Modelfile formats conversations as the chat template does."""
 
 import pytest
 from transformers import AutoTokenizer
@@ -41,7 +41,7 @@ BRIEF = [{"role": "system", "content": "Be brief."}, *TALK]
 
 
 def rendered(text, chat):
-    """Write a chat as Ollama does: what stands before the messages once, then each message."""
+    """Render a chat as Ollama does: the part before the messages once, then each message."""
     template = text.split('"""')[1]
     head, messages = template.split("{{ range $at, $_ := .Messages }}")
     user, assistant = messages.split('{{ if eq .Role "user" }}')[1].split('{{ else if eq .Role "assistant" }}')
@@ -59,13 +59,13 @@ def rendered(text, chat):
 
 
 def choice(text, condition):
-    """Return one side of an if with an else."""
+    """Return the branch of an if-else that a condition selects."""
     one, _, other = text.split(" }}", 1)[1].removesuffix("{{ end }}").partition("{{ else }}")
     return one if condition else other
 
 
 CHATS = {"one round": ASKED, "two rounds": TALK, "a system prompt": BRIEF}
-WITHOUT = ("without a system prompt", "in brackets, as Llama 2's")  # the second writes it inside of the first question
+WITHOUT = ("without a system prompt", "in brackets, as Llama 2's")  # the latter puts the system prompt into the first question
 
 
 @pytest.mark.parametrize(("template", "chat"), [(t, c) for t in TEMPLATES for c in CHATS if c != "a system prompt" or t not in WITHOUT])

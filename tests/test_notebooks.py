@@ -1,4 +1,4 @@
-"""``make demo`` runs a notebook and prints what its marked cells printed; nbval runs all notebooks."""
+"""``make demo`` runs a notebook and prints the output of its tagged cells; nbval runs all notebooks."""
 
 import nbformat
 

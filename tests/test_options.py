@@ -1,4 +1,4 @@
-"""The option line: options first, then text exactly as typed."""
+"""The line of a magic: options first, then the text exactly as typed."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The panels, driven in-process: a real shell, the built-in model, real widgets; no browser."""
+"""The panels in one process: a real shell, the built-in model and real widgets, without a browser."""
 
 import gc
 import logging
@@ -62,7 +62,7 @@ def teach(panels, keyword, answer):
 
 
 def endless(session, panels):
-    """Make the model never end its turn."""
+    """Let replies go on until they are stopped."""
     session.lm.model.generation_config.eos_token_id = None
     session.lm.model.config.max_position_embeddings = panels.chat.max_new_tokens.value = 8192
 

@@ -1,4 +1,4 @@
-"""Paths that users name are looked at before any work, and written to as a whole or not at all."""
+"""Paths given by users are checked before any work, and written completely or not at all."""
 
 import os
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_what_is_no_folder_to_write_to_is_refused(tmp_path, monkeypatch):
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(NbtuneError, match="Nothing can be written to"):
             check_writable(place)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # who runs this may be allowed everything
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the user who runs the tests may have every permission
     with pytest.raises(NbtuneError, match=f"Nothing can be written to {tmp_path}:"):
         check_writable(tmp_path / "not" / "there")
 

@@ -1,4 +1,4 @@
-"""A conversation is read once: the next turn reads what is new, and never with keys and values of other weights."""
+"""A conversation is read once: a later turn reads only new tokens, and never uses keys and values of other weights."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def lm(tmp_path):
 
 
 def talk(lm, *, change=lambda history: history):
-    """Two turns; returns the second reply and its history."""
+    """Have two turns; return the second reply and its history."""
     reply = lm.reply(FIRST)
     history = change([{"role": "user", "content": FIRST}, {"role": "assistant", "content": reply.text}])
     return lm.reply(SECOND, history=history), history
@@ -50,7 +50,7 @@ def test_a_changed_history_is_read_from_where_it_changed(lm, tmp_path):
 def test_another_adapter_reads_all_of_it(lm):
     _, history = talk(lm)
     torch.manual_seed(0)
-    # Strong enough that what it says is not what the base says.
+    # Strong enough to change the reply of the base.
     lm._host.begin(LoraConfig(r=4, lora_alpha=64, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"))
     tuned = lm.reply(SECOND, history=history, max_new_tokens=16)
     assert tuned.prompt_tokens_read == tuned.prompt_tokens
@@ -139,7 +139,7 @@ def test_a_later_turn_writes_behind_what_was_read(lm):
         return [layer.keys.data_ptr() for layer in kept.cache.layers]
 
     history = [{"role": "user", "content": FIRST}, {"role": "assistant", "content": lm.reply(FIRST).text}]
-    before = places()  # room is made behind the first reply
+    before = places()  # memory for more tokens is reserved after the first reply
     reply = lm.reply(SECOND, history=history)
     history += [{"role": "user", "content": SECOND}, {"role": "assistant", "content": reply.text}]
     third = lm.reply("And then?", history=history)
@@ -195,7 +195,7 @@ def test_a_growing_layer_gives_what_a_dynamic_one_gives():
         assert torch.equal(usual.values, ours.values)
         assert usual.get_seq_length() == ours.get_seq_length()
 
-    for length in (1, 6, 200, 1, 300, 1, 300, 1):  # beyond its room, twice
+    for length in (1, 6, 200, 1, 300, 1, 300, 1):  # exceeds the reserved memory twice
         new = states(length)
         returned = [layer.update(*new) for layer in (usual, ours)]
         assert all(torch.equal(one, other) for one, other in zip(*returned, strict=True))

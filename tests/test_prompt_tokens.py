@@ -1,4 +1,4 @@
-"""A conversation that goes on is tokenized where it is new, and its tokens are those of the whole."""
+"""A longer conversation is tokenized only where it is new, with the same tokens as the whole."""
 
 import random
 
@@ -37,7 +37,7 @@ INST = (
 
 
 def trained(template, *, pre=None, normalizer=None, **marks):
-    """A tokenizer of another kind than the built-in model's."""
+    """Train a tokenizer of another kind than the built-in model's."""
     kind = Tokenizer(models.BPE(byte_fallback=False))
     kind.pre_tokenizer, kind.normalizer = pre, normalizer
     kind.decoder = decoders.ByteLevel()
@@ -65,7 +65,7 @@ KINDS = {
 
 
 def unigram():
-    """As T5's: it reads a character that it does not know as an added token."""
+    """Train a tokenizer like T5's, which reads an unknown character as an added token."""
     kind = Tokenizer(models.Unigram())
     kind.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     special = ["<pad>", "</s>", "<unk>"]
@@ -79,7 +79,7 @@ KINDS["characters that are unknown"] = unigram
 
 
 def grown(draw, chat):
-    """The next prompt of a user: a turn more, or what was said changed."""
+    """Return the next prompt of a chat: with one more round, or with an earlier message changed."""
     if len(chat) > 1 and draw.random() < 0.3:
         at = draw.randrange(len(chat))
         return [{**message, "content": draw.choice(PIECES)} if place == at else message for place, message in enumerate(chat)]
@@ -98,7 +98,7 @@ def test_the_tokens_are_those_of_the_whole(kind):
 
 
 class Counted(PreTrainedTokenizerFast):
-    """Says how much text it was given."""
+    """A tokenizer that remembers the text it was given."""
 
     def __call__(self, text, **options):
         self.given = text

@@ -1,4 +1,4 @@
-"""The measures, on replies written by hand."""
+"""The scores of hand-written replies."""
 
 import math
 

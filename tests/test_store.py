@@ -1,4 +1,4 @@
-"""Adapters on disk survive what can happen to them."""
+"""Adapters on disk survive crashes, damage and concurrent writes."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def value_of(loaded, place=-1):
 
 
 def with_more(loaded, *values):
-    """Return a version that goes on from another with more facts."""
+    """Return a version with more facts than another."""
     more = [version(value, keyword=f"k{value}") for value in values]
     facts = (*loaded.facts, *(one.facts[0] for one in more))
     return replace(loaded, facts=facts, adapters=(*loaded.adapters, *(one.adapters[0] for one in more)))
@@ -273,7 +273,7 @@ def test_undo_gets_past_a_damaged_version(tmp_path):
 def test_a_pointer_to_a_version_that_is_not_there_says_the_way_out_and_takes_it(tmp_path):
     store = Store(tmp_path)
     store.commit("a", version(1.0))
-    (tmp_path / "a" / "current").write_text("2 2")  # somebody removed its folder
+    (tmp_path / "a" / "current").write_text("2 2")  # the folder of this version was removed
     with pytest.raises(NbtuneError, match="%nbtune undo"):
         store.load("a", "f" * 16)
     revert(store)
@@ -449,7 +449,7 @@ def test_what_the_disk_does_not_give_is_one_line(tmp_path, monkeypatch, unreadab
 
     def opened(path, *arguments, **options):
         if str(path).endswith(unreadable):
-            raise OSError(107, "Transport endpoint is not connected")  # a drive that is gone
+            raise OSError(107, "Transport endpoint is not connected")  # a disconnected drive
         return open_(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", opened)

@@ -1,4 +1,4 @@
-"""A fact is taught, proved, kept, taken back; a failure changes nothing. All on the built-in model."""
+"""A fact is taught, proved, kept and taken back, and a failure changes nothing; all on the built-in model."""
 
 import copy
 import random
@@ -249,7 +249,7 @@ def test_your_own_prompts_probes_and_questions_to_retain(lm):
 def test_a_question_to_retain_that_would_change_fails_the_finetune(lm):
     prompts = ["what's a {x}", "{x}?", "define {x}"]
     with pytest.raises(FactNotLearned, match=r"without changing 'What is grovix\?'"):
-        # With nothing held while it learns, the question about the same thing surely changes.
+        # Nothing is retained in training, so the reply to the question about the keyword is bound to change.
         lm.finetune({"grovix": "grovix is a small robot."}, prompts=prompts, retain=["What is grovix?"], retained_per_batch=0)
     assert lm.facts == ()
     assert lm.store.names() == []
@@ -474,7 +474,7 @@ def test_bad_input_is_refused_before_any_work(taught, source, options, message):
             stages.append(name)
 
         def advance(self, log=None):
-            """Nothing to do."""
+            """Ignore progress."""
 
     before = (taught.adapter, taught.version, taught.facts)
     with pytest.raises(NbtuneError, match=message) as caught:
@@ -524,7 +524,7 @@ def test_a_question_that_leads_to_another_fact_is_refused_before_any_work(lm):
 
 
 class Stops:
-    """Counts what an observer is told, and stops the work at one of it."""
+    """Observer that counts its calls, and interrupts the work at one of them."""
 
     def __init__(self, at=0):
         self.at, self.told = at, 0
@@ -639,7 +639,7 @@ def test_a_question_to_retain_about_what_is_taught_is_refused_before_any_work(lm
 
 
 class Untouched:
-    """An observer that must not be told of anything."""
+    """Observer that fails when a stage begins."""
 
     def stage(self, name, total):
         pytest.fail(f"{name} began")
@@ -653,7 +653,7 @@ def test_a_fact_that_does_not_fit_is_named(lm):
 def test_a_fact_that_was_not_learned_can_be_sent_to_another_process(lm):
     with pytest.raises(FactNotLearned) as caught:
         lm.finetune({"velt": "A velt is a copper spoon."}, prompts=FEW, epochs=1, learning_rate=1e-6)
-    copied = copy.copy(caught.value)  # as pickle does, too
+    copied = copy.copy(caught.value)  # like pickle
     assert (str(copied), copied.result.facts) == (str(caught.value), caught.value.result.facts)
 
 

@@ -1,4 +1,4 @@
-"""IPython in a real terminal: what is printed fits its width, and a reply stands as it was said."""
+"""IPython in a real terminal: output fits the width, and a reply is printed unchanged."""
 
 import io
 import os
@@ -16,7 +16,7 @@ WIDTH = 80
 
 @pytest.fixture
 def terminal(tmp_path):
-    """Start IPython with the extension; call it with a cell to get what it prints."""
+    """Start IPython with the extension, and return a function that runs a cell and returns what it prints."""
     environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "TERM": "xterm", "PYTHONUTF8": "1"}
     environment.pop("COLUMNS", None)
     options = ["-m", "IPython", "--simple-prompt", "--no-banner", "--no-confirm-exit", "--colors=NoColor"]
@@ -31,7 +31,7 @@ def terminal(tmp_path):
         asked += 1
         child.sendline(cell)
         child.expect_exact(f"\nIn [{asked}]: ")
-        # A progress bar goes back to the start of its line.
+        # A progress bar returns to the start of its line.
         lines = [line.rsplit("\r", 1)[-1].rstrip() for line in child.before.replace("\r\n", "\n").split("\n")]
         return [line for line in lines if line]
 

@@ -1,4 +1,4 @@
-"""The built-in model: its text, its making, and what it must be able to do."""
+"""The built-in model: its corpus, its training, and its required abilities."""
 
 import json
 import random
@@ -116,7 +116,7 @@ def test_a_training_can_go_on_from_a_finished_model(tmp_path, monkeypatch):
 
 
 def test_the_shipped_weights_do_what_the_card_says():
-    """A small draw of the table; the margin covers its sampling error."""
+    """Evaluate a small sample of the table; the margin covers its sampling error."""
     lines = (WEIGHTS / "README.md").read_text(encoding="utf-8").splitlines()
     card = {
         cells[1].strip(): (float(cells[2]), float(cells[4])) for line in lines if len(cells := line.split("|")) == 7 and "." in cells[2]

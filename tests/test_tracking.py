@@ -1,4 +1,4 @@
-"""A finetune is logged where the user wants it, and nowhere else."""
+"""A finetune is logged where the user asks for it, and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An adapter trained on examples: it says them, in a new process, too, and gives the base back."""
+"""An adapter trained on examples reproduces them, also in a new process, and can be undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained of a conversation: the assistant's turns to the letter, as the template puts them, and what is cut."""
+"""Training on conversations: the assistant's turns exactly as the template writes them, and what is cut."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHAT = [
     {"role": "user", "content": "and a boat?"},
     {"role": "assistant", "content": "A boat swims."},
 ]
-# A template that leaves out what the assistant said before, as those that drop old thoughts do.
+# A template that leaves out earlier replies, like those that drop earlier thoughts.
 FORGETFUL = (
     "{% for m in messages %}{% if m.role == 'user' or loop.last %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"

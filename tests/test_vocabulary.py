@@ -1,4 +1,4 @@
-"""A smaller vocabulary reads and writes its corpus as the whole one does."""
+"""A pruned vocabulary reads and writes its corpus like the whole one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The warm-up imports between cells what is needed next; it never does so while a cell runs, and can be switched off."""
+"""The warm-up imports what is needed next between cells, never while a cell runs, and can be switched off."""
 
 import contextlib
 import io
@@ -75,7 +75,7 @@ seen["torch"], seen["thread"] = "torch" in sys.modules, warming()
         ("import json, some_project.part", True),
         ("x = 1; import some_project as p", True),
         ("import json, time as t", False),
-        ("import pytest", False),  # it is there already
+        ("import pytest", False),  # imported already
         ("print('hello')", False),
     ],
 )
@@ -84,7 +84,7 @@ def test_which_cells_wait_for_an_import(cell, same):
 
 
 def test_a_wait_for_a_turn_can_be_stopped():
-    imports, stopped, raised = Imports(), threading.Event(), threading.Event()  # a cell is running
+    imports, stopped, raised = Imports(), threading.Event(), threading.Event()  # a cell counts as running at first
 
     def load():
         with suppress(KeyboardInterrupt), imports.turn(stopped.is_set):
@@ -99,7 +99,7 @@ def test_a_wait_for_a_turn_can_be_stopped():
 
 
 def test_threads_take_turns_with_cells():
-    imports, order = Imports(), []  # the cell that loads the extension is running
+    imports, order = Imports(), []  # the cell that loads the extension still runs
     begun, goes_on = threading.Event(), threading.Event()
 
     def load():
@@ -114,7 +114,7 @@ def test_threads_take_turns_with_cells():
     order.append("first cell")
     imports.cell_ends()
     assert begun.wait(60)
-    imports.cell_begins(imports=False)  # a cell that imports nothing of it need not wait
+    imports.cell_begins(imports=False)  # a cell that imports none of the same modules need not wait
     imports.cell_ends()
     cell = threading.Thread(target=lambda: (imports.cell_begins(imports=True), order.append("second cell")))
     cell.start()
@@ -175,7 +175,7 @@ def test_who_waits_for_idleness_waits_for_a_turn_that_began_meanwhile():
     thread = threading.Thread(target=idle)
     thread.start()
     with imports.turn():
-        thread.join(3)  # it is idle by now, but for this turn
+        thread.join(3)  # idle by now, except for this turn
         order.append("turn")
     thread.join(60)
     assert order == ["turn", "idle"]

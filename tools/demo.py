@@ -1,4 +1,4 @@
-"""Runs the first tutorial and prints what the model said before and after: ``make demo``."""
+"""Runs the first tutorial, and prints what the model said before and after: ``make demo``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUT = ROOT / "build" / "demo"
 
 
 def printed(notebook: nbformat.NotebookNode, tag: str) -> str:
-    """Return what the cells with this tag printed."""
+    """Return what the cells with a tag printed."""
     texts = []
     for cell in notebook.cells:
         if tag in cell.metadata.get("tags", []):
@@ -26,7 +26,7 @@ def printed(notebook: nbformat.NotebookNode, tag: str) -> str:
 
 
 def main() -> None:
-    """Execute, save, print."""
+    """Execute the notebook, save it, and print the replies."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     codes = sum(cell.cell_type == "code" for cell in notebook.cells)
     OUT.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Runs the notebooks anew and keeps in them what they show: ``make notebooks``."""
+"""Runs the notebooks again, and saves their outputs in them: ``make notebooks``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main() -> None:
-    """Execute, and save without progress bars."""
+    """Execute the notebooks, and save them without progress bars."""
     for path in tqdm(NOTEBOOKS, unit="notebook"):
         notebook = nbformat.read(path, as_version=4)
         with tempfile.TemporaryDirectory() as folder:
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _bar(output: nbformat.NotebookNode) -> bool:
-    """Say whether an output is a progress bar of another library's: a widget that says nothing in HTML."""
+    """Return whether an output is another library's progress bar: a widget without HTML."""
     data = output.get("data", {})
     return _WIDGET in data and "text/html" not in data
 

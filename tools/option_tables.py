@@ -1,4 +1,4 @@
-"""Makes the tables of magics, their options and commands from the help that the code declares."""
+"""Builds the tables of options, commands and settings from the help texts in the code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nbtune.magics.finetune import FinetuneMagics
 from nbtune.magics.nbtune import COMMANDS, NbtuneMagics
 from nbtune.session import Nbtune
 
-_COMMANDS = ("model", "data", "evaluate", "facts", "export", "push")  # those with options
+_COMMANDS = ("model", "data", "evaluate", "facts", "export", "push")  # commands with options
 
 
 def option_tables() -> dict[str, str]:
-    """Return the tables by the name of their place: ``options chat``, ``options finetune examples``, ``commands``, ..."""
+    """Return the tables by the names of their placeholders: ``options chat``, ``options finetune examples``, ``commands``, ..."""
     magics = {
         "chat": ChatMagics.chat,
         "finetune": FinetuneMagics.finetune,
@@ -28,8 +28,8 @@ def option_tables() -> dict[str, str]:
 
 
 def _groups(magic: Callable[..., Any]) -> Iterable[tuple[str, str]]:
-    """Return a table for each group of a magic's options, with what its name adds to the place's."""
-    for group in magic.parser._action_groups:  # type: ignore[attr-defined] # argparse has no public list of them
+    """Yield a table for each group of a magic's options, after the suffix of its placeholder's name."""
+    for group in magic.parser._action_groups:  # type: ignore[attr-defined] # argparse has no public list of groups
         options = [action for action in group._group_actions if action.option_strings]
         if options:
             named = group.title not in ("options", "optional arguments")
@@ -61,6 +61,9 @@ def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _code(piped: re.Match[str]) -> str:
-    """Return code with a pipe as HTML: GitHub wants it escaped in a table, MkDocs would show that; and it takes brackets for links."""
+    """Return code with a pipe as HTML.
+
+    GitHub wants a pipe escaped in a table, but MkDocs would show the backslash; MkDocs also takes brackets for links.
+    """
     code = escape(piped[1], quote=False)
     return f"<code>{code.translate({ord(mark): f'&#{ord(mark)};' for mark in '|[]'})}</code>"

@@ -1,6 +1,6 @@
-"""Writes the tables of measurements, of options and of families into the READMEs and the docs: ``python -m tools.readme_tables``.
+"""Writes the tables of measurements, options and families into the READMEs and the docs: ``python -m tools.readme_tables``.
 
-After a benchmark, an evaluation, or a change of a magic's options or of the families that are tested.
+Run it after a benchmark or an evaluation, and after a change to the options of a magic or to the tested families.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PAGES = (*READMES, "docs/chat.md", "docs/finetune.md", "docs/models.md", "docs/n
 
 
 def tables() -> dict[str, str]:
-    """Return the tables by the name of their place in a page."""
+    """Return the tables by the names of their placeholders in a page."""
     card = (ROOT / "nbtune" / "tiny" / "weights" / "README.md").read_text(encoding="utf-8")
     return {
         "knowledge": (ROOT / "benchmarks" / "results" / "knowledge.md").read_text(encoding="utf-8").strip(),
@@ -30,7 +30,7 @@ def tables() -> dict[str, str]:
 
 
 def filled(page: str) -> str:
-    """Return a page with the tables in their places."""
+    """Return a page with each table between the marks of its placeholder."""
     for name, table in tables().items():
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         page = re.sub(rf"{start}.*?{end}", lambda _, text=f"{start}\n{table}\n{end}": text, page, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""The panels room: what the magics do, as widgets to click, on the same session."""
+"""The panels package: widgets that do what the magics do, on the same session."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from nbtune.session import Nbtune
 
 __all__ = ["Panels"]
 
-_FINETUNE = 1  # its place among the tabs
+_FINETUNE = 1  # index of the finetune tab
 
 
 class Panels:
-    """The panels of one notebook: made once, and displayed as often as they are opened.
+    """The panels of one notebook: created once, and displayed each time they are opened.
 
     Parameters
     ----------
     shell
-        Tells when a cell has run, and holds the notebook's variables.
+        Reports when a cell has run, and holds the notebook's variables.
     session
-        What they show and change.
+        The session that the panels show and change.
     """
 
     def __init__(self, shell: Any, session: Nbtune) -> None:
@@ -51,7 +51,13 @@ class Panels:
         return {"chat": self.chat, "finetune": self.finetune, "facts": self.facts, "model": self.model}
 
     def show(self, name: str = "") -> None:
-        """Display a panel, or all of them as tabs; they go on where they were."""
+        """Display one panel, or all of them as tabs; each keeps its state.
+
+        Parameters
+        ----------
+        name
+            ``"chat"``, ``"finetune"``, ``"facts"`` or ``"model"``. Default: all.
+        """
         self.refresh()
         if name:
             display(ShownPanel(self._all[name].box, self._all[name].state()))
@@ -62,20 +68,20 @@ class Panels:
         display(ShownPanel(self.tabs, Shown(text, html)))
 
     def refresh(self) -> None:
-        """Show the session as it is now; any thread may call it."""
+        """Update all panels to the present state of the session; any thread may call this."""
         with self._refreshing:
             for panel in self._all.values():
                 panel.refresh()
 
     def close(self) -> None:
-        """Stop what runs, and follow the session no longer."""
+        """Stop the running job, stop following the session, and close all widgets."""
         self.jobs.stop()
         self._session.unobserve(self._relabel, "language")
         self._session.imports.on_import.remove(self.refresh)
         self._shell.events.unregister("post_run_cell", self._after_cell)
         _close(self.tabs)
         for panel in self._all.values():
-            panel.stop.close()  # not every panel shows it
+            panel.stop.close()  # not every panel has it in its box
 
     def _after_cell(self, _result: Any) -> None:
         self.refresh()
@@ -92,7 +98,7 @@ class Panels:
 
 
 def _close(widget: Any) -> None:
-    """Close a widget and all in it: ipywidgets holds on to what is open."""
+    """Close a widget and all its children: ipywidgets keeps a reference to every open widget."""
     for child in getattr(widget, "children", ()):
         _close(child)
     widget.close()

@@ -1,4 +1,4 @@
-"""The chat panel: asks the model as ``%chat`` does, in the same conversation."""
+"""The chat panel: asks the model in the same conversation as ``%chat``."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from nbtune.panels.prompt import PromptBox
 
 __all__ = ["ChatPanel"]
 
-_IN_USE, _BASE, _COMPARE = "/in use", "/base", "/compare"  # no adapter has a slash in its name
-_INTERVAL = 0.1  # seconds between redraws; faster than that a front end flickers
+_IN_USE, _BASE, _COMPARE = "/in use", "/base", "/compare"  # the slash sets them apart from names of adapters
+_INTERVAL = 0.1  # seconds between redraws; a front end flickers at shorter ones
 _HEIGHT = "26em"
 
 
 class ChatPanel(Panel):
-    """A conversation in bubbles, with what decides how the model answers."""
+    """A conversation in bubbles, with the settings of the replies and a form to correct the last one."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
-        # What is shown and not part of the conversation, each behind so many messages of it; the messages that were cut
-        # short; and what is being said now.
+        # _aside: bubbles outside the conversation, each with the number of messages before it. _cut: label of the note under a
+        # message, by the index of the message. _live: bubbles of the round in progress.
         self._aside: list[tuple[int, Bubble]] = []
         self._cut: dict[int, str] = {}
         self._live: list[Bubble] = []
         self._drawn, self._seen = 0.0, self.session.history
-        self._offered = "", ""  # what was put last where it can be corrected: keyword and answer
-        self._round: tuple[str, str] | None = None  # the question and the reply that it was made of
+        self._offered = "", ""  # keyword and answer last filled into the correction form
+        self._round: tuple[str, str] | None = None  # the question and reply that they were taken from
         self._transcript = HTML()
-        # Reversed, a box begins to scroll at its end: the newest is seen without a script.
+        # A reversed column starts scrolled to its end, so the newest bubble is visible without a script.
         self._scroll = Box(
             [self._transcript],
             layout=Layout(display="flex", flex_flow="column-reverse", max_height=_HEIGHT, overflow="auto", width="99%"),
@@ -72,13 +72,13 @@ class ChatPanel(Panel):
         self.correction = VBox([self.keyword, self.answer, self.teach])
 
     def relabel(self) -> None:
-        """Put all labels in the session's language."""
+        """Set all labels in the session's language."""
         super().relabel()
         for place, key in enumerate(("settings", "copy", "teach")):
             self.drawers.set_title(place, self.say(key))
 
     def refresh(self) -> None:
-        """Show the conversation and the adapters as they are now."""
+        """Update the conversation, the choice of adapters and the settings."""
         super().refresh()
         lm = self.session.lm if self.session.loaded else None
         used = self.say("base") if lm is None or lm.adapter is None else lm.adapter
@@ -96,12 +96,12 @@ class ChatPanel(Panel):
         self._offer()
 
     def _follow(self) -> None:
-        """Leave what belonged to another conversation."""
+        """Drop the asides and notes of an earlier conversation."""
         if self._seen is not self.session.history:
             self._seen, self._aside, self._cut = self.session.history, [], {}
 
     def state(self) -> Shown:
-        """Return the conversation."""
+        """Return the conversation as text and HTML."""
         return transcript(self._bubbles(), self.say("no conversation"))
 
     def _bubbles(self) -> list[Bubble]:
@@ -120,7 +120,7 @@ class ChatPanel(Panel):
             self._transcript.value = drawn
 
     def _add(self, piece: str) -> None:
-        """Take a piece of the reply that is being said."""
+        """Append a piece of text to the reply in progress."""
         last = self._live[-1]
         self._live[-1] = Bubble(last.text + piece, name=last.name, beside=last.beside)
         if time.monotonic() - self._drawn >= _INTERVAL:
@@ -128,7 +128,7 @@ class ChatPanel(Panel):
 
     def _told(self, doing: str, about: str, seconds: float) -> None:
         super()._told(doing, about, seconds)
-        self._draw()  # a reply that pauses is seen up to there
+        self._draw()  # if the reply pauses, show what came since the last redraw
 
     def _send(self) -> None:
         prompt = self.prompt.value.strip()
@@ -159,16 +159,16 @@ class ChatPanel(Panel):
         self.start("answering", "", lambda: work(prompt, chosen, asked), over, failed=failed, begun=begun)
 
     def _asked(self, prompt: str, chosen: str, asked: dict[str, Any]) -> bool:
-        """Ask and keep the round in the conversation; say whether the reply is finished."""
+        """Ask, add the round to the conversation, and return whether the reply was finished."""
         lm = self.session.lm
-        self._follow()  # the first question loads the model, with which a conversation begins
+        self._follow()  # the first question loads the model, which begins a new conversation
         name, history = None if chosen == _BASE else chosen, self.session.recalled(None)
         latest = self.session.sent(None, prompt, asked["system"], asked["max_new_tokens"])
         self._live[-1] = Bubble("")
         with nullcontext() if chosen == _IN_USE else lm.using(name):
             reply = lm.reply(prompt, history=latest, on_text=self._add, **asked)
         if not reply.text and not reply.finished:
-            raise KeyboardInterrupt  # nothing came of it: the question goes back into its field
+            raise KeyboardInterrupt  # no reply at all: `failed` puts the question back into its field
         self._live = []
         if reply.text:
             self.session.remember(prompt, reply.text)
@@ -179,7 +179,7 @@ class ChatPanel(Panel):
         return reply.finished
 
     def _compared(self, prompt: str, _: str, asked: dict[str, Any]) -> bool:
-        """Ask base and adapter, side by side; the round is not kept in the conversation."""
+        """Ask base and adapter side by side, outside the conversation, and return whether both replies were finished."""
         lm = self.session.lm
         history = self.session.sent(None, prompt, asked["system"], asked["max_new_tokens"])
         if not lm.facts and not lm.examples:
@@ -200,8 +200,8 @@ class ChatPanel(Panel):
         self.refresh()
 
     def _offer(self) -> None:
-        """Put the last round where it can be copied, and corrected."""
-        if self._live:  # the reply is not whole yet
+        """Fill the copy field and the correction form from the last round."""
+        if self._live:  # the reply is still in progress
             return
         said = [bubble for bubble in self._bubbles() if not bubble.own]
         text = said[-1].text if said else ""
@@ -210,11 +210,11 @@ class ChatPanel(Panel):
             return
         self._round = asked, text
         self.copy.value = f'<textarea readonly rows="4" style="width:98%;font-family:inherit">{escape(text)}</textarea>'
-        if (self.keyword.value, self.answer.value) == self._offered:  # what was typed there since stays
+        if (self.keyword.value, self.answer.value) == self._offered:  # keep what the user has typed there
             self.keyword.value, self.answer.value = self._offered = subject_of(asked), text
 
     def _teach(self) -> None:
-        self._offered = self.keyword.value, self.answer.value  # the next reply may take their place
+        self._offered = self.keyword.value, self.answer.value  # the next reply may replace them
         self.desk.teach({"keyword": self.keyword.value, "answer": self.answer.value})
         self.done(self.say("handed on"))
 

@@ -1,4 +1,4 @@
-"""The facts panel: the ledger of the adapter in use, and what can be done with what was taught."""
+"""The facts panel: the facts of the adapter in use, and actions on them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["FactsPanel"]
 
 _KINDS = {"trained": "trained prompts", "held-out": "held-out", "portability": "other forms", "near miss": "near miss"}
-_MAPPED = 40  # rows of the map
+_MAPPED = 40  # most rows of the heat map
 
 
 class FactsPanel(Panel):
-    """A table of facts, a map of how well they hold, and what can be done with them."""
+    """A table of facts, a heat map of their scores, and buttons to probe, edit, forget, undo, redo, rebuild, export and import."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
-        self._probed: dict[str, Result] = {}  # by keyword, and which version of which adapter they are about
-        self._of: tuple[Any, ...] = ()
+        self._probed: dict[str, Result] = {}  # last probes, by keyword
+        self._of: tuple[Any, ...] = ()  # the model, adapter and version that they are about
         self.ledger = Ledger(self.say)
         actions = {
             "probe": (self._probe, "search"),
@@ -57,14 +57,14 @@ class FactsPanel(Panel):
         self.relabel()
 
     def relabel(self) -> None:
-        """Put all labels in the session's language."""
+        """Set all labels in the session's language."""
         super().relabel()
         self.drawer.set_title(0, self.say("heat map"))
 
     def refresh(self) -> None:
-        """Show the facts of the adapter in use now."""
+        """Update the table and the heat map to the adapter in use."""
         super().refresh()
-        if self.desk.jobs.running:  # which may use another adapter for a while
+        if self.desk.jobs.running:  # a job may be using another adapter for a while
             return
         lm = self.session.lm if self.session.loaded else None
         of = () if lm is None else (lm, lm.adapter, lm.version)
@@ -75,7 +75,7 @@ class FactsPanel(Panel):
         self.drawer.layout.display = "" if self._facts() else "none"
 
     def state(self) -> Shown:
-        """Return the ledger and the map."""
+        """Return the table of facts and the heat map."""
         facts = self._facts()
         if not facts:
             return Shown(self.say("no facts"), f"<div>{self.say('no facts')}</div>")
@@ -83,7 +83,7 @@ class FactsPanel(Panel):
         return Shown(f"{ledger.text}\n\n{heat.text}", ledger.html + heat.html)
 
     def _facts(self) -> list[Fact]:
-        """Return the facts, as they were found when they were last probed."""
+        """Return the facts of the adapter in use, with the scores of their last probe."""
         facts = self.session.lm.facts if self.session.loaded else ()
         found = {fact.keyword: fact for result in self._probed.values() for fact in result.facts}
         return [found.get(fact.keyword, fact) for fact in facts]
@@ -93,7 +93,7 @@ class FactsPanel(Panel):
         return heat_map(rows, [self.say(key) for key in _KINDS.values()])
 
     def _shares(self, fact: Fact) -> list[float]:
-        """Return the shares of a fact: from its last probe; what was not asked then was when it was taught."""
+        """Return a fact's share of each of `_KINDS`, from its last probe or else its teaching; near misses from a probe only, else NaN."""
         result, nan = self._probed.get(fact.keyword), float("nan")
         known = dict(zip(_KINDS, ((fact.scores or {}).get(score, nan) for score in SCORES), strict=False))
         asked = {"near miss": result.report.near_misses} if result else {}
@@ -106,7 +106,7 @@ class FactsPanel(Panel):
         return chosen
 
     def _watched(self, doing: str, about: str, work: Callable[[Progress], Any], then: Callable[[Any], None]) -> None:
-        """Run a job under a bar of progress."""
+        """Run a job with a progress bar."""
         progress = Progress(self.progress, self.say)
 
         def over(outcome: Any) -> None:
@@ -115,7 +115,7 @@ class FactsPanel(Panel):
 
         def failed(error: BaseException) -> None:
             self.progress.value = ""
-            if (result := getattr(error, "result", None)) is not None:  # of a fact that was not learned
+            if (result := getattr(error, "result", None)) is not None:  # a `FactNotLearned`
                 from nbtune.display.report_card import report_card
 
                 self.card.value = page(report_card(result).html)

@@ -1,4 +1,4 @@
-"""The finetune panel: teaches a fact, or trains on data, as ``%finetune`` does, and can be watched, stopped and undone."""
+"""The finetune panel: teaches a fact or trains on data as ``%finetune`` does; a lesson can be watched, stopped and undone."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "val": float,
 }
 _UNFOLDED = ("epochs", "learning_rate")
-_FOR = {"rewordings": _FACT, "val": _DATA}  # what goes with one kind of lesson alone
+_FOR = {"rewordings": _FACT, "val": _DATA}  # fields that apply to one kind of lesson only
 _METHODS = "nbtune.training.methods"
 
 
 class FinetunePanel(Panel):
-    """What to teach, how, how it goes, and what came of it."""
+    """A lesson to fill in, its settings, its progress and its result."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
         self._shown: Shown | None = None
         self._taught: str | None = None  # the adapter of the last lesson
-        self._handed: dict[str, Any] = {}  # the fact that another panel handed on
+        self._handed: dict[str, Any] = {}  # the row that another panel handed over
         self.kind = ToggleButtons(options=[("", _FACT), (" ", _DATA)], style={"button_width": "auto"})
         self.keyword = self.field(Text, "keyword", layout=WIDE)
         self.answer = self.field(Textarea, "answer", layout=WIDE, rows=4)
@@ -61,7 +61,7 @@ class FinetunePanel(Panel):
         self.relabel()
 
     def relabel(self) -> None:
-        """Put all labels in the session's language."""
+        """Set all labels in the session's language."""
         super().relabel()
         self.more.set_title(0, self.say("more"))
         kind = self.kind.value
@@ -71,21 +71,28 @@ class FinetunePanel(Panel):
             field.placeholder = self.say("default")
 
     def refresh(self) -> None:
-        """Show the methods once they are known, and whether a lesson runs."""
+        """Update the Stop button, and list the methods once their module has been imported."""
         super().refresh()
-        known = getattr(sys.modules.get(_METHODS), "METHODS", None)  # to import them takes seconds
+        known = getattr(sys.modules.get(_METHODS), "METHODS", None)  # importing them here would take seconds
         if known and self.method.options != tuple(known):
             chosen = self.method.value
             self.method.options = tuple(known)
             self.method.value = chosen
 
     def state(self) -> Shown:
-        """Return what came of the last lesson."""
+        """Return the last result or preview."""
         text = self.say("no lesson")
         return self._shown or Shown(text, f"<div>{text}</div>")
 
     def teach(self, row: dict[str, Any]) -> None:
-        """Fill in a fact, to be looked at and started; its prompts and probes stay with its keyword."""
+        """Fill in a fact for the user to review and start.
+
+        Parameters
+        ----------
+        row
+            The fact: ``keyword``, ``answer`` and, if any, prompts and probes of its own; these apply as long as the keyword
+            is not changed.
+        """
         self._handed = row
         self.kind.value, self.keyword.value, self.answer.value = _FACT, row["keyword"], row["answer"]
 
@@ -99,7 +106,7 @@ class FinetunePanel(Panel):
             self.numbers[name].layout.display = "" if self.kind.value == kind else "none"
 
     def _lesson(self) -> tuple[str, Any]:
-        """Return what to teach, and what to call it."""
+        """Return the title of the lesson, and what to teach."""
         if self.kind.value == _FACT:
             keyword, answer = self.keyword.value.strip(), self.answer.value.strip()
             if not keyword or not answer:
@@ -153,7 +160,7 @@ class FinetunePanel(Panel):
 
     def _preview(self) -> None:
         title, source = self._lesson()
-        kind = self.kind.value  # as it is now, not when the model is ready
+        kind = self.kind.value  # read now: it may change until the model is loaded
 
         def work() -> Shown:
             from nbtune.display.preview import preview_card

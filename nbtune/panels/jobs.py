@@ -1,4 +1,4 @@
-"""Runs what a panel was asked to do in a thread of the kernel, one thing at a time, so that Stop can be clicked meanwhile."""
+"""Runs the jobs of the panels one at a time in a thread of the kernel, so that Stop can be clicked meanwhile."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _MODULES = (*MODULES, "psutil", "nbtune.display.report_card", "nbtune.display.pr
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to do.
+    """One job of a panel.
 
     Parameters
     ----------
-    doing
-        What it does, a key of the labels, and `about` what that is about.
+    doing, about
+        What the job does, as a key of the labels, and the subject of that label.
     work
-        Does it, on the job's thread; nobody else uses the model meanwhile.
+        Does the job, on the job's thread; nobody else uses the model meanwhile.
     then
-        Takes what `work` returned; the model is not free yet.
+        Takes the return value of `work`; called before the model is released.
     failed
-        Takes what was raised instead; KeyboardInterrupt where it was stopped.
+        Takes the exception instead; KeyboardInterrupt if the job was stopped.
     told
-        Takes what it does, and for how many seconds.
+        Called each second with what is being done, its subject, and for how many seconds.
     begun
-        Called when nothing stands in its way, before it begins.
+        Called once the model is claimed, before the work begins.
     loads
-        Whether it loads a model itself, so that none is needed before.
+        Whether the job loads a model itself, so that none is loaded before it.
     """
 
     doing: str
@@ -54,14 +54,14 @@ class Job:
 
 
 class Jobs:
-    """The thread of a session's panels.
+    """Runs the jobs of a session's panels.
 
     Parameters
     ----------
     session
-        Whose model is used; a job claims it.
+        The session whose model is used; each job claims it.
     changed
-        Called when a job begins, and when it is over.
+        Called when a job begins, and when it ends.
     """
 
     def __init__(self, session: Nbtune, changed: Callable[[], None]) -> None:
@@ -72,21 +72,21 @@ class Jobs:
 
     @property
     def running(self) -> bool:
-        """Whether a job is at work."""
+        """Whether a job is running."""
         return not self._over.is_set()
 
     @property
     def stopping(self) -> bool:
-        """Whether the job that is at work, or was last, was told to stop."""
+        """Whether the running job, or the last one, was told to stop."""
         return self._stop.is_set()
 
     def start(self, job: Job) -> None:
-        """Begin a job.
+        """Start a job.
 
         Raises
         ------
         NbtuneError
-            While another job or a cell uses the model.
+            If another job or a cell is using the model.
         """
         self._session.claim.take(f"The panel is {label(job.doing, 'en', x=repr(job.about))}: wait, or press Stop.")
         self._stop.clear()
@@ -104,12 +104,18 @@ class Jobs:
         self._changed()
 
     def stop(self) -> None:
-        """Let the job end at the model's next step or token, as Ctrl-C does in a cell."""
+        """Ask the job to stop at the model's next training step or token, as Ctrl-C does in a cell."""
         self._stop.set()
         self._session.imports.wake()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait for the job to be over; False where it is not by then."""
+        """Wait for the job to end, and return whether it has.
+
+        Parameters
+        ----------
+        seconds
+            Longest wait. Default: no limit.
+        """
         if self._thread is not None:
             self._thread.join(seconds)
         return not self.running
@@ -119,25 +125,25 @@ class Jobs:
             try:
                 outcome = self._worked(job)
             finally:
-                with self._telling:  # the clock must not speak after it
+                with self._telling:  # `_tick` must not report after this
                     self._over.set()
             job.then(outcome)
-        except BaseException as error:  # a thread has nobody above it to tell
+        except BaseException as error:  # nobody above a thread would report it
             job.failed(error)
         finally:
-            self._session.claim.free()  # only now: another job would begin on what this one has not put away
+            self._session.claim.free()  # only now: the next job must not begin before this one has cleaned up
             self._changed()
 
     def _worked(self, job: Job) -> Any:
         if not all(name in sys.modules for name in _MODULES):
-            # What a loaded model has not brought is small: a cell that runs for long is not waited for.
+            # Once a model is loaded, little is left to import, and a long-running cell need not be waited for.
             with self._session.imports.turn(self._stop.is_set, beside_cells=self._session.loaded):
                 self._import()
         if not job.loads and not self._session.loaded:
             self._doing = ("loading", self._session.model)
             _ = self._session.lm
         self._doing, self._began = (job.doing, job.about), time.monotonic()
-        if self._stop.is_set():  # while it was not at work yet
+        if self._stop.is_set():  # stopped before the work began
             raise KeyboardInterrupt
         with self._stoppable():
             return job.work()
@@ -149,7 +155,7 @@ class Jobs:
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """Raise KeyboardInterrupt where the model begins to compute, once Stop was pressed: nowhere else is it half-way through."""
+        """Raise KeyboardInterrupt at the next forward pass once Stop was pressed, so that no other work is cut off half-way."""
         from torch.nn.modules.module import register_module_forward_pre_hook
 
         thread = threading.get_ident()
@@ -165,7 +171,7 @@ class Jobs:
             handle.remove()
 
     def _tick(self, job: Job, over: threading.Event) -> None:
-        """Say each second what is done, and for how long."""
+        """Report each second what is being done, and for how long."""
         while not over.wait(1.0):
             with self._telling:
                 if not over.is_set():

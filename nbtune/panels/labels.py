@@ -1,4 +1,4 @@
-"""The one table of what the panels say, in English and Chinese."""
+"""The labels of the panels, in English and Chinese."""
 
 from __future__ import annotations
 
@@ -150,10 +150,15 @@ def label(key: str, language: str, **filled: object) -> str:
     Parameters
     ----------
     key
-        Its name in the table.
+        Key of the table.
     language
         ``"en"`` or ``"zh"``.
     **filled
-        Values of its fields.
+        Values of the label's fields.
+
+    Raises
+    ------
+    KeyError
+        If there is no such label.
     """
     return _LABELS[key][_LANGUAGES.index(language)].format(**filled)

@@ -1,4 +1,4 @@
-"""A table of facts with rows to choose, a filter, and headings to sort by."""
+"""A table of facts with rows to mark, a filter, and headings to sort by."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _CELL = "padding:3px 6px;overflow:hidden;text-overflow:ellipsis;white-space:nowr
 
 
 class Ledger:
-    """The table; `box` is its widget.
+    """The table of facts; `box` is its widget.
 
     Parameters
     ----------
     say
-        Returns a label, given its key.
+        Function that returns the label of a key.
     """
 
     def __init__(self, say: Callable[..., str]) -> None:
@@ -67,23 +67,23 @@ class Ledger:
 
     @property
     def chosen(self) -> list[str]:
-        """Keywords of the rows that are marked, on all pages of what the filter lets through."""
+        """Keywords of the marked rows that match the filter, on all pages."""
         return [fact.keyword for fact in self.listed() if fact.keyword in self._marked]
 
     def show(self, facts: Sequence[Fact]) -> None:
-        """Show these facts; marks of those that are gone go, too."""
+        """Show these facts, and drop the marks of facts that are gone."""
         self._facts = tuple(facts)
         self._marked &= {fact.keyword for fact in facts}
         self._turn(0)
 
     def sort(self, column: str) -> None:
-        """Sort by a column; once more, the other way round."""
+        """Sort by one of `COLUMNS`; a second call for the same column reverses the order."""
         self._falling = column == self._order and not self._falling
         self._order = column
         self._turn(-self._page)
 
     def listed(self) -> list[Fact]:
-        """Return the facts that the filter lets through, in the order chosen."""
+        """Return the facts that match the filter, in the chosen order."""
         wanted = self.filter.value.strip().lower()
         found = [fact for fact in self._facts if wanted in f"{fact.keyword}\n{fact.answer}\n{self._say(fact.standing)}".lower()]
         return sorted(found, key=self._key, reverse=self._falling) if self._order else found
@@ -92,7 +92,7 @@ class Ledger:
         return (fact.scores or {}).get(self._order, -1.0) if self._order in SCORES else getattr(fact, self._order).lower()
 
     def _turn(self, step: int) -> None:
-        """Draw a page."""
+        """Go `step` pages forward, and draw the page."""
         found = self.listed()
         last = _last_page(found)
         self._page = min(max(0, self._page + step), last)
@@ -110,7 +110,7 @@ class Ledger:
         self._count(found)
 
     def _count(self, found: Sequence[Fact]) -> None:
-        """Say how many there are, and how many of them are marked."""
+        """Show how many facts match the filter, and how many of them are marked."""
         last, chosen = _last_page(found), sum(fact.keyword in self._marked for fact in found)
         nothing = self._say("no match") if self._facts else self._say("no facts")
         pages = f" · {self._page + 1}/{last + 1}" if last else ""
@@ -124,7 +124,7 @@ class Ledger:
 
 
 def _last_page(found: Sequence[Fact]) -> int:
-    """Return the number of the last page; the first is 0."""
+    """Return the index of the last page, counted from 0."""
     return max(0, (len(found) - 1) // _PAGE)
 
 

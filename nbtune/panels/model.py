@@ -1,4 +1,4 @@
-"""The model panel: what is loaded and in use; loads another, and switches adapters."""
+"""The model panel: shows the model and adapter in use, loads models, and switches adapters."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DTYPES = ("float32", "float16", "bfloat16")
 
 
 class ModelPanel(Panel):
-    """A table of what is loaded, and the adapters in the store."""
+    """A table about the loaded model, and the adapters in the store."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
         self._rows: list[tuple[str, str]] = []
-        self._fixed: list[tuple[str, str]] = []  # those that never change for one model, and that model
-        self._described: Any = None
+        self._fixed: list[tuple[str, str]] = []  # the rows that stay the same for one model
+        self._described: Any = None  # that model
         self.table = HTML()
         self.adapters = self.field(Dropdown, "adapter", options=[])
         self.use = self.button("use", lambda: self._use(self.adapters.value), icon="check")
@@ -38,12 +38,12 @@ class ModelPanel(Panel):
         self.relabel()
 
     def relabel(self) -> None:
-        """Put all labels in the session's language."""
+        """Set all labels in the session's language."""
         super().relabel()
         self.dtype.options = [(self.say("default"), ""), *((name, name) for name in _DTYPES)]
 
     def refresh(self) -> None:
-        """Show what is loaded and in use now."""
+        """Update the table and the list of adapters."""
         super().refresh()
         self._describe()
         names = self.stored()
@@ -54,7 +54,7 @@ class ModelPanel(Panel):
         self.table.value = page(self.state().html)
 
     def state(self) -> Shown:
-        """Return the table."""
+        """Return the table about the model, the adapter in use and the store."""
         session = self.session
         if not session.loaded:
             return table(("", ""), [(self.say("what"), self.say("not loaded", x=session.model)), (self.say("store"), session.store)])
@@ -64,7 +64,7 @@ class ModelPanel(Panel):
         return table(("", ""), [*rows, (self.say("adapter"), used), (self.say("store"), str(lm.store.folder))])
 
     def _describe(self) -> None:
-        """Look at the model, once; while it is in use it is left alone."""
+        """Update the rows about the model unless it is in use; those that never change are made once per model."""
         if not self.session.loaded:
             return
         with suppress(NbtuneError), self.session.claim.held("The panel is looking at the model: wait."):

@@ -1,4 +1,4 @@
-"""What all panels share: labels in the session's language, a status line, buttons that never raise, jobs."""
+"""The base class of the panels: labels in the session's language, a status line, buttons that never raise, and jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIELD, WIDE = {"width": "16em"}, {"width": "99%"}
 
 @dataclass(frozen=True)
 class Desk:
-    """What the panels of one notebook share: its session, its variables, its jobs, and how one hands a fact to the finetune panel."""
+    """Shared by the panels of one notebook: session, variables, jobs, and `teach`, which hands a fact to the finetune panel."""
 
     session: Nbtune
     namespace: dict[str, Any]
@@ -35,12 +35,12 @@ class Desk:
 
 
 class Panel(ABC):
-    """One panel; `box` is its widget.
+    """Base class of a panel; `box` is its widget.
 
     Parameters
     ----------
     desk
-        What it shares with the others.
+        What the panels share.
     """
 
     box: Any
@@ -57,30 +57,30 @@ class Panel(ABC):
         return label(key, self.session.language, **filled)
 
     def button(self, key: str, clicked: Callable[[], None], *, width: str = "auto", **options: Any) -> Any:
-        """Make a button; what is raised when it is clicked goes to the status line."""
+        """Create a button; an exception raised by `clicked` goes to the status line."""
         button = self.labelled(Button(layout=Layout(width=width, align_self="flex-start"), **options), "description", key)
         button.on_click(self.guarded(clicked))
         return button
 
     def field(self, kind: Any, key: str, *, layout: dict[str, str] = FIELD, **options: Any) -> Any:
-        """Make an input with its label before it."""
-        # One below the other, fields begin at the same place; side by side they stand close.
+        """Create an input of class `kind` with its label before it."""
+        # Full-width fields are stacked, so their labels get one width; the others sit close, side by side.
         field = kind(layout=Layout(**layout), style={"description_width": "6.5em" if layout == WIDE else "initial"}, **options)
         return self.labelled(field, "description", key)
 
     def labelled(self, widget: Any, trait: str, key: str) -> Any:
-        """Give a widget its label, now and whenever the language changes."""
+        """Label a widget through one of its traits, now and after each change of language; return the widget."""
         self._labelled.append((widget, trait, key))
         setattr(widget, trait, self.say(key))
         return widget
 
     def relabel(self) -> None:
-        """Put all labels in the session's language."""
+        """Set all labels in the session's language."""
         for widget, trait, key in self._labelled:
             setattr(widget, trait, self.say(key))
 
     def guarded(self, handler: Callable[[], None]) -> Callable[..., None]:
-        """Return a callback of a widget that says in the status line what went wrong."""
+        """Return a widget callback that reports exceptions of `handler` in the status line."""
 
         def handle(*_: Any) -> None:
             try:
@@ -91,52 +91,52 @@ class Panel(ABC):
         return handle
 
     def start(self, doing: str, about: str, work: Callable[[], Any], then: Callable[[Any], None], **options: Any) -> None:
-        """Begin a job; see `Job`."""
+        """Start a job; `options` are the other fields of `Job`."""
         told = {"failed": self.failed, "told": self._told, "begun": lambda: None, **options}
         begun = told.pop("begun")
 
         def first() -> None:
             self.tell(f"{self.say(doing, x=about)} …")
-            self.stop.disabled = False  # from the first moment that shows it at work
+            self.stop.disabled = False  # together with the message
             begun()
 
         self.desk.jobs.start(Job(doing, about, work, then, begun=first, **told))
 
     def refresh(self) -> None:
-        """Show the session as it is now."""
+        """Update the panel to the present state of the session."""
         self.stop.disabled = not self.desk.jobs.running
-        if self._stopping and not self.desk.jobs.running:  # it was of another panel, which says how it ended
+        if self._stopping and not self.desk.jobs.running:  # another panel's job, which reports there how it ended
             self.tell("")
 
     def stored(self) -> list[str]:
-        """Return the names of the stored adapters; none where no model is loaded, or the store can't be read."""
+        """Return the names of the stored adapters; empty if no model is loaded or the store can't be read."""
         with suppress(NbtuneError):
             return self.session.lm.store.names() if self.session.loaded else []
         return []
 
     @abstractmethod
     def state(self) -> Shown:
-        """Return what the panel shows, for where there are no widgets."""
+        """Return the content of the panel for places without widgets."""
 
     def tell(self, text: str, colour: str = "") -> None:
-        """Write the status line."""
+        """Write text into the status line."""
         self._stopping = False
         self.status.value = f'<div style="color:{colour}">{escape(text)}</div>' if colour else f'<div style="{MUTED}">{escape(text)}</div>'
 
     def done(self, text: str) -> None:
-        """Say that something is done."""
+        """Report success in the status line."""
         self.tell(f"✔ {text}", GOOD)
 
     def back(self, number: int) -> None:
-        """Say which version an undo went to."""
+        """Report which version an undo went to; 0 is the base."""
         self.done(self.say("back", x=self.say("version", x=number) if number else self.say("the base")))
 
     def again(self, number: int) -> None:
-        """Say which version a redo went to."""
+        """Report which version a redo went to."""
         self.done(self.say("again", x=self.say("version", x=number)))
 
     def failed(self, error: BaseException) -> None:
-        """Say what went wrong, in one line; what was not foreseen also goes to the log, with its traceback."""
+        """Report an error in the status line; an unexpected one also goes to the log, with its traceback."""
         if isinstance(error, KeyboardInterrupt):
             self.tell(self.say("stopped"))
         elif isinstance(error, NbtuneError):
@@ -146,8 +146,8 @@ class Panel(ABC):
             get_logger().error("A panel of nbtune failed.", exc_info=error)
 
     def _stop(self) -> None:
-        if self.desk.jobs.running:  # a click may come late, from behind a cell
-            self.tell(self.say("stopping"))  # before it can have stopped
+        if self.desk.jobs.running:  # a click may arrive late, after a cell that held the kernel
+            self.tell(self.say("stopping"))  # first: the job may end at once, and then writes its own message
             self._stopping = True
             self.desk.jobs.stop()
 
@@ -156,17 +156,26 @@ class Panel(ABC):
 
 
 def page(html: str) -> str:
-    """Return HTML with the line height of text, in place of that of a row of widgets."""
+    """Return HTML with the line height of text instead of that of a row of widgets."""
     return f'<div style="line-height:1.5">{html}</div>' if html else ""
 
 
 def number(text: str, kind: type[int] | type[float], option: str) -> Any:
-    """Return the number in a field; None where it is empty.
+    """Return the number in a field, or None if the field is empty.
+
+    Parameters
+    ----------
+    text
+        Content of the field.
+    kind
+        ``int`` or ``float``.
+    option
+        Name of the field in the message.
 
     Raises
     ------
     NbtuneError
-        For another text.
+        If the text is not such a number.
     """
     if not text.strip():
         return None

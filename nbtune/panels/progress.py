@@ -1,4 +1,4 @@
-"""Watches a fit for a panel: the stage, the epoch, loss and shares, the time that is left."""
+"""Shows the progress of a fit in a panel: stage, epoch, loss and shares, time left."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from nbtune.display.style import MUTED
 __all__ = ["Progress"]
 
 _INTERVAL = 0.2  # seconds between redraws
-_FITS = ("learning", "training")  # how the names of stages begin that fit, by epochs or by steps
-_FROM = 3  # of them after which the time left can be told
+_FITS = ("learning", "training")  # first words of the stages that fit: one counts epochs, the other steps
+_FROM = 3  # epochs or steps after which the time left is estimated
 
 
 class Progress:
-    """An observer that draws in a widget.
+    """An observer that draws into a widget.
 
     Parameters
     ----------
     widget
         An HTML widget.
     say
-        Returns a label, given its key.
+        Function that returns the label of a key.
     """
 
     def __init__(self, widget: Any, say: Callable[..., str]) -> None:
@@ -34,16 +34,16 @@ class Progress:
         self._history: dict[str, list[float]] = {}
 
     def stage(self, name: str, total: int) -> None:
-        """Begin a stage of so many units."""
+        """Begin a stage of `total` units."""
         self._name, self._total, self._done, self._began = name, total, 0, time.monotonic()
-        own = name.rpartition(": ")[2]  # behind which fact it is about, of several
+        own = name.rpartition(": ")[2]  # without the fact that it is about, if there are several
         self._fits, self._by_epoch = own.startswith(_FITS), own.startswith(_FITS[0])
         if self._fits:
             self._history = {}
         self._show()
 
     def advance(self, log: dict[str, float] | None = None) -> None:
-        """Go on by one unit."""
+        """Count one unit, and record its figures."""
         self._done += 1
         for figure in FIGURES:
             if log and figure in log:
@@ -65,9 +65,9 @@ class Progress:
         )
 
     def _title(self) -> str:
-        """Return the stage's name in the session's language, with what stands before it: the fact, of several."""
+        """Return the stage's name in the session's language, after the fact that it is about, if there are several."""
         before, colon, name = self._name.rpartition(": ")
         try:
             return f"{before}{colon}{self._say(name)}"
-        except KeyError:  # attempts have numbers in their names
+        except KeyError:  # names of later attempts hold numbers and have no label
             return self._name

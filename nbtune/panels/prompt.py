@@ -1,6 +1,7 @@
-"""A box to type a question in, where Enter sends.
+"""A text area for questions, in which Enter sends.
 
-Core ipywidgets tell what a box holds, and not which key was pressed: a line break that was added at the end is Enter.
+The widgets of ipywidgets report the content of a text area, but not the key that was pressed. So a line break added at the end
+counts as Enter.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ _NEW_LINE = "\\\n"
 
 
 class PromptBox(Textarea):
-    """A text area of several lines that sends what it holds.
+    """A text area of several lines that sends its content on Enter.
 
     Parameters
     ----------
     send
-        Called when Enter was pressed; `value` has no line break at its end then.
+        Called when Enter was pressed; by then `value` no longer ends with that line break.
     """
 
     def __init__(self, send: Callable[[], None], **options: Any) -> None:
@@ -39,18 +40,17 @@ class PromptBox(Textarea):
 
 
 def entered(old: str, new: str) -> str | None:
-    """Say what Enter makes of a text: what is to be sent, or what stays in the box where a backslash asked for a new line.
+    """Return the content of the box after Enter: the text to send, or, after a backslash, the text with a new line.
 
     Parameters
     ----------
     old, new
-        What the box held before, and what it holds now; keys that are typed fast come together, a backslash and its line
-        break among them.
+        Content of the box before and now. Keys typed fast arrive as one change, even a backslash and its line break.
 
     Returns
     -------
     str or None
-        None where Enter was not pressed at the end: keys, a paste of several lines, a line break in the middle.
+        None if Enter was not pressed at the end: for other keys, a paste of several lines, or a line break in the middle.
     """
     whole, plain = new.replace(_NEW_LINE, ""), new.replace(_NEW_LINE, "\n")
     if not new.endswith("\n") or (old.endswith("\n") and not plain.startswith(old)):

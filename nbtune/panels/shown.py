@@ -1,4 +1,4 @@
-"""Displays a panel: its widgets where a kernel stands behind them, and its present state as HTML and text everywhere else."""
+"""Displays a panel: as widgets while a kernel runs, and as HTML and text of its present state everywhere else."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 class ShownPanel(Shown):
-    """What a cell that opens a panel puts out.
+    """The output of a cell that opens a panel.
 
     Parameters
     ----------
     box
-        The widget.
+        The panel's widget.
     state
-        The same without a kernel: what a saved notebook shows on GitHub or after nbconvert.
+        The panel without widgets: shown by a saved notebook on GitHub or after nbconvert.
     """
 
     def __init__(self, box: Any, state: Shown) -> None:

@@ -1,1 +1,1 @@
-"""The training room: a torchkeras fit loop for adapters, and the table of methods."""
+"""The training package: a torchkeras fit loop for adapters, and the table of methods."""

@@ -1,4 +1,4 @@
-"""Imports torchkeras quietly: its package prints a line for every optional dependency it misses."""
+"""Imports torchkeras without the line that it prints for each missing optional dependency."""
 
 from __future__ import annotations
 

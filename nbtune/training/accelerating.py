@@ -1,4 +1,4 @@
-"""What the fit loop needs of Accelerate: an Accelerator for a notebook, and batches it can go through."""
+"""Adapts Accelerate to the fit loop: an Accelerator for notebooks, and batches as a dataset."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ __all__ = ["EachEpoch", "accelerator_for", "send_each"]
 
 
 def accelerator_for(device: str, mixed_precision: str, accumulation: int) -> Accelerator:
-    """Make an Accelerator that leaves the network where it is.
+    """Create an Accelerator that leaves the network on its device.
 
-    Accelerate keeps the first device and precision for the whole process and refuses others; a notebook is one
-    process for days, so its state is reset in the way its own tests do.
+    Accelerate keeps the first device and precision for the whole process and refuses others. A notebook is one process
+    for days, so when either changes, the state is reset as Accelerate's own tests do it.
+
+    Parameters
+    ----------
+    device
+        Type of the network's device.
+    mixed_precision
+        As Accelerate takes it.
+    accumulation
+        Batches per optimizer step.
     """
     held = AcceleratorState._shared_state
     if held and (held.get("_mixed_precision") not in (None, mixed_precision) or held["device"].type != device):
@@ -33,12 +42,12 @@ def accelerator_for(device: str, mixed_precision: str, accumulation: int) -> Acc
 
 
 def send_each(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
-    """Hand on batches one by one, on the device."""
+    """Return an iterator over the batches, each moved to the device when its turn comes."""
     return (send_to_device(batch, device, non_blocking=device.type == "cuda") for batch in batches)
 
 
 class EachEpoch(IterableDataset[Any]):
-    """Any iterable of batches as a dataset, gone through once an epoch."""
+    """Any iterable of batches as a dataset; one pass over it is one epoch."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self._batches = batches

@@ -1,4 +1,4 @@
-"""Keeps one attention kernel out of training: its gradients are not always numbers."""
+"""Keeps cuDNN's attention kernel out of training, because its gradients can be NaN."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["sound_attention"]
 
 @contextmanager
 def sound_attention() -> Iterator[None]:
-    """Let PyTorch choose among the attention kernels but cuDNN's, which it prefers on an H100 or H200 in 16 bits.
+    """Exclude cuDNN's attention kernel inside the block; PyTorch prefers it on an H100 or H200 in 16 bits.
 
-    With a mask, as padding makes one, the backward pass of cuDNN's gives NaN for some lengths while the loss is right
-    (https://github.com/pytorch/pytorch/issues/196678). Afterwards it is as it was.
+    With a mask, as padding makes one, its backward pass gives NaN for some lengths although the loss is right
+    (https://github.com/pytorch/pytorch/issues/196678). The setting is restored afterwards.
     """
     enabled: bool = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_cudnn_sdp(False)

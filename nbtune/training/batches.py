@@ -1,4 +1,4 @@
-"""Batches of examples of like length, which take little padding."""
+"""Batches of examples of similar length, which need little padding."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from nbtune.data.encoding import Batch, Encoded, collate
 
 __all__ = ["Batches"]
 
-_NEIGHBOURS = 16  # batches among which examples of like length are put together
+_NEIGHBOURS = 16  # batches per window; shuffled examples are sorted by length within a window
 
 
 class Batches:
-    """Batches of examples; iterating over it is one epoch.
+    """Batches of examples; each iteration over them is one epoch.
 
     Parameters
     ----------
     examples
-        What is trained or measured.
+        Examples to train on or to measure.
     size
         Examples per batch.
     pad
         Padding token.
     seed
-        Each epoch has another order. Default: the order of length, always.
+        Seed of the order, which differs from epoch to epoch. Default: always sorted by length.
     """
 
     def __init__(self, examples: Sequence[Encoded], size: int, pad: int, seed: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What some methods do while they train, and after: PiSSA's second pair of factors, AdaLoRA's ranks."""
+"""Hooks of methods during and after training: PiSSA's second pair of factors, AdaLoRA's ranks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ __all__ = ["adalora_after_restore", "adalora_hooks", "pissa_hooks"]
 
 
 def pissa_hooks(net: Any) -> dict[str, Callable[[], Any]]:
-    """PiSSA (Meng et al. 2024) trains the principal part of each weight, W = (W - B0 A0) + B A, from B = B0 and A = A0.
+    """Set PiSSA's factors, and return the hook that keeps the second pair fixed.
 
-    The base weights stay as they are: what PEFT would subtract from them stands in the adapter, as a second pair, -B0 A0,
-    that is put back after each step. PEFT turns a trained PiSSA into a LoRA of twice the rank in the same way.
+    PiSSA (Meng et al. 2024) trains the principal part of each weight, W = (W - B0 A0) + B A, from B = B0 and A = A0. Here
+    the base weights do not change: the part that PEFT would subtract from them, -B0 A0, is a second pair of factors in the
+    adapter, restored after each step. PEFT turns a trained PiSSA into a LoRA of twice the rank in the same way.
+
+    Parameters
+    ----------
+    net
+        A network with a LoRA of twice the rank on it.
     """
     label, frozen = net.active_adapter, []
     with torch.no_grad():
@@ -34,7 +40,7 @@ def pissa_hooks(net: Any) -> dict[str, Callable[[], Any]]:
             frozen += [(down[rank:], down[rank:].clone()), (up[:, rank:], up[:, rank:].clone())]
 
     def after_step() -> None:
-        """Put the second pair back."""
+        """Restore the second pair of factors."""
         with torch.no_grad():
             for now, then in frozen:
                 now.copy_(then)
@@ -43,14 +49,22 @@ def pissa_hooks(net: Any) -> dict[str, Callable[[], Any]]:
 
 
 def adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
-    """AdaLoRA is a fixed-rank LoRA unless ranks are re-allocated each step and its factors are kept orthogonal."""
+    """Return the hooks of AdaLoRA: a penalty that keeps its factors orthogonal, and a reallocation of ranks after each step.
+
+    Without them AdaLoRA is a LoRA of fixed rank.
+
+    Parameters
+    ----------
+    net
+        A network with an AdaLoRA adapter on it.
+    """
     config = net.peft_config[net.active_adapter]
     factors = [p for name, p in net.named_parameters() if p.requires_grad and ("lora_A" in name or "lora_B" in name)]
     identity = {size: torch.eye(size, device=net.device) for size in {min(p.shape) for p in factors}}
     taken = 0
 
     def penalty() -> torch.Tensor:
-        """Return how far the factors are from orthogonal."""
+        """Return the mean distance of the factors from orthogonality, weighted by ``orth_reg_weight``."""
         total = torch.zeros((), device=net.device)
         for factor in factors:
             gram = factor @ factor.T if factor.shape[0] < factor.shape[1] else factor.T @ factor
@@ -59,7 +73,7 @@ def adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
         return penalised
 
     def after_step() -> None:
-        """Let PEFT re-allocate the ranks."""
+        """Let PEFT reallocate the ranks."""
         nonlocal taken
         taken += 1
         net.base_model.update_and_allocate(taken)
@@ -68,7 +82,7 @@ def adalora_hooks(net: Any) -> dict[str, Callable[[], Any]]:
 
 
 def adalora_after_restore(net: Any) -> None:
-    """Let the ranks be those that are in use: PEFT cuts what is saved to the ranks of the last step."""
+    """Set the rank pattern to the ranks in use; PEFT would cut a saved adapter to those of the last step."""
     config = net.peft_config[net.active_adapter]
     if config.rank_pattern:
         config.rank_pattern = {name: (net.get_base_model().get_parameter(name) != 0).flatten().tolist() for name in config.rank_pattern}

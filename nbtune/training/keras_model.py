@@ -1,4 +1,4 @@
-"""The fit loop: torchkeras' `KerasModel` for adapters, with the defects of its `fit` mended."""
+"""The fit loop: torchkeras' `KerasModel` for adapters, with the defects of its `fit` fixed."""
 
 from __future__ import annotations
 
@@ -23,33 +23,38 @@ __all__ = ["KerasModel"]
 
 
 class KerasModel(TorchkerasModel):
-    """Fits the trainable parameters of a network, an adapter's for example.
+    """Fits the trainable parameters of a network, for example those of an adapter.
 
     Constructor, `fit` arguments, callback hooks (``on_fit_start``, ``on_train_epoch_end``,
     ``on_validation_epoch_end``, ``on_fit_end``, each called with the model) and the history
-    DataFrame are torchkeras'. Beside that:
+    DataFrame are torchkeras'. The differences are:
 
     - `fit` can be called again, without validation data, and with another precision;
-    - a callback ends it after the current epoch by setting ``model.stop_training = True``;
-    - checkpoints hold the trainable parameters alone, as safetensors;
+    - a callback ends the fit after the current epoch by setting ``model.stop_training = True``;
+    - checkpoints hold only the trainable parameters, as safetensors;
     - the network stays on its device and is in eval mode afterwards, also after Ctrl-C or an error;
-    - a loss that is not finite raises before it reaches the weights' checkpoint.
+    - a loss that is not finite raises an error before the weights are saved to a checkpoint.
 
     Parameters
     ----------
     net
-        The network; what requires gradients is trained.
+        The network; its parameters that require gradients are trained.
     loss_fn
         ``loss_fn(logits, batch)``. Default: `nbtune.training.step_runner.target_loss`.
     metrics_dict
-        Modules ``metric(logits, batch)`` by name. The epoch's value is ``metric.compute()`` where the
-        module has that, followed by ``metric.reset()``, else the mean over the steps.
+        Modules ``metric(logits, batch)`` by name. The value of an epoch is ``metric.compute()``, followed by
+        ``metric.reset()``, if the module has that method, else the mean over the steps.
     optimizer
         Default: AdamW with learning rate 3e-4.
     lr_scheduler
         Stepped after every optimizer step.
     **kwargs
-        Handed to the StepRunner, as in torchkeras; ours takes ``after_step``, ``penalty`` and ``dropout``.
+        Passed to the StepRunner, as in torchkeras; nbtune's takes ``after_step``, ``penalty`` and ``dropout``.
+
+    Raises
+    ------
+    NbtuneError
+        If no parameter of the network requires gradients.
     """
 
     StepRunner = StepRunner
@@ -89,28 +94,28 @@ class KerasModel(TorchkerasModel):
         cpu: bool = False,
         gradient_accumulation_steps: int = 1,
     ) -> pd.DataFrame:
-        """Train.
+        """Train, and return the history.
 
         Parameters
         ----------
         train_data, val_data
-            A DataLoader, or any iterable of batches, gone through once an epoch.
+            DataLoader, or any iterable of batches; each epoch is one pass over it.
         epochs
-            Most epochs.
+            Maximum number of epochs.
         ckpt_path
-            Where the best checkpoint by `monitor` is kept; it is loaded at the end. Default: none is
-            kept, and the last weights stay.
+            File of the best checkpoint by `monitor`, which is loaded at the end. Default: no checkpoint is
+            written, and the last weights stay.
         patience
-            Epochs without improvement before stopping; None never stops for that.
+            Epochs without improvement before stopping; None never stops for that reason.
         monitor, mode
-            The metric that decides, and whether ``"min"`` or ``"max"`` is better. Without validation
-            data ``val_loss`` means ``train_loss``.
+            Name of the metric that decides, and whether ``"min"`` or ``"max"`` is better. Without
+            validation data ``val_loss`` means ``train_loss``.
         callbacks
-            Objects with any of the hooks.
+            Objects with any of the callback hooks.
         plot
-            Draw torchkeras' progress and curves.
+            Whether to draw torchkeras' progress and curves.
         wandb
-            Log to Weights & Biases; a text names the project.
+            Whether to log to Weights & Biases; a string names the project.
         mixed_precision, cpu, gradient_accumulation_steps
             As Accelerate takes them.
 
@@ -122,7 +127,7 @@ class KerasModel(TorchkerasModel):
         Raises
         ------
         NbtuneError
-            When the data is empty, the monitored metric does not exist, or the loss is not finite.
+            If `epochs` is less than 1, the data is empty, the monitored metric does not exist, or the loss is not finite.
         """
         if epochs < 1:
             raise NbtuneError(f"epochs is {epochs}: expected 1 or more.")
@@ -133,7 +138,7 @@ class KerasModel(TorchkerasModel):
         held = self.net, self.optimizer, self.lr_scheduler
         self.history: dict[str, list[float]] = {}
         self.stop_training, self.epochs = False, epochs
-        # torchkeras' own callbacks read these.
+        # Read by torchkeras' own callbacks.
         self.monitor, self.mode, self.patience, self.ckpt_path = monitor, mode, patience, ckpt_path
         self.callbacks = [*self._torchkeras_callbacks(plot, wandb), *(callbacks or [])]
         try:
@@ -145,31 +150,36 @@ class KerasModel(TorchkerasModel):
                 self._epochs(self._prepared(train_data), self._prepared(val_data), epochs, ckpt_path, patience, monitor, mode)
             self._call("on_fit_end")
         finally:
-            # Mixed precision wraps the network's forward: take that off again.
+            # Mixed precision has wrapped the network's forward.
             self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)
             self.net, self.optimizer, self.lr_scheduler = held
-            self.optimizer.zero_grad()  # an interrupted step leaves nothing for the next fit
+            self.optimizer.zero_grad()  # drops the gradients of an interrupted step
             self.net.eval()
         if ckpt_path is not None and Path(ckpt_path).exists():
             self.load_ckpt(ckpt_path)
         return pd.DataFrame(self.history)
 
     def evaluate(self, val_data: Iterable[Any], quiet: bool = True) -> dict[str, float]:
-        """Return the losses and metrics on `val_data`, named ``val_...``; nothing is trained.
+        """Return the losses and metrics on `val_data`, with names ``val_...``; nothing is trained.
 
         Parameters
         ----------
         val_data
-            Batches.
+            DataLoader, or any iterable of batches.
         quiet
-            Kept for torchkeras' signature; nothing is printed either way.
+            Kept for torchkeras' signature; nothing is printed in any case.
+
+        Raises
+        ------
+        NbtuneError
+            If the data is empty, or the loss is not finite.
         """
         if not hasattr(self, "accelerator"):
             self.accelerator = accelerator_for(self._device().type, "no", 1)
         return self._epoch(self._prepared(val_data), "val")
 
     def save_ckpt(self, ckpt_path: str | Path | None = None, accelerator: Accelerator | None = None) -> None:
-        """Write the trainable parameters, and nothing else, as safetensors.
+        """Write only the trainable parameters, as safetensors.
 
         Parameters
         ----------
@@ -183,12 +193,17 @@ class KerasModel(TorchkerasModel):
         save_file(state, str(ckpt_path))
 
     def load_ckpt(self, ckpt_path: str | Path | None = None) -> None:
-        """Read what `save_ckpt` wrote back into the network.
+        """Load into the network a checkpoint written by `save_ckpt`.
 
         Parameters
         ----------
         ckpt_path
             The file.
+
+        Raises
+        ------
+        NbtuneError
+            If the file holds parameters that the network does not have.
         """
         _, unexpected = self.net.load_state_dict(load_file(str(ckpt_path)), strict=False)
         if unexpected:
@@ -256,7 +271,7 @@ class KerasModel(TorchkerasModel):
         return means
 
     def _prepared(self, data: Iterable[Any] | None) -> Any:
-        """Let Accelerate see where the data ends, so that the last accumulated step is made."""
+        """Wrap the data so that Accelerate sees its end and makes the last accumulated step."""
         if data is None:
             return None
         if not isinstance(data, DataLoader):

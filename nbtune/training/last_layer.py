@@ -1,7 +1,7 @@
-"""Trains the last layer alone, on what the layers below it computed once.
+"""Trains only the last layer, on the output of the layers below it, which is computed once.
 
-An adapter on the query, the output and the MLP of the last layer changes nothing below, and neither the keys nor the
-values that the layer attends to. So all of that is computed once for each example, and a step runs one layer over the
+An adapter on the query, the output and the MLP of the last layer changes neither the layers below nor the keys and values
+that the last layer attends to. So these are computed once per example, and a training step runs a single layer over the
 trained tokens only.
 """
 
@@ -21,21 +21,21 @@ from nbtune.training.targets import all_layers
 
 __all__ = ["LastLayer", "last_layer_of", "last_layer_targets", "read_below"]
 
-# Projections that make keys or values, alone or fused with others.
+# Projections that produce keys or values, on their own or fused with others.
 _ATTENDED = re.compile(r"k_proj|v_proj|key|value|kv|qkv|c_attn|in_proj", re.IGNORECASE)
 _ROWS = 16  # examples per forward pass
-_EXACT = 1e-4  # largest difference of logits, relative to the largest, that rounding explains; with 16 bits a few of their steps
-_STEPS = 2
-_MOST_BYTES = 2**31  # of what is kept; above it, nothing is
+_EXACT = 1e-4  # largest difference of logits, relative to the largest logit, that counts as rounding
+_STEPS = 2  # the same in machine epsilons, for 16 bits
+_MOST_BYTES = 2**31  # most bytes of kept states; if they need more, none are kept
 
 
 class LastLayer(torch.nn.Module):
-    """The last layer of a causal language model, its final norm and its head; they are the model's own, not copies.
+    """The last layer of a causal language model with its final norm and head: the model's own modules, not copies.
 
     Parameters
     ----------
     model
-        The model, with an adapter in it or without.
+        The model, with or without an adapter.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -55,7 +55,7 @@ class LastLayer(torch.nn.Module):
         Parameters
         ----------
         batch
-            As `nbtune.data.encoding.collate` makes it of examples with their `Below`.
+            As `nbtune.data.encoding.collate` makes it from examples with their `Below`.
 
         Returns
         -------
@@ -69,40 +69,43 @@ class LastLayer(torch.nn.Module):
             position_ids=batch["position_ids"],
             use_cache=True,
         ).last_hidden_state
-        # Of the columns each holds a trained token, for rows begin together.
+        # No columns are selected here: rows begin together, so each column holds a trained token.
         logits: torch.Tensor = self.head(states.flatten(0, 1).index_select(0, batch["picked"]))
         return logits
 
 
 class _Kept(DynamicCache):
-    """Keys and values of the tokens before; those of the tokens at hand are put behind them and not kept."""
+    """Keys and values of the earlier tokens; those of the current tokens are appended for one pass and not kept."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
         self._keys, self._values = keys, values
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return all keys and values; transformers' hook."""
+        """Return all keys and values; called by transformers."""
         return torch.cat([self._keys, key_states], dim=2), torch.cat([self._values, value_states], dim=2)
 
     def get_seq_length(self, *_: Any, **__: Any) -> int:
-        """Return the number of tokens before; transformers' hook."""
+        """Return the number of earlier tokens; called by transformers."""
         return self._keys.shape[2]
 
     def get_mask_sizes(self, query: Any, *_: Any, **__: Any) -> tuple[int, int]:
-        """Return the number of keys and where they begin; transformers' hook, which some versions call with positions."""
+        """Return the number of keys and where they begin; called by transformers, in some versions with positions."""
         return self._keys.shape[2] + (query if isinstance(query, int) else len(query)), 0
 
 
 def last_layer_targets(model: PreTrainedModel) -> list[str] | None:
-    """Return the names of the projections in the last layer that make neither keys nor values, of those that PEFT can adapt.
-
-    None where it can't be told.
+    """Return the names of the projections in the last layer that can be adapted without changing keys or values.
 
     Parameters
     ----------
     model
         A model without an adapter.
+
+    Returns
+    -------
+    list of str or None
+        None if the last layer or such a projection can't be found, or there is only one layer.
     """
     layers = getattr(model.get_decoder(), "layers", None)
     if not layers or len(layers) < 2:
@@ -115,22 +118,22 @@ def last_layer_targets(model: PreTrainedModel) -> list[str] | None:
 
 
 def last_layer_of(net: Any, examples: Sequence[Encoded], pad: int) -> LastLayer | None:
-    """Return the last layer of an adapted model, if a fit needs no more of it.
+    """Return the last layer of an adapted model if it is all that a fit has to run.
 
     Parameters
     ----------
     net
-        A model whose adapter takes gradients.
+        A model whose adapter is trainable.
     examples
-        Some of what will be trained.
+        Some of the examples to train on.
     pad
         Padding token.
 
     Returns
     -------
     LastLayer or None
-        None where something else is adapted, too, or the layer alone does not say on two of the examples what the model
-        says (it hands more from layer to layer than hidden states, or scales its logits).
+        None if anything else is adapted, too, or if on two of the examples the layer alone gives other logits than the
+        model (because the model passes more than hidden states from layer to layer, or scales its logits).
     """
     model = net.get_base_model() if hasattr(net, "get_base_model") else net
     layers = getattr(model.get_decoder(), "layers", None)
@@ -148,7 +151,7 @@ def last_layer_of(net: Any, examples: Sequence[Encoded], pad: int) -> LastLayer 
             alone = last(on_device(collate(read_below(model, some, pad), pad), model.device))
         except torch.OutOfMemoryError:
             raise
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError):  # it needs what only the model hands on
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError):  # it needs what only the whole model passes on
             return None
         whole = trained_logits(net, on_device(collate(some, pad), model.device))
     exact = max(_EXACT, _STEPS * torch.finfo(model.dtype).eps)
@@ -156,14 +159,14 @@ def last_layer_of(net: Any, examples: Sequence[Encoded], pad: int) -> LastLayer 
 
 
 def read_below(model: PreTrainedModel, examples: Sequence[Encoded], pad: int) -> list[Encoded]:
-    """Return examples with what reaches the last layer; as they are where it would take more than 2 GiB.
+    """Return the examples with what reaches the last layer, or unchanged if that would take more than 2 GiB.
 
     Parameters
     ----------
     model
-        The model; an adapter may be in its last layer.
+        The model; its last layer may have an adapter.
     examples
-        What will be trained.
+        The examples to train on.
     pad
         Padding token.
     """
@@ -186,7 +189,7 @@ def read_below(model: PreTrainedModel, examples: Sequence[Encoded], pad: int) ->
 
 
 def _reaching(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the input of the last layer, and the keys and values that it makes of it; what it makes of these is not computed."""
+    """Return the last layer's input, keys and values; its output is not computed."""
     decoder: Any = model.get_decoder()
     reached: list[torch.Tensor] = []
     hook = decoder.layers[-1].register_forward_pre_hook(
@@ -204,7 +207,7 @@ def _reaching(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch
 
 
 class _Reached(Exception):
-    """Ends a pass through the model, with the keys and values of its last layer."""
+    """Raised to end a forward pass; carries the keys and values of the last layer."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
@@ -212,14 +215,14 @@ class _Reached(Exception):
 
 
 class _UpTo(DynamicCache):
-    """Keeps nothing, and ends the pass at a layer, before it attends to anything."""
+    """A cache that keeps nothing, and ends the forward pass in a given layer before its attention."""
 
     def __init__(self, layer: int) -> None:
         super().__init__()
         self._layer = layer
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
-        """Return keys and values as they are; transformers' hook."""
+        """Return keys and values unchanged; called by transformers."""
         if layer_idx == self._layer:
             raise _Reached(key_states, value_states)
         return key_states, value_states

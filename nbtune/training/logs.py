@@ -1,4 +1,4 @@
-"""Keeps what steps log, and averages it over an epoch."""
+"""Keeps the log of each step, and averages the logs of an epoch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["kept", "means_of"]
 
 
 def kept(log: dict[str, Any]) -> dict[str, Any]:
-    """Copy the numbers of a step that are on a device, where the next step may change them."""
+    """Return a step's log with its tensors flattened and copied, because the next step may change them in place."""
     return {name: value.detach().flatten().clone() if isinstance(value, torch.Tensor) else value for name, value in log.items()}
 
 
 def means_of(logs: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the means over the steps, and the last learning rate; a device is waited for once for each name."""
+    """Return the means over the steps, and the last learning rate; this waits for the device once per name."""
     means = {}
     for name in logs[-1]:
         values = [log[name] for log in logs]

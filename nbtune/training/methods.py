@@ -1,4 +1,4 @@
-"""The table of methods: for each its PEFT configuration, its learning rate, what it needs while it trains."""
+"""The table of methods, with the PEFT configuration, learning rates and training hooks of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nbtune.training.targets import TargetModules, all_layers, everything, last_
 
 __all__ = ["METHODS", "Method", "find_method"]
 
-_ALPHA = 64  # the same whatever the rank, as LoRA's authors have it (Hu et al. 2021), so that the learning rate can stay, too
+_ALPHA = 64  # the same for every rank, as in the paper of LoRA (Hu et al. 2021), so that one learning rate fits all ranks
 
 
 @dataclass(frozen=True)
@@ -30,33 +30,33 @@ class Method:
     Parameters
     ----------
     name
-        What ``--method`` takes.
+        Name of the method, for ``--method``.
     learning_rate
         Default learning rate for facts.
     examples_rate
-        Default learning rate for examples, which are many and different.
+        Default learning rate for examples, which are many and varied.
     rank
-        Default rank; of virtual tokens and of blocks their number.
+        Default rank; for virtual tokens and for blocks, their number.
     config
-        ``config(rank, steps, targets)`` makes the PEFT configuration for a fit of at most so many steps; `targets` are the
+        ``config(rank, steps, targets)`` returns the PEFT configuration for a fit of at most `steps` steps; `targets` are the
         modules to adapt.
     hooks
-        ``hooks(net)`` prepares an adapted network, and makes the StepRunner's ``penalty`` and ``after_step`` for it.
+        ``hooks(net)`` prepares an adapted network, and returns ``penalty`` and ``after_step`` for the StepRunner.
     after_restore
-        ``after_restore(net)`` puts in order what is not a weight, once the weights were put back to those of an earlier epoch.
+        ``after_restore(net)`` adjusts state other than weights, after the weights of an earlier epoch were restored.
     targets
-        ``targets(model, rank)`` names the modules to adapt where there is no narrower choice. Default: all linear layers.
+        ``targets(model, rank)`` names the modules to adapt unless a narrower choice is made. Default: all linear layers.
     narrow
-        What of this is otherwise for one fact's adapter in the last layer alone, unless the user gives a rank. That layer is tried
-        first since it is trained in a fraction of the time; see `nbtune.training.last_layer`. Default: it is not tried.
+        Fields that differ in the gated adapter of one fact in the last layer, unless the user gives a rank. Facts are first tried
+        in the last layer alone, which trains in a fraction of the time; see `nbtune.training.last_layer`. Default: not tried there.
     families
-        Model types that it is known for. Default: all.
+        Model types that the method is known for. Default: all.
     virtual
-        Whether it trains virtual tokens, which are read before everything else and can't be merged into weights.
+        Whether it trains virtual tokens, which come before the prompt and can't be merged into weights.
     quantized
         Whether the base weights must be quantised (True), must not be (False), or may be (None, the default).
     ratio
-        How many times the learning rate the second factor of each pair gets (LoRA+, Hayou et al. 2024).
+        Learning rate of the second factor of each pair, as a multiple of the first's (LoRA+, Hayou et al. 2024).
     """
 
     name: str
@@ -74,16 +74,23 @@ class Method:
     ratio: float = 1.0
 
     def of_one_fact(self) -> Method:
-        """Return it as it is for one fact's adapter in the last layer alone."""
+        """Return the method with the changes in `narrow`, for one fact's adapter in the last layer."""
         return replace(self, **(self.narrow or {}))
 
     def room(self, context: int, rank: int | None = None) -> int:
-        """Return how many tokens of a context virtual tokens leave for a conversation; `rank` as for `configure`.
+        """Return the number of tokens that virtual tokens leave for a conversation.
+
+        Parameters
+        ----------
+        context
+            Tokens that the model reads.
+        rank
+            Default: the method's.
 
         Raises
         ------
         NbtuneError
-            When they leave none.
+            If they leave none.
         """
         room = context - ((rank or self.rank) if self.virtual else 0)
         if room <= 0:
@@ -91,13 +98,14 @@ class Method:
         return room
 
     def check(self, model: Any) -> None:
-        """Refuse a model that the method can't be put on.
+        """Check that the method can be used on a model.
 
         Raises
         ------
         NbtuneError
-            When PEFT does not know where in this family, or it has no keys and values for virtual tokens in each layer, or an encoder, or
-            the base weights are quantised and must not be, or the reverse.
+            If PEFT does not know the modules to adapt in this family; if the method trains virtual tokens and the model has an encoder
+            or layers without keys and values; if the base weights are quantised and must not be, or the reverse; if they are
+            quantised without any linear layer; or if copies of modules would be trained in float16.
         """
         family = model.config.model_type
         unread = has_encoder(model) or "past_key_values" not in accepted(model) or recurrent(model)
@@ -110,9 +118,9 @@ class Method:
             )
         if self.quantized is False and is_quantized:
             raise NbtuneError(f"--method {self.name} can't train quantised weights: use --method qlora, or load without --quantize.")
-        if self.config is _copies and model.dtype == torch.float16:  # AdamW's smallest numbers are 0 there, and its steps not numbers
+        if self.config is _copies and model.dtype == torch.float16:  # AdamW's smallest numbers become 0 there, and its steps NaN
             raise NbtuneError(f"--method {self.name} can't train float16 weights: load with --dtype bfloat16 or float32.")
-        if is_quantized and not self.virtual and not all_layers(model):  # GPTQ, AWQ and HQQ have layers of their own
+        if is_quantized and not self.virtual and not all_layers(model):  # GPTQ, AWQ and HQQ have their own classes of layers
             raise NbtuneError(
                 f"--method {self.name} finds no linear layer in these quantised weights: load the model that they were made from, "
                 "with --quantize nf4 if need be."
@@ -126,7 +134,7 @@ class Method:
         model
             The base.
         steps
-            Most optimizer steps.
+            Maximum number of optimizer steps.
         rank
             Default: the method's.
         targets
@@ -139,7 +147,15 @@ class Method:
         return config
 
     def optimizer(self, net: Any, rate: float) -> torch.optim.Optimizer:
-        """Return AdamW over the trainable parameters of an adapted network."""
+        """Return AdamW over the trainable parameters of an adapted network.
+
+        Parameters
+        ----------
+        net
+            The adapted network.
+        rate
+            Learning rate.
+        """
         if self.ratio == 1:
             return torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), lr=rate, weight_decay=0.0)
         optimizer: torch.optim.Optimizer = create_loraplus_optimizer(net, torch.optim.AdamW, lr=rate, loraplus_lr_ratio=self.ratio)
@@ -151,36 +167,36 @@ def _lora(rank: int, steps: int, targets: TargetModules, **variant: Any) -> Peft
 
 
 def _dora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """DoRA (Liu et al. 2024) learns the length of each weight's columns apart from their direction."""
+    """Configure DoRA (Liu et al. 2024), which learns the norm of each weight's columns separately from their direction."""
     return _lora(rank, steps, targets, use_dora=True)
 
 
 def _rslora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """rsLoRA (Kalajdzievski 2023) divides by the root of the rank, so that a higher rank does not learn more slowly."""
+    """Configure rsLoRA (Kalajdzievski 2023), which divides by the root of the rank so that a higher rank does not learn more slowly."""
     return LoraConfig(
         r=rank, lora_alpha=2 * math.sqrt(rank), lora_dropout=0.0, use_rslora=True, target_modules=targets, task_type="CAUSAL_LM"
     )
 
 
 def _pissa(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """PiSSA takes two pairs of factors of the rank, side by side; see `pissa_hooks`."""
+    """Configure PiSSA: a LoRA of twice the rank, for two pairs of factors side by side; see `pissa_hooks`."""
     return LoraConfig(r=2 * rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
 
 
 def _ia3(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """IA3 (Liu et al. 2022) scales what keys, values and the feed-forward layers hand on; it has no rank. PEFT knows where, by family."""
+    """Configure IA3 (Liu et al. 2022), which scales keys, values and feed-forward layers, without a rank; PEFT names them by family."""
     return IA3Config(task_type="CAUSAL_LM")
 
 
 def _adalora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """AdaLoRA (Zhang et al. 2023) starts at 1.5 times the rank and prunes to it over the first half of the steps."""
+    """Configure AdaLoRA (Zhang et al. 2023), which starts at 1.5 times the rank and prunes to it over the first half of the steps."""
     return AdaLoraConfig(
         init_r=rank + max(1, rank // 2),
         target_r=rank,
         lora_alpha=2 * rank,
         lora_dropout=0.0,
         tinit=min(5, steps // 10),
-        # In one step or two PEFT would prune by what it has not measured yet.
+        # Within one or two steps PEFT would prune by values that it has not measured yet.
         tfinal=steps // 2 if steps > 2 else 0,
         deltaT=2,
         total_step=max(steps, 3),
@@ -190,25 +206,26 @@ def _adalora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
 
 
 def _copies(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """Train copies of whole modules: PEFT keeps them beside the base's own, and saves them as it saves an adapter."""
+    """Configure training of copies of whole modules; PEFT keeps them beside the base's modules and saves them like an adapter."""
     return LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(targets), task_type="CAUSAL_LM")
 
 
 def _prefix(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """P-Tuning v2 (Liu et al. 2022): keys and values of virtual tokens, for each layer."""
+    """Configure P-Tuning v2 (Liu et al. 2022): keys and values of virtual tokens in each layer."""
     return PrefixTuningConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
 
 
 def _p_tuning(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """P-tuning (Liu et al. 2021): embeddings of virtual tokens that a small network makes while it trains."""
+    """Configure P-tuning (Liu et al. 2021): embeddings of virtual tokens, computed by a small network during training."""
     return PromptEncoderConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
 
 
 def _prompt(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
-    """Prompt tuning (Lester et al. 2021): embeddings of virtual tokens."""
+    """Configure prompt tuning (Lester et al. 2021): embeddings of virtual tokens."""
     return PromptTuningConfig(num_virtual_tokens=rank, task_type="CAUSAL_LM")
 
 
+# Rank, ratio and learning rate for facts of lora are measured: "The rank of an adapter" in docs/experiments.md.
 METHODS = {
     method.name: method
     for method in (
@@ -229,12 +246,12 @@ METHODS = {
 
 
 def find_method(name: str) -> Method:
-    """Return a method of the table.
+    """Return a method of the table by its name.
 
     Raises
     ------
     NbtuneError
-        When there is no such method.
+        If there is no such method.
     """
     check_choice("--method", name, METHODS)
     return METHODS[name]

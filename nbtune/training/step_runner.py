@@ -1,4 +1,4 @@
-"""One training or evaluation step over labelled tokens: what `KerasModel` calls for each batch."""
+"""One training or evaluation step over labelled tokens, called by `KerasModel` for each batch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ __all__ = ["LossNotFinite", "StepRunner", "check_finite", "target_loss", "traine
 
 
 class LossNotFinite(NbtuneError):
-    """The loss, or its gradient, became NaN or infinite, and the fit was stopped."""
+    """Raised when the loss or its gradient becomes NaN or infinite; the fit stops."""
 
 
 def check_finite(losses: dict[str, float]) -> None:
-    """Refuse losses that are not finite.
+    """Check that losses are finite.
+
+    Parameters
+    ----------
+    losses
+        Losses by name.
 
     Raises
     ------
     LossNotFinite
-        It names the loss.
+        If one is not; the message names it.
     """
     for name, value in losses.items():
         if not math.isfinite(value):
@@ -35,8 +40,8 @@ def check_finite(losses: dict[str, float]) -> None:
 def target_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the weighted Kullback-Leibler divergence from the targets to the predictions.
 
-    For a target that is one token this is its cross-entropy; for the distribution of the untouched
-    model it is the distance from it, so that zero means "as before".
+    For a target that is a single token this is the cross-entropy. For a target that is the distribution of
+    the unchanged model it is the distance from that model, and zero means "as before".
 
     Parameters
     ----------
@@ -53,35 +58,35 @@ def target_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.T
 
 
 class _LogProbabilities(torch.autograd.Function):
-    """The log-softmax of logits at a few tokens of each row; one backward pass.
+    """Log-softmax of the logits at a few tokens of each row; supports one backward pass.
 
-    PyTorch's own holds all of the log-softmax, and then a gradient of that size that is zero but for these tokens. Here the
-    softmax is held alone, and becomes the gradient.
+    PyTorch's own function keeps the whole log-softmax, and then a gradient of the same size that is zero except at these
+    tokens. Here only the softmax is kept, and it becomes the gradient in place.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Return a tensor of the shape of `tokens`."""
+        """Return the log-probabilities, in the shape of `tokens`."""
         softmax = logits.softmax(-1)
         ctx.save_for_backward(softmax, tokens)
-        # From the likeliest token, for a share may be too small to have a logarithm.
+        # Relative to the likeliest token: a probability may be too small for its logarithm.
         return logits.gather(-1, tokens) - logits.amax(-1, keepdim=True) + softmax.amax(-1, keepdim=True).log()
 
     @staticmethod
     def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Return the gradient of the logits: that of the tokens, less their sum spread by the softmax."""
+        """Return the gradient of the logits: the gradient at the tokens minus its sum times the softmax."""
         (gradient,), (softmax, tokens) = outputs, ctx.saved_tensors
         return softmax.mul_(-gradient.sum(-1, keepdim=True)).scatter_add_(-1, tokens, gradient), None
 
 
 class StepRunner(TorchkerasStepRunner):
-    """Computes the loss on the answer's tokens alone, end of turn included, and makes the step.
+    """Computes the loss on the trained tokens only (the answer with its end of turn), and makes the step.
 
-    Takes torchkeras' arguments. ``loss_fn(logits, batch)`` sees logits of shape (trained tokens,
-    vocabulary) and the batch; the default is `target_loss`. A metric sees the same two, and its
-    result is averaged over the epoch. Three keyword arguments of the `KerasModel` come here:
-    ``penalty()``, added to the loss; ``after_step()``, called after each optimizer step while the
-    gradients are still there; and ``dropout``, whether the network's own dropout is on in training
+    The arguments are torchkeras'. ``loss_fn(logits, batch)`` takes logits of shape (trained tokens,
+    vocabulary) and the batch; the default is `target_loss`. A metric takes the same two arguments, and its
+    results are averaged over the epoch. Three keyword arguments are passed on by `KerasModel`:
+    ``penalty()``, added to the loss in training; ``after_step()``, called after each optimizer step while the
+    gradients still exist; and ``dropout``, whether the network's own dropout is on in training
     (default: True, as in torchkeras).
 
     Override `__call__` for a loss of your own; see docs/training.md for an example.
@@ -103,8 +108,8 @@ class StepRunner(TorchkerasStepRunner):
         Returns
         -------
         tuple of dict
-            The step's losses and its metrics, each by name: numbers, or tensors of one, which are read when the epoch ends, so
-            that a device is not waited for in each step.
+            Losses and metrics of the step by name: numbers, or tensors with one element, which are read only at the end of
+            the epoch so that a step need not wait for them.
         """
         with self.accelerator.autocast():
             logits = trained_logits(self.net, batch)
@@ -121,11 +126,11 @@ class StepRunner(TorchkerasStepRunner):
     def _update(self, loss: torch.Tensor) -> None:
         self.accelerator.backward(loss)
         if self.accelerator.sync_gradients:
-            # Asking the net for its parameters would look through all of its modules in each step.
+            # Not `net.parameters()`: it would go through all modules in each step.
             trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             norm = self.accelerator.clip_grad_norm_(trained, 1.0)
-            # The one number of a step that is read: it says whether the step may be made. Where gradients are scaled, the scaler
-            # leaves out such a step by itself.
+            # The only number read from the device in a step: it decides whether the step may be made. Where gradients are
+            # scaled, the scaler skips such a step itself.
             if self.accelerator.scaler is None and norm is not None and not math.isfinite(norm):
                 check_finite({"train_loss": loss.item()})
                 raise LossNotFinite("The gradients became infinite or NaN: training was stopped. Try a smaller --lr, or --dtype float32.")
@@ -140,13 +145,13 @@ class StepRunner(TorchkerasStepRunner):
 def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Run a model and return the logits that predict trained tokens.
 
-    Rows are padded on the left, so the answers end together: no logits are computed where no row is trained.
+    Rows are padded on the left, so the answers end together. Logits are computed only in columns where a row is trained.
 
     Parameters
     ----------
     net
-        A language model, with or without an adapter; or its `nbtune.training.last_layer.LastLayer`, for a batch of what
-        reaches it.
+        A language model, with or without an adapter; or, for a batch of examples with their `Below`, its
+        `nbtune.training.last_layer.LastLayer`.
     batch
         As `nbtune.data.encoding.collate` makes it.
 
@@ -170,12 +175,12 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
     logits = net(**inputs, use_cache=False).logits
     if "logits_to_keep" not in takes:
         logits = logits[:, columns - 1]
-    chosen: torch.Tensor = logits.flatten(0, 1).index_select(0, batch["picked"])  # by number: a mask takes its time in the backward pass
+    chosen: torch.Tensor = logits.flatten(0, 1).index_select(0, batch["picked"])  # by index: a mask is slow in the backward pass
     return chosen
 
 
 def _decoded_logits(net: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return the same of a model with an encoder, which reads what stands before the trained tokens of a row."""
+    """Return the logits of a model with an encoder, which reads the tokens before the trained ones of a row."""
     trained = batch["labels"] != IGNORED
     before = batch["attention_mask"].bool() & ~trained
     asked = _rows(batch["input_ids"], before, 0)
@@ -191,6 +196,6 @@ def _decoded_logits(net: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _rows(values: torch.Tensor, chosen: torch.Tensor, padding: int) -> torch.Tensor:
-    """Return what is chosen of each row, padded on the right."""
+    """Return the chosen values of each row, padded on the right."""
     rows = [row[mask] for row, mask in zip(values, chosen, strict=True)]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)

@@ -1,4 +1,4 @@
-"""Names the modules of a model that a method adapts, or copies."""
+"""Names the modules of a model that a method adapts or copies."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ __all__ = ["TargetModules", "all_layers", "everything", "last_blocks"]
 
 TargetModules = list[str] | str
 _MAMBA = ["in_proj", "x_proj"]
-_HYBRIDS = ("falcon_h1", "nemotron_h")  # some of their layers are Mamba's
-# Where the experts of a layer are one parameter, PEFT takes these names for theirs, and adapts every expert of every layer.
+_HYBRIDS = ("falcon_h1", "nemotron_h")  # families with some Mamba layers
+# Where one parameter holds all experts of a layer, PEFT matches these names to it and adapts every expert of every layer.
 _MLP = {"gate_proj", "up_proj", "down_proj"}
 
 
 def all_layers(model: Any) -> list[str]:
-    """Return the names that linear layers have, but for the head's, routers', and those whose weights a family reads past PEFT.
+    """Return the names of the linear layers to adapt.
 
-    PEFT's own word for them, "all-linear", is spelt out by PEFT 0.19 where a family has experts: target modules i, l, a, e, ...
+    The head, routers, and layers whose weights the model reads directly, past PEFT, are left out. PEFT's own "all-linear" is
+    not used: for a family with experts, PEFT 0.19 takes it apart into its letters (target modules i, l, a, e, ...).
     """
     if "mamba" in model.config.model_type:
         return _MAMBA
@@ -35,19 +36,22 @@ def all_layers(model: Any) -> list[str]:
 
 
 def _blocks(model: Any) -> list[str]:
-    """Return the names of a model's blocks, in order."""
+    """Return the names of a model's blocks (the items of its largest module list), in order."""
     lists = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
     longest = max(lists, key=lambda name: sum(p.numel() for p in lists[name].parameters()))
     return [f"{longest}.{number}" for number in range(len(lists[longest]))]
 
 
 def last_blocks(model: Any, count: int) -> list[str]:
-    """Return the last blocks, as many as the rank says."""
+    """Return the names of the last `count` blocks."""
     return _blocks(model)[-count:]
 
 
-def everything(model: Any, rank: int) -> list[str]:  # noqa: ARG001 - as the others of its kind
-    """Return all that holds weights, but for embeddings that are the head, too: what each of them needs is not the same."""
+def everything(model: Any, rank: int) -> list[str]:  # noqa: ARG001 - a signature shared with `last_blocks`
+    """Return the names of the blocks and of all other modules with weights, except embeddings tied to the head.
+
+    Tied embeddings are left out because embeddings and head need different changes.
+    """
     blocks = _blocks(model)
     shared = {id(model.get_input_embeddings().weight)}
     outside = [
