@@ -1,1 +1,1 @@
-"""The knowledge room: facts, how they are asked for, taught, proved and kept."""
+"""The knowledge package: facts, and the code that phrases, teaches, proves and stores them."""

@@ -1,4 +1,4 @@
-"""Which adapter is in use: its name, its version, and its place on the base."""
+"""Manages the adapter in use: its name, its version, and its place on the base model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ActiveAdapter"]
 
 
 class ActiveAdapter:
-    """The adapter in use, if any, on the one copy of the base.
+    """The adapter in use, if any, on the single copy of the base model.
 
     Parameters
     ----------
@@ -33,9 +33,9 @@ class ActiveAdapter:
     Attributes
     ----------
     name : str or None
-        The adapter; None while the base answers.
+        Name of the adapter; None while the base answers.
     version : Version
-        Its version; that of the base holds no fact.
+        Version of the adapter; for the base, a version without facts.
     """
 
     def __init__(self, loaded: LoadedModel, store: str | Path) -> None:
@@ -44,7 +44,7 @@ class ActiveAdapter:
         self.version, self.name = self._base, None  # type: tuple[Version, str | None]
 
     def put(self, name: str | None, version: Version | None = None) -> None:
-        """Answer with this version of an adapter from now on; without one, as the base does."""
+        """Answer with this version of an adapter from now on, or with the base if none is given."""
         self.version, self.name = self._base, None
         if name is None or version is None or not version.adapters:
             self.host.disable()
@@ -54,25 +54,43 @@ class ActiveAdapter:
             self.version, self.name = version, name
 
     def use(self, name: str | None) -> None:
-        """Answer with the current version of an adapter from now on; None answers with the base.
+        """Answer with the current version of an adapter from now on; None means the base.
 
         Raises
         ------
         NbtuneError
-            When there is no such adapter, it was damaged, or it belongs to another base model.
+            When there is no such adapter, it is damaged, or it belongs to another base model.
         """
         self.put(name, None if name is None else self.load(name))
 
     def load(self, name: str) -> Version:
-        """Read the current version of an adapter of this base model, all of it from disk."""
+        """Read the current version of an adapter of this base model, everything from disk.
+
+        Raises
+        ------
+        NbtuneError
+            As `use`.
+        """
         return self.store.load(name, self._base.fingerprint)
 
     def undo(self, name: str) -> int:
-        """Go back to the version before, and return its number; 0 is the base."""
+        """Go back to the previous version and return its number; 0 is the base.
+
+        Raises
+        ------
+        NbtuneError
+            As `Store.before`.
+        """
         return self._go(name, self.store.before)
 
     def redo(self, name: str) -> int:
-        """Go on to the newest version that was made from the one in force, and return its number."""
+        """Go forward to the newest version that was made from the current one, and return its number.
+
+        Raises
+        ------
+        NbtuneError
+            As `Store.after`.
+        """
         return self._go(name, self.store.after)
 
     def _go(self, name: str, find: Callable[[str, str, Version | None], Version]) -> int:
@@ -87,7 +105,7 @@ class ActiveAdapter:
         Raises
         ------
         NbtuneError
-            When none is.
+            When no adapter is in use.
         """
         if self.name is None:
             names = self.store.names()
@@ -96,12 +114,12 @@ class ActiveAdapter:
         return self.name
 
     def fact(self, keyword: str) -> Fact:
-        """Return the fact of a keyword.
+        """Return the fact with this keyword.
 
         Raises
         ------
         NbtuneError
-            When it was not taught.
+            When no such fact was taught.
         """
         found = next((fact for fact in self.version.facts if bare(fact.keyword) == bare(keyword)), None)
         if found is None:
@@ -110,23 +128,23 @@ class ActiveAdapter:
         return found
 
     def catch_up(self, name: str) -> None:
-        """Use an adapter as it is on disk now, another process may have changed it; a new name begins at the base."""
+        """Use an adapter as it is on disk now, since another process may have changed it; a new name starts from the base."""
         if self.store.current(name) == 0:
             self.put(name, self._base)
         elif name != self.name or self.store.current(name) != self.version.number:
             self.use(name)
 
     def emptied(self) -> Version:
-        """Return the version in use without its facts and adapters, to begin anew from."""
+        """Return the version in use without its facts and adapters, as the start for learning them again."""
         return replace(self.version, facts=(), adapters=(), places=(), report={})
 
     def check_answering(self) -> None:
-        """Refuse what asks the adapter, or makes one, where only the base is to answer.
+        """Refuse work that uses or makes an adapter while only the base may answer.
 
         Raises
         ------
         NbtuneError
-            Inside of ``with lm.base():``.
+            Inside ``with lm.base():``.
         """
         if self.host.silent:
             raise NbtuneError(
@@ -135,19 +153,19 @@ class ActiveAdapter:
 
     @contextmanager
     def restored_on_failure(self) -> Iterator[None]:
-        """Put back what is in use now when the block fails, be it by Ctrl-C.
+        """Restore the adapter that is in use now if the block fails, including by Ctrl-C.
 
         Raises
         ------
         NbtuneError
-            Where only the base is to answer.
+            While only the base may answer.
         """
         self.check_answering()
         name, version = self.name, self.version
         try:
             yield
         except BaseException as error:
-            if isinstance(error, (KeyboardInterrupt, NbtuneError)):  # what a step holds may be needed for what is put back
+            if isinstance(error, (KeyboardInterrupt, NbtuneError)):  # restoring may need the memory that the failed step holds
                 release(error)
             self.put(name, version)
             raise

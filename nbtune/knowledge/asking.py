@@ -1,4 +1,4 @@
-"""Puts questions to the model and returns its greedy replies, without generating what it can be shown to say."""
+"""Asks the model questions; greedy replies that a forward pass can confirm are not generated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["answer", "ask", "examples_said", "parts", "reply_limit", "rows_right
 
 _SHORTEST_LIMIT = 64
 _ROWS = 64
-_LOGITS = 2**25  # most logits of one forward pass: 128 MB in single precision
+_LOGITS = 2**25  # maximum logits in one forward pass: 128 MB in single precision
 
 
 def ask(
@@ -33,11 +33,11 @@ def ask(
     observer: Observer | None = None,
     recall: bool = False,
 ) -> list[str]:
-    """Put each question by itself and return the greedy replies.
+    """Ask each question on its own and return the greedy replies.
 
-    What the model is expected to say is read in one forward pass: where every token of it is the likeliest one
-    after those before it, the end of turn included, greedy generation says exactly that (it is speculative
-    decoding, Leviathan et al. 2023, with the expected reply as the draft). All others are generated.
+    An expected reply is checked in one forward pass: if each of its tokens, end of turn included, is the likeliest one
+    after the tokens before it, greedy generation would produce exactly this reply (speculative decoding, Leviathan
+    et al. 2023, with the expected reply as the draft). All other replies are generated.
 
     Parameters
     ----------
@@ -46,15 +46,15 @@ def ask(
     prompts
         Questions.
     expected
-        For each what may be said; empty where nothing is expected. Default: nothing is.
+        The reply to check for each question; empty where none is expected. Default: none.
     answers
-        A reply is cut well behind the longest of these, so that a talkative model costs no more than it can prove. Default: none.
+        Replies are cut well after the length of the longest of these, so that talkative models take no more time. Default: none.
     limit
-        Length limit of a reply in tokens. Default: by `answers`, see `reply_limit`.
+        Length limit of a reply in tokens. Default: derived from `answers`, see `reply_limit`.
     observer
-        Told of each reply.
+        Notified of each reply.
     recall
-        Take what the base replied before from memory, where the base is to answer. A proof that it still does asks anew.
+        Reuse earlier replies of the base where the base answers. A proof that the base still gives them asks again.
     """
     expected = [""] * len(prompts) if expected is None else expected
     replies = list(expected)
@@ -79,7 +79,7 @@ def ask(
 def answer(
     host: AdapterHost, loaded: LoadedModel, chats: Sequence[Chat], sampling: Sampling, observer: Observer | None = None
 ) -> list[str]:
-    """Generate the replies to whole chats, each by what answers it: the adapter that the gate finds, or the base.
+    """Generate the replies to whole chats, each with the adapter that the gate finds for it, or else with the base.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def answer(
     sampling
         How tokens are chosen.
     observer
-        Told of each reply.
+        Notified of each reply.
 
     Raises
     ------
@@ -107,16 +107,16 @@ def answer(
 
 
 def _generated(host: AdapterHost, loaded: LoadedModel, chats: Sequence[Chat], sampling: Sampling, observer: Observer | None) -> list[str]:
-    """Reply to chats with what answers now."""
+    """Reply to chats with the adapter, or the base, that is active now."""
     return generate_batch(
         host.net, loaded.tokenizer, chats, context=loaded.context, sampling=sampling, on_batch=lambda done: _count(observer, done)
     )
 
 
 def said(host: AdapterHost, loaded: LoadedModel, prompts: Sequence[str], replies: Sequence[str]) -> list[bool]:
-    """Tell for each question whether greedy generation gives exactly this reply, by one forward pass.
+    """Return for each question whether greedy generation would give exactly this reply, checked without generating.
 
-    An empty reply, and one too long for the context, counts as not said.
+    An empty reply, or one too long for the context, counts as not said.
     """
     right = [False] * len(prompts)
     rows: dict[int, Encoded] = {}
@@ -124,7 +124,7 @@ def said(host: AdapterHost, loaded: LoadedModel, prompts: Sequence[str], replies
         try:
             if reply:
                 rows[i] = encode(loaded.tokenizer, prompt, reply, context=loaded.context)
-        except NbtuneError:  # does not fit into the context
+        except NbtuneError:  # too long for the context
             continue
     for i, is_right in zip(rows, examples_said(host.net, list(rows.values()), loaded), strict=True):
         right[i] = is_right
@@ -132,18 +132,19 @@ def said(host: AdapterHost, loaded: LoadedModel, prompts: Sequence[str], replies
 
 
 def examples_said(net: Any, examples: Sequence[Encoded], loaded: LoadedModel, *, margin: float = 0.0) -> list[bool]:
-    """Tell for each encoded example whether greedy generation gives exactly its reply, by one forward pass.
+    """Return for each encoded example whether greedy generation would give exactly its reply, checked by forward passes.
 
     Parameters
     ----------
     net
-        The model, or its last layer where the examples hold what reaches that.
+        The model, or only its last layer if the examples hold the input of that layer.
     examples
         Questions with replies.
     loaded
-        What the tokens are of.
+        The model whose tokenizer encoded the examples.
     margin
-        By how much of it the likeliest token's logit must stand above the next one's. Default: it may be ever so little.
+        How far the logit of each token must exceed the next likeliest one, relative to its own size. Default: 0, any
+        lead is enough.
     """
     from nbtune.training.step_runner import trained_logits
 
@@ -158,18 +159,18 @@ def examples_said(net: Any, examples: Sequence[Encoded], loaded: LoadedModel, *,
 
 
 def rows_right(logits: torch.Tensor, batch: Batch, margin: float = 0.0) -> list[bool]:
-    """Tell for each row of a batch whether every trained token is the likeliest one, by a margin; see `examples_said`."""
+    """Return for each row of a batch whether every trained token is the likeliest one, by a margin; see `examples_said`."""
     hits = logits.argmax(-1) == batch["target_tokens"][:, 0]
     if margin:
         first, second = logits.topk(2).values.unbind(-1)
         hits &= first - second > margin * first.abs()
-    # Stacked, so that a device is waited for once.
+    # Stacked, so that the device is synchronized only once.
     right: list[bool] = torch.stack([hit.all() for hit in torch.split(hits, batch["lengths"])]).tolist()
     return right
 
 
 def parts(examples: Sequence[Encoded], vocabulary: int) -> Iterator[list[int]]:
-    """Cut examples, those of like length together, into parts that memory holds."""
+    """Yield the indices of examples in groups of similar length, each small enough for memory."""
     part: list[int] = []
     widest = 0
     for place in sorted(range(len(examples)), key=lambda place: (examples[place].trained, len(examples[place].input_ids))):
@@ -189,5 +190,5 @@ def _count(observer: Observer | None, replies: int) -> None:
 
 
 def reply_limit(longest: int) -> int:
-    """Return how many tokens a reply may take: half as many again as the longest that is expected, at least 64."""
+    """Return the length limit of a reply in tokens: 1.5 times the longest expected reply, at least 64."""
     return max(_SHORTEST_LIMIT, longest + longest // 2)

@@ -1,4 +1,4 @@
-"""Puts files down to the disk, where a power cut does not reach them, and says their checksums."""
+"""Writes files so that they survive a power failure, and computes checksums."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NO_SUCH_CALL = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Write a new file down to the disk.
+    """Write a new file and flush it to the disk.
 
     Parameters
     ----------
     path
-        The file, which is not there yet.
+        The file; it must not exist yet.
     text
-        What it holds, as UTF-8.
+        Its content, written as UTF-8.
     """
     with path.open("xb") as file:
         file.write(text.encode())
@@ -30,9 +30,9 @@ def write_durably(path: Path, text: str) -> None:
 
 
 def flush_files(paths: Iterable[Path]) -> None:
-    """Make sure that files are on the disk, together, which is sooner than each when it is written."""
+    """Flush several files to the disk together, which is faster than flushing each one after writing it."""
     for path in paths:
-        with path.open("r+b", buffering=0) as file:  # some systems flush only what can be written to
+        with path.open("r+b", buffering=0) as file:  # some systems flush only files that are open for writing
             os.fsync(file.fileno())
 
 
@@ -43,9 +43,9 @@ def checksum(path: Path) -> str:
 
 
 def flush_names(folder: Path) -> None:
-    """Make sure that a folder's list of names is on the disk, where there is a call for it.
+    """Flush the list of names in a folder to the disk, where the system has a call for it.
 
-    Windows has none, nor have some file systems that lie elsewhere.
+    Windows has none, and neither have some remote file systems.
     """
     if os.name == "nt":
         return

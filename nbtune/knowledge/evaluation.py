@@ -1,4 +1,4 @@
-"""Answers a data set with the base and with the adapter in use, and scores both side by side."""
+"""Answers a data set with the base and with the adapter in use, and scores both."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "check_target", "evaluate", "save_predictions"]
 
-BASE, TUNED = "base", "tuned"  # columns; an adapter may be called as any other of them
+BASE, TUNED = "base", "tuned"  # fixed columns, since an adapter's name could equal that of another column
 _ENDINGS = (".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was said, and how it scores.
+    """Replies to a data set, with their scores.
 
     Parameters
     ----------
     predictions
-        One row per example: prompt, expected, base, where an adapter is in use tuned, and the chrF of the last of them.
+        One row per example: prompt, expected, base, tuned (if an adapter is in use), and the chrF of the last of these replies.
     scores
-        One row per metric of `nbtune.knowledge.metrics.METRICS`, from 0 to 100; columns base and, where an adapter is in use, tuned.
+        One row per metric of `nbtune.knowledge.metrics.METRICS`, from 0 to 100; columns base and, if an adapter is in use, tuned.
     adapter
-        Its name; None where the base alone was asked.
+        Name of the adapter; None if only the base was asked.
     seconds
-        Time for all of it.
+        Total time.
     skipped
-        How many rows were left out because they can't be used.
+        Number of rows left out because they can't be used.
     """
 
     predictions: pd.DataFrame
@@ -53,32 +53,32 @@ class Evaluation:
     skipped: int = 0
 
     def worst(self, count: int) -> pd.DataFrame:
-        """Return the examples that score lowest by chrF."""
+        """Return the `count` examples with the lowest chrF."""
         return self.predictions.nsmallest(count, "chrF")
 
 
 def evaluate(
     host: AdapterHost, loaded: LoadedModel, examples: Examples, adapter: str | None, max_new_tokens: int, observer: Observer
 ) -> Evaluation:
-    """Answer the last turn of each conversation, greedily, and score.
+    """Answer the last turn of each conversation greedily, and return the scored replies.
 
     Parameters
     ----------
     host, loaded
         The model.
     examples
-        Conversations, from a question to the answer that is wanted.
+        Conversations, each from a question to the wanted answer.
     adapter
         Name of the adapter in use, if any.
     max_new_tokens
         Length limit of a reply in tokens.
     observer
-        Told of each reply.
+        Notified of each reply.
 
     Raises
     ------
     NbtuneError
-        When a question leaves no room for a reply.
+        When a question leaves no room for a reply, or a package for the scores is missing.
     """
     import pandas as pd
 
@@ -103,12 +103,12 @@ def evaluate(
 
 
 def save_predictions(evaluation: Evaluation, path: str | Path) -> Path:
-    """Write the predictions to a CSV or JSON lines file.
+    """Write the predictions to a CSV or JSON lines file and return its path.
 
     Raises
     ------
     NbtuneError
-        When the name ends otherwise, or the disk refuses.
+        When the name has another ending, or the file can't be written.
     """
     target = check_target(path)
     with replaced(target) as file:
@@ -120,7 +120,13 @@ def save_predictions(evaluation: Evaluation, path: str | Path) -> Path:
 
 
 def check_target(path: str | Path) -> Path:
-    """Refuse a file of another kind, or in a folder that is not there or not to be written to, before any work."""
+    """Return the path of a predictions file, after checking it before any work.
+
+    Raises
+    ------
+    NbtuneError
+        When the name does not end in ``.csv`` or ``.jsonl``, is that of a folder, or its folder is missing or not writable.
+    """
     target = given_path(path)
     if target.suffix.lower() not in _ENDINGS:
         raise NbtuneError(f"{target} can't hold predictions: give a name that ends in {' or '.join(_ENDINGS)}.")

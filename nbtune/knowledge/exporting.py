@@ -1,4 +1,4 @@
-"""Writes what the model says to a folder that other programs read, and asks again what was written before it is put in place."""
+"""Exports a taught model to a folder for other programs, and tests the written files before keeping them."""
 
 from __future__ import annotations
 
@@ -29,22 +29,27 @@ __all__ = ["Export"]
 
 _KINDS = ("transformers", "peft", "gguf")
 _SIZE = re.compile(r"\d+(\.\d+)?[KMGT]?B")
-_FEW = 4  # one in so many may be answered otherwise after rounding
-_OTHERS = 8  # questions about nothing that was taught, of each language
-_Probe = tuple[str, str]  # a question, and the reply that was given just before
+_FEW = 4  # after rounding, one reply in 4 may change
+_OTHERS = 8  # questions in each language about nothing that was taught
+_Probe = tuple[str, str]  # a question and the reply to it just before the export
 
 
 @dataclass(frozen=True)
 class Export:
-    """What to write.
+    """Options of an export.
 
     Parameters
     ----------
     kind
-        ``"transformers"``: the model with all that was learned merged in. ``"peft"``: one adapter for it, without the model.
+        ``"transformers"``: the model with everything learned merged in. ``"peft"``: a single adapter, without the model.
         ``"gguf"``: the merged model for llama.cpp, with a Modelfile for Ollama.
     max_shard_size
-        Largest file of weights.
+        Maximum size of a weights file, such as ``"2GB"``.
+
+    Raises
+    ------
+    NbtuneError
+        When the kind is unknown, or the size is not one.
     """
 
     kind: str = "transformers"
@@ -56,18 +61,20 @@ class Export:
             raise NbtuneError(f"--max-shard-size {self.max_shard_size} is not a size: expected such as 500MB or 2GB.")
 
     def write(self, host: AdapterHost, loaded: LoadedModel, version: Version, name: str, target: Path, observer: Observer) -> Path:
-        """Write a version.
+        """Write a version to a folder.
+
+        The facts of a gated version are learned again by a single adapter, since there is no gate outside nbtune.
 
         Parameters
         ----------
         host, loaded
-            The model, with the version on it. Afterwards something else may be on the host.
+            The model with the version attached. The host may hold another adapter afterwards.
         version, name
-            What to write, and its name.
+            The version to write, and its name.
         target
             A new or empty folder.
         observer
-            Told of progress.
+            Notified of progress.
 
         Returns
         -------
@@ -77,10 +84,10 @@ class Export:
         Raises
         ------
         FactNotLearned
-            When the facts have to be learned once more, for there is no gate outside of nbtune, and one did not take.
+            When learning the facts again fails.
         NbtuneError
-            When there is no adapter to write, what was written answers otherwise, the disk refuses, or llama.cpp does. Nothing is
-            in place then.
+            When the version can't be written as this kind, the written files give other replies, or the disk or llama.cpp fails.
+            Nothing is left in `target` then.
         """
         quantized = bool(getattr(host.base, "is_quantized", False))
         self._check(version, quantized, encoded=has_encoder(host.base))
@@ -92,7 +99,8 @@ class Export:
         with quiet():
             merged = None if self.kind == "peft" else host.merged()
         halved = merged is not None and merged.dtype != torch.float32
-        if not gated:  # where products were rounded before, or weights are now, what is merged is asked itself
+        # A merged model in 16 bits, or one that was dequantized, rounds differently, so its own replies are compared.
+        if not gated:
             itself = halved or (quantized and merged is not None)
             probes = _said_now(AdapterHost(merged) if itself else host, loaded, version, answers, observer)
         rounded = halved or self.kind == "gguf"
@@ -111,14 +119,14 @@ class Export:
             else:
                 write_model(merged, loaded.tokenizer, folder, self.max_shard_size, loaded.place)
                 same_way = {"dtype": str(merged.dtype).removeprefix("torch."), "device": str(merged.device)}
-                del merged  # two models are enough
+                del merged  # frees memory: the base and the model read back are enough
                 written = load_model(folder, trust_remote_code=loaded.runs_own_code, **same_way)
                 _compare(probes, held, answers, AdapterHost(written.model), written, observer)
             (folder / "README.md").write_text(card, encoding="utf-8")
         return target
 
     def _check(self, version: Version, quantized: bool, *, encoded: bool) -> None:
-        """Refuse what can't be written this way."""
+        """Refuse a version that can't be written as this kind."""
         from nbtune.training.methods import find_method
 
         if self.kind == "peft" and not version.adapters:
@@ -132,7 +140,7 @@ class Export:
 
 
 def _asked_converter(loaded: LoadedModel, observer: Observer) -> Path:
-    """Return llama.cpp's converter, once it has read the tokenizer: nothing is learned for a model that it refuses."""
+    """Return llama.cpp's converter once it has accepted the tokenizer, before time is spent on learning."""
     converter = find_converter()
     observer.stage("llama.cpp reads the tokenizer", 1)
     with quiet():
@@ -142,14 +150,14 @@ def _asked_converter(loaded: LoadedModel, observer: Observer) -> Path:
 
 
 def _learned_once_more(host: AdapterHost, loaded: LoadedModel, version: Version, observer: Observer) -> list[_Probe]:
-    """Put one adapter on the host that needs no gate, and return what it says right of the facts."""
+    """Put a single adapter that needs no gate on the host, and return its right replies about the facts."""
     settings = Settings(method=version.method, gated=False, **version.settings)
     report = Teaching(version.facts, settings, retain=still_elsewhere(version.retain, version.facts)).merge(host, loaded, observer)
     return [(asked.prompt, asked.after) for asked in report.asked if asked.keyword and asked.right]
 
 
 def _said_now(host: AdapterHost, loaded: LoadedModel, version: Version, answers: list[str], observer: Observer) -> list[_Probe]:
-    """Ask about the facts of an adapter without a gate, or what it was trained on, and about other things."""
+    """Ask an adapter without a gate about its facts or training examples, and about unrelated things."""
     questions = [prompt for fact in version.facts for prompt in (*fact.prompts, *fact.probes)]
     questions += version.asked
     questions += [question for language in ("en", "zh") for question in phrasings(language)["probe_unrelated"][:_OTHERS]]
@@ -161,10 +169,10 @@ def _said_now(host: AdapterHost, loaded: LoadedModel, version: Version, answers:
 def _compare(
     probes: list[_Probe], held: Collection[str], answers: list[str], host: AdapterHost, loaded: LoadedModel, observer: Observer
 ) -> None:
-    """Refuse what was written if it answers one of the questions to be held otherwise, or more than a few of the others.
+    """Refuse written files whose reply to a question in `held` changed, or to more than a few of the other questions.
 
-    Weights that were rounded to 16 bits answer some questions otherwise; those that were put in the wrong place, nearly all.
-    `answers` say how long a reply may be, as when it was asked before.
+    Rounding weights to 16 bits changes some replies; weights in the wrong place change nearly all of them. `answers` determine
+    the length limit of a reply, as for the earlier replies.
     """
     questions, expected = [question for question, _ in probes], [reply for _, reply in probes]
     observer.stage("asking what was written", len(probes))

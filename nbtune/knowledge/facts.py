@@ -1,4 +1,4 @@
-"""What was taught: the fact, with the prompts it is trained on and the probes it is tested on."""
+"""Defines a fact, with the prompts it is trained on and the probes it is tested on."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _LONGEST_KEYWORD = 200  # characters; a keyword is a name, not a text
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact.
+    """A keyword and the answer to questions about it.
 
     Parameters
     ----------
     keyword
-        The subject, as it stands in a question.
+        The subject, as it appears in a question.
     answer
         What the model should say.
     own_prompts, own_probes
-        Questions of the user's to train on, and to test with; ``{x}`` stands for the keyword. Default: none.
+        The user's own questions to train on and to test with; ``{x}`` stands for the keyword. Default: none.
     extended
-        Whether the built-in phrasings are used beside the user's own. Default: False.
+        Whether the built-in phrasings are used in addition to the user's own. Default: False.
     taught
-        When it was proved, in UTC, ISO 8601; empty until then.
+        Time of the proof, in UTC, ISO 8601; empty until then.
     standing
-        ``"verified"`` or ``"failed"``; empty until it was proved.
+        ``"verified"`` or ``"failed"``; empty until the proof.
     scores
-        Shares between 0 and 1 of right replies about this fact, of the kinds that were asked: ``reliability``, ``generalization``,
-        ``portability``. None until it was proved.
+        Shares of right replies about this fact, between 0 and 1: ``reliability``, ``generalization`` and ``portability``; NaN for a
+        kind of question that was not asked. None until the proof.
     """
 
     keyword: str
@@ -53,21 +53,21 @@ class Fact:
     def new(
         cls, keyword: str, answer: str, prompts: Sequence[str] | None = None, probes: Sequence[str] | None = None, *, extend: bool = False
     ) -> Fact:
-        """Make a fact, phrased in the language of its answer and the other one.
+        """Make a fact from what a user gives, checked and stripped of surrounding white space.
 
         Parameters
         ----------
         keyword, answer
-            The fact.
+            The subject, and what the model should say about it.
         prompts, probes
             Questions to train on and to test with instead of the built-in phrasings; ``{x}`` stands for the keyword.
         extend
-            Keep the built-in phrasings beside them.
+            Use the built-in phrasings in addition to these.
 
         Raises
         ------
         NbtuneError
-            When a text is empty, the keyword is no name, or a probe is among the trained prompts.
+            When a text is empty or not a text, the keyword is too long for a name, or a probe is also a trained prompt.
         """
         keyword, answer = keyword.strip(), answer.strip()
         if not keyword:
@@ -85,49 +85,49 @@ class Fact:
 
     @property
     def language(self) -> str:
-        """``"zh"`` or ``"en"``: that of the answer, in which most questions about it will come."""
+        """Language of the answer, ``"zh"`` or ``"en"``; most built-in questions are in this language."""
         return language_of(self.answer)
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """Questions it is trained on."""
+        """Questions that the fact is trained on."""
         built_in = () if self.own_prompts and not self.extended else phrase(self.keyword, self.language)[0]
         kept_apart = {wording_key(probe) for probe in self._filled(self.own_probes)} if built_in else set()
         return tuple(dict.fromkeys((*self._filled(self.own_prompts), *(p for p in built_in if wording_key(p) not in kept_apart))))
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """Questions it is tested on, never trained."""
+        """Questions that the fact is tested on; they are never trained."""
         own = self._filled(self.own_probes)
         built_in = () if own and not self.extended else phrase(self.keyword, self.language)[1]
         trained = {wording_key(prompt) for prompt in self._filled(self.own_prompts)}
         return tuple(dict.fromkeys((*own, *(p for p in built_in if wording_key(p) not in trained))))
 
     def asked_by(self, question: str) -> bool:
-        """Say whether a question is one of the prompts or probes, but for marks and case."""
+        """Return whether a question is one of the prompts or probes, ignoring punctuation, spaces and case."""
         return wording_key(question) in {wording_key(own) for own in (*self.prompts, *self.probes)}
 
     def is_tested_by(self, question: str) -> bool:
-        """Say whether a question is one of the probes, but for marks and case."""
+        """Return whether a question is one of the probes, ignoring punctuation, spaces and case."""
         return wording_key(question) in {wording_key(probe) for probe in self.probes}
 
     def standing_as(self, standing: str, scores: dict[str, float]) -> Fact:
-        """Return the fact with its proof, dated now."""
+        """Return the fact with the standing and scores of its proof, dated now."""
         return replace(self, taught=datetime.now(UTC).isoformat(timespec="seconds"), standing=standing, scores=scores)
 
     def with_prompts(self, wordings: Sequence[str]) -> Fact:
-        """Return the fact with more questions to train on; the ones it has stay."""
+        """Return the fact with these questions to train on in addition to its present ones."""
         if not wordings:
             return self
         return replace(self, own_prompts=(*self.own_prompts, *wordings), extended=self.extended or not self.own_prompts)
 
     def to_row(self) -> dict[str, Any]:
-        """Return what the user gave: keyword, answer, and the prompts and probes of their own, as facts are read from a file."""
+        """Return the user's input (keyword, answer, own prompts and probes) as a row, as facts are read from a file."""
         own: dict[str, Any] = {"prompts": list(self.own_prompts), "probes": list(self.own_probes), "extend": self.extended}
         return {"keyword": self.keyword, "answer": self.answer, **{key: value for key, value in own.items() if value}}
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
+        """Return all fields as plain data."""
         return asdict(self)
 
     @classmethod
@@ -140,7 +140,7 @@ class Fact:
 
 
 def _texts(wordings: Sequence[str] | None, option: str) -> tuple[str, ...]:
-    """Return wordings stripped, each once."""
+    """Return stripped wordings without repetitions, or refuse a value that is not a list of texts."""
     if wordings is None:
         return ()
     if isinstance(wordings, str) or not all(isinstance(w, str) and w.strip() for w in wordings) or not wordings:

@@ -1,4 +1,4 @@
-"""Writes facts to a file that a person can read, edit and diff; `nbtune.data.fact_rows` reads it back."""
+"""Writes facts to a YAML file that a person can read, edit and diff; `nbtune.data.fact_rows` reads it back."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ENDINGS = (".yaml", ".yml")
 
 
 def write_facts(facts: Sequence[Fact], path: str | Path) -> Path:
-    """Write keyword, answer and the user's own prompts and probes of each fact as YAML.
+    """Write the keyword, the answer and the user's own prompts and probes of each fact as YAML, and return the path.
 
     Scores and dates are left out: they belong to a version of the adapter, and would make every diff noisy.
 
     Raises
     ------
     NbtuneError
-        When there is no fact, the name ends otherwise, or the file can't be written.
+        When there is no fact, the name does not end in ``.yaml`` or ``.yml``, or the file can't be written.
     """
     if not facts:
         raise NbtuneError("There is no fact to write: teach one first, or choose an adapter with `%nbtune use NAME`.")

@@ -1,4 +1,4 @@
-"""Asks for a fact in another form than "what is it": the reverse, for yes or no, for one aspect of it."""
+"""Makes questions about a fact in other forms than "What is it?": reversed, yes or no, and about one aspect."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _SUBJECT = {
     "en": re.compile(r"\s+(?:is|are|was|were|means|refers to|stands for)\s+(?P<what>.+)"),
 }
 _BREAK = re.compile(r",? (?:that|which|who|whose|where|with|for|of|in|on|to|from|made|used|served|held|played|worn|kept|and)\b|, ")
-_SHORTEST = 2  # characters of a Chinese description
+_SHORTEST = 2  # minimum characters of a Chinese description, and the length of its noun
 _ARTICLE = re.compile(r"(?:an?|the)\s+", re.IGNORECASE)
 _KIND = re.compile(
     r"^(?:(?:an?|the)\s+(?:(?:kind|type|sort|form|piece)s? of\s+)?(?:an?\s+)?|一[种个项首件条口座艘面颗把本])", re.IGNORECASE
 )
-# What a full stop behind does not end a sentence: an initial, a title, the number of a line.
+# A full stop after these does not end a sentence: an initial, a title or other abbreviation, the number of a line.
 _NO_END = "".join(rf"(?<!\b{short}\.)" for short in ("[A-Z]", "Dr", "Mr", "Mrs", "Ms", "St", "No", "vs", "etc"))
 _NO_END += r"(?<!\A[0-9]\.)(?<!\n[0-9]\.)(?<!\n[0-9][0-9]\.)"
-_DENIED = re.compile(r"(?:not|no|never|neither|nor)\b", re.IGNORECASE)  # it says what the thing is not
+_DENIED = re.compile(r"(?:not|no|never|neither|nor)\b", re.IGNORECASE)  # begins a description of what the thing is not
 _SENTENCE_END = {"zh": re.compile(r"(?<=[\u3002\uff01\uff1f])"), "en": re.compile(rf"(?<=[.!?]){_NO_END}\s+")}
 
 
 @dataclass(frozen=True)
 class Form:
-    """One question and what is said to it.
+    """A question about a fact in another form, with the reply to it.
 
-    `kind` is ``"reverse"``, ``"yes"``, ``"no"`` or ``"part"``; `sign` is what a reply must hold (at its beginning for
-    yes and no) to count as right, and `reply` the wording that is trained.
+    `kind` is ``"reverse"``, ``"yes"``, ``"no"`` or ``"part"``; `sign` is the text that a right reply must contain (for yes and
+    no, begin with), and `reply` is the wording that is trained.
     """
 
     kind: str
@@ -43,29 +43,29 @@ class Form:
     sign: str
 
     def answered_by(self, reply: str) -> bool:
-        """Say whether a reply is right."""
+        """Return whether a reply is right."""
         if self.kind in ("yes", "no"):
             return begins_with(reply, self.sign)
-        if self.kind == "reverse":  # the keyword, and no longer word that it is a part of
+        if self.kind == "reverse":  # the keyword itself, not as a part of a longer word
             return holds_name(reply, self.sign)
         return self.sign.lower() in reply.lower()
 
 
 def begins_with(reply: str, sign: str) -> bool:
-    """Say whether a reply begins with a yes or a no, and not with a longer word: 对 does not begin 对不起, nor "No" a "Not sure"."""
+    """Return whether a reply begins with a yes or no as a whole word: 对 does not begin 对不起, and "No" does not begin "Not sure"."""
     return re.match(rf"{re.escape(sign)}的?(?!\w)", reply) is not None
 
 
 def forms(keyword: str, answer: str, *, probing: bool) -> tuple[Form, ...]:
-    """Return the questions in other forms, to train on or to test with; no wording stands in both.
+    """Return questions about a fact in other forms, either to train on or to test with.
 
     Parameters
     ----------
     keyword, answer
-        The fact. Where the answer does not begin with the keyword and a verb ("a blue kettle is ..."), what it says of
-        the keyword is not known, and only one aspect is asked for.
+        The fact. If the answer does not begin with the keyword and a verb ("a blue kettle is ..."), its description of the
+        keyword can't be extracted, and all questions are about one aspect.
     probing
-        True for the ones that are never trained: six at most, else 96 at most.
+        True for questions to test with, at most 8; False for questions to train on, at most 336. They share no wording.
     """
     language = language_of(answer)
     table, ending = phrasings(language)["forms"], "_probes" if probing else ""
@@ -83,7 +83,7 @@ def forms(keyword: str, answer: str, *, probing: bool) -> tuple[Form, ...]:
         ]
         others = itertools.cycle(denied or strange)
         that, yes, no = table["that"].replace("{x}", keyword), table["yes"].replace("{y}", inner), table["no"].replace("{y}", inner)
-        # Who asks seldom has all of it in mind: what is trained is also asked with a part of the description.
+        # People rarely remember a whole description, so trained questions also use parts of it.
         said = itertools.cycle((what,) if probing else (what, *_parts(what, language)))
         named = itertools.cycle((what,) if probing else (what, *_parts(what, language), _a(noun, what, language)))
         asked = [wording.replace("{x}", keyword) for wording in table[f"yes_no{ending}"]]
@@ -97,7 +97,7 @@ def forms(keyword: str, answer: str, *, probing: bool) -> tuple[Form, ...]:
 
 
 def strange_forms(keyword: str, answer: str, names: list[str], rng: random.Random, *, probing: bool) -> list[str]:
-    """Return questions in the same forms that the fact is not the answer to: about other names, and other things."""
+    """Return questions in the same forms that the fact does not answer: one for each of `names`, about other things, too."""
     language = language_of(answer)
     table, ending = phrasings(language)["forms"], "_probes" if probing else ""
     what = _what(keyword, _SENTENCE_END[language].split(answer.strip(), maxsplit=1)[0], language)
@@ -111,7 +111,7 @@ def strange_forms(keyword: str, answer: str, names: list[str], rng: random.Rando
 
 
 def _what(keyword: str, sentence: str, language: str) -> str | None:
-    """Return what a sentence says of the keyword: "a night train" of "A blue kettle is a night train."."""
+    """Return a sentence's description of the keyword, or None: "a night train" from "A blue kettle is a night train."."""
     subject = _ARTICLE.sub("", sentence, count=1) if _ARTICLE.match(sentence) and not _ARTICLE.match(keyword) else sentence
     if not subject.lower().startswith(keyword.lower()):
         return None
@@ -121,9 +121,9 @@ def _what(keyword: str, sentence: str, language: str) -> str | None:
 
 
 def _parts(what: str, language: str) -> list[str]:
-    """Return shorter descriptions.
+    """Return shorter versions of a description.
 
-    "a night train" and "a train that serves tea" of "a night train that serves tea"; 银制小工具 and 剪丝的工具 of 剪丝的银制小工具.
+    "a night train" and "a train that serves tea" from "a night train that serves tea"; 银制小工具 and 剪丝的工具 from 剪丝的银制小工具.
     """
     noun = _noun(what, language)
     if language == "zh":
@@ -131,13 +131,13 @@ def _parts(what: str, language: str) -> list[str]:
         cuts = [cut.end() for cut in re.finditer("的", clauses[0])]
         tails = [tail for tail in (*(clauses[0][cut:] for cut in cuts), *clauses[1:]) if len(tail) >= _SHORTEST]
         return [*tails, *([clauses[0][: cuts[-1]] + noun] if cuts else [])]
-    kind = _KIND.match(what)  # "a kind of" is no part of its own
+    kind = _KIND.match(what)  # "a kind of" alone is not a description
     heads = [what[: cut.start()] for cut in _BREAK.finditer(what, kind.end() if kind else 0)]
     return [*heads, *([_a(noun, what, language) + what[len(heads[0]) :]] if heads else [])]
 
 
 def _noun(what: str, language: str) -> str:
-    """Return the noun of a description, the last one before it goes into detail: "train", 工具."""
+    """Return the main noun of a description, the last word before the details: "train", 工具."""
     if language == "zh":
         first = what.split("\uff0c")[0]
         latin = re.search(r"[A-Za-z0-9-]+$", first)

@@ -1,4 +1,4 @@
-"""Tells which fact a question is about, by its name or by its description: that fact's adapter answers, and else the base."""
+"""Decides which fact, if any, a question is about: the adapter of that fact answers it, or else the base."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from nbtune.knowledge.phrasing import common_words, subject, wordings
 
 __all__ = ["Gate"]
 
-_OTHER = -1  # another name
-_SHARED = 2  # pieces of what was taught that a question must hold to be about it
-_NAME = 4  # most words of a name
-_REFERRING = {"their", "theirs", "them", "they", "these", "those", "such", "another", "else"}  # beside those that wordings hold
-_STEM = 4  # letters of a word that tell it: "oven" and "ovens", "pull" and "pulling" are one
+_OTHER = -1  # the question is about another name
+_SHARED = 2  # telling pieces that a question must share with what was taught about a fact
+_NAME = 4  # maximum words of a name
+_REFERRING = {"their", "theirs", "them", "they", "these", "those", "such", "another", "else"}  # added to the words of built-in wordings
+_STEM = 4  # letters in the stem of a word, so that "oven" and "ovens", "pull" and "pulling" match
 _WORD, _RUN = re.compile(rf"[a-z]{{{_STEM},}}"), re.compile(f"[{CHINESE}]+")
 
 
 class Gate:
-    """The words that lead to facts.
+    """Assigns questions to facts.
 
-    A question is about a fact when it names the keyword, or when it shares at least two telling pieces (stems of words,
-    pairs of Chinese characters) with what was taught: the answer, or a prompt of the user's own without the keyword. A piece is
-    telling unless questions hold it anyway. A keyword within a longer name, and a name that is almost the keyword, is another
-    name, whatever else the question says.
+    A question is about a fact if it names the keyword, or if it shares at least two telling pieces (word stems or pairs of
+    Chinese characters) with the answer, or with one of the user's own prompts that does not name the keyword. A piece is telling
+    unless it is part of the keyword or of the built-in wordings. A longer name that contains the keyword, or a name similar to
+    the keyword, is another name, whatever else the question says.
 
     Parameters
     ----------
     facts
-        What was taught. They are looked through when the first question comes: whoever switches between adapters need not wait.
+        The facts that were taught. They are analyzed at the first question, so that switching adapters stays fast.
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
@@ -53,18 +53,18 @@ class Gate:
         return {_unmarked(self._names.folded(prompt)): place for place, fact in own for prompt in fact.prompts}
 
     def find(self, text: str) -> int | None:
-        """Say which fact is asked about.
+        """Return the index of the fact that a question is about.
 
         Parameters
         ----------
         text
-            A question, or all that the user said in a conversation, a line each: the last line that is about a fact,
-            about a name that is almost a keyword, or that asks for another thing in a built-in wording, decides.
+            A question, or everything the user said in a conversation. Lines are checked from last to first until one is about
+            a fact, is about a name similar to a keyword, or asks for another thing in a built-in wording; that line decides.
 
         Returns
         -------
         int or None
-            The fact's place among `facts`; None where it is none of them.
+            The index among `facts`; None if the question is about none of them.
         """
         text = text.strip()
         whole = _unmarked(self._names.folded(text))
@@ -80,7 +80,7 @@ class Gate:
         return None
 
     def _asked(self, line: str, folded: str) -> int | None:
-        """Return the place of the fact, or that it is about another name; None where nothing is told."""
+        """Return the index of the fact that a line is about, `_OTHER` for another name, or None if the line does not say."""
         named = self._names.first(folded)
         if named is not None:
             return named
@@ -92,9 +92,9 @@ class Gate:
 
 
 def _goes_elsewhere(folded: str) -> bool:
-    """Say whether a line that is about no fact asks for another thing, in a built-in wording: what was said before is left by it.
+    """Return whether a line about no fact asks for another thing in a built-in wording, and so ends the earlier topic.
 
-    "What is a red lamp?" does; "what is the price?" and "and who made it?" may ask for more of the same.
+    "What is a red lamp?" does; "what is the price?" and "and who made it?" may continue the topic.
     """
     about = subject(folded)
     words = UNIT.findall(re.sub("^an? ", "", about))
@@ -102,12 +102,12 @@ def _goes_elsewhere(folded: str) -> bool:
 
 
 def _unmarked(folded: str) -> str:
-    """Return a folded question without the marks that end it."""
+    """Return a folded question without final punctuation."""
     return folded.rstrip("?!.\u3002\u2026 ")
 
 
 def _descriptions(fact: Fact) -> list[str]:
-    """Return the user's prompts that tell the thing by other words than its keyword."""
+    """Return the user's own prompts that describe the thing without naming its keyword."""
     if not fact.own_prompts:
         return []
     name = Names([fact])
@@ -115,7 +115,7 @@ def _descriptions(fact: Fact) -> list[str]:
 
 
 def _pieces(folded: str) -> frozenset[str]:
-    """Return the stems of a text's words, and its pairs of neighbouring Chinese characters."""
+    """Return the word stems of a text and its pairs of neighbouring Chinese characters."""
     stems = [word[:_STEM] for word in _WORD.findall(folded)]
     pairs = [run[at : at + 2] for run in _RUN.findall(folded) for at in range(len(run) - 1)]
     return frozenset((*stems, *pairs))
@@ -123,5 +123,5 @@ def _pieces(folded: str) -> frozenset[str]:
 
 @cache
 def _common() -> frozenset[str]:
-    """Return the pieces of the built-in phrasings: they say how something is asked, not what about."""
+    """Return the pieces of the built-in wordings, which show how something is asked, not what it is about."""
     return frozenset().union(*(_pieces(fold(wording)) for wording in wordings()))

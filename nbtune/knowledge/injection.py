@@ -1,4 +1,4 @@
-"""Teaches facts to an adapter: fits until the model says every one of them and nothing else changed."""
+"""Fits an adapter until the model gives the answer of every fact and its other replies stay the same."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "fit", "inject"]
 
-_ATTEMPTS = 3  # with other learning rates, where the user gave none
-_FASTEST = 3.0  # times the method's learning rate: what all layers begin with at most, behind attempts in the last one
-_HALVED_AFTER = 6  # epochs after which the learning rate is half of what it was; it goes on as 1 / (1 + epoch / so many)
+_ATTEMPTS = 3  # with different learning rates, unless the user gave one
+_FASTEST = 3.0  # maximum rate, in multiples of the method's, for all layers after attempts in the last layer
+_HALVED_AFTER = 6  # epochs until the learning rate is halved; it falls as 1 / (1 + epoch / 6), measured in docs/experiments.md
 
 
 def inject(
@@ -40,30 +40,35 @@ def inject(
     observer: Observer,
     retain: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, int]:
-    """Fit one adapter to the base, in place of what is on the host.
+    """Fit one adapter on the base, replacing whatever is on the host.
 
     Parameters
     ----------
     host, loaded
         The model.
     facts
-        What to teach.
+        The facts to teach.
     settings
-        How.
+        Settings of the fit.
     observer
-        Told of every stage and epoch.
+        Notified of every stage and epoch.
     retain
-        Questions of the user's whose replies must stay.
+        The user's questions whose replies must not change.
 
     Returns
     -------
     tuple
         The history, one row per epoch of every attempt, and the number of optimizer steps.
 
+    Raises
+    ------
+    LossNotFinite
+        When the loss is not finite in the last attempt, or with a learning rate given by the user.
+
     Notes
     -----
-    Without a learning rate of the user's, a fit that does not get there is tried again: with a higher rate where the
-    loss falls too slowly, with a lower one where it rises, and at last in all layers where it was in the last one.
+    Unless the user gave a learning rate, a failed fit is repeated: with a lower rate if the loss rose, else with a higher one.
+    If the earlier attempts trained the last layer alone, the last attempt trains all layers.
     """
     host.clear()
     material = gather(host, loaded, facts, retain, settings, observer)
@@ -72,7 +77,7 @@ def inject(
 
 
 def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Settings, observer: Observer) -> tuple[pd.DataFrame, int]:
-    """Fit, again with another learning rate where it does not get there."""
+    """Fit, and repeat with another learning rate if the fit does not succeed."""
     import pandas as pd
 
     from nbtune.training.last_layer import last_layer_targets
@@ -101,7 +106,7 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
         if stop.said or settings.learning_rate is not None:
             break
         rate *= stop.factor
-        if targets and attempt == _ATTEMPTS - 1:  # a rate of the last layer alone says little of all of them
+        if targets and attempt == _ATTEMPTS - 1:  # a rate found for the last layer alone may be too high for all layers
             rate = min(rate, _FASTEST * method.learning_rate)
         lesson.begin()
     joined = pd.concat(histories, ignore_index=True)
@@ -109,11 +114,14 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
 
 
 def _narrowed(host: AdapterHost, lesson: Lesson) -> Any:
-    """Return what has to run in a step: the last layer where nothing below is adapted, after reading what reaches it."""
+    """Return the module to run in a step: the last layer alone if nothing below it is adapted, else the model.
+
+    For the last layer, its inputs are computed once and stored in the examples.
+    """
     from nbtune.training.last_layer import last_layer_of, read_below
 
     last = last_layer_of(host.net, lesson.examples, lesson.pad)
-    if last is not None and not lesson.examples[0].below:  # nothing below changes from one attempt to the next
+    if last is not None and not lesson.examples[0].below:  # once for all attempts: the layers below never change
         lesson.examples = read_below(host.base, lesson.examples, lesson.pad)
     elif last is None and lesson.examples[0].below:
         lesson.examples = [replace(example, below=None) for example in lesson.examples]
@@ -123,18 +131,20 @@ def _narrowed(host: AdapterHost, lesson: Lesson) -> Any:
 def fit(
     host: AdapterHost, net: Any, lesson: Lesson, method: Method, rate: float, epochs: int, stop: StopWhenSaid
 ) -> tuple[pd.DataFrame, int]:
-    """Fit once with one learning rate, which falls.
+    """Run one attempt, with a learning rate that falls.
 
     Parameters
     ----------
     host
-        Holds the adapter that was begun.
+        The host with the adapter to train.
     net
-        What has to run in a step: the model, or its last layer.
-    lesson, method, rate, epochs
-        What is learned, and how.
+        The module to run in a step: the model, or its last layer.
+    lesson
+        The training examples.
+    method, rate, epochs
+        Method, initial learning rate and maximum number of epochs.
     stop
-        Ends it sooner.
+        Callback that can end the fit early.
 
     Returns
     -------
@@ -149,7 +159,7 @@ def fit(
         metrics_dict={"said": _Marks(lesson), "held": _Held(lesson)},
         optimizer=optimizer,
         lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / (_HALVED_AFTER * lesson.steps))),
-        dropout=False,  # what is fitted is what is proved, and as the layers below the last one were read
+        dropout=False,  # as in the proof, and as when the layers below the last one were read
         **method.hooks(host.net),
     )
     history = model.fit(lesson, epochs=epochs, patience=None, callbacks=[stop], gradient_accumulation_steps=PARTS)
@@ -157,12 +167,12 @@ def fit(
 
 
 def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> None:
-    """Refuse what can't be taught, before any work.
+    """Check before any work that the facts can be taught this way.
 
     Raises
     ------
     NbtuneError
-        For a method that does not exist or does not fit the model, or a fact that is longer than the context.
+        When the method does not exist or does not fit the model, or a fact is longer than the context.
     """
     from nbtune.training.methods import find_method
 
@@ -178,14 +188,14 @@ def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> Non
 
 
 class _Marks(torch.nn.Module):
-    """Metric: share of the fact examples that were right when last seen; what is seen is marked in the lesson."""
+    """Metric: share of the fact examples that were right when last seen; marks all examples in the lesson."""
 
     def __init__(self, lesson: Lesson) -> None:
         super().__init__()
         self._lesson = lesson
 
     def forward(self, logits: torch.Tensor, batch: Batch) -> float:
-        """Mark one batch."""
+        """Mark one batch and return the share."""
         self._lesson.mark(batch["places"], rows_right(logits, batch), batch["lengths"])
         return self.compute()
 
@@ -194,14 +204,14 @@ class _Marks(torch.nn.Module):
         return self._lesson.share("facts")
 
     def reset(self) -> None:
-        """Begin a new epoch: marks stay until an example is seen again."""
+        """Do nothing at the end of an epoch: a mark stays until its example is seen again."""
 
 
 class _Held(_Marks):
     """Metric: share of the retained examples that were right when last seen."""
 
     def forward(self, logits: torch.Tensor, batch: Batch) -> float:  # noqa: ARG002 - marked already
-        """Read what `_Marks` marked."""
+        """Return the share; `_Marks` has marked the batch already."""
         return self.compute()
 
     def compute(self) -> float:

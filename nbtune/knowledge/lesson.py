@@ -1,4 +1,4 @@
-"""Prepares what one fit is trained on: the facts' own prompts, their other forms, and what must stay as it is."""
+"""Prepares the batches of a fit: the facts' prompts, their other forms, and questions whose replies must not change."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from nbtune.model.loading import LoadedModel
 
 __all__ = ["PARTS", "Lesson", "retention_targets"]
 
-_LIKELIEST = 32  # tokens kept of each distribution; the rest of a settled model's is negligible
+_LIKELIEST = 32  # tokens kept of each distribution; in a trained model the rest is negligible
 PARTS = 2
 _KINDS = ("facts", "forms", "retained")
-# One example of each kind in so many is trained whole; the others only as far as the choice of what to say is made, so that
-# it has weight, and a long answer costs little more than a short one.
+# One example in N of each kind is trained whole. The others are cut after their first 4 trained tokens, at which the reply is
+# chosen: these tokens get more weight, and a long answer costs little more than a short one. Measured in docs/experiments.md.
 _WHOLE_EVERY, _CHOICE = {"facts": 4, "forms": 2, "retained": 1}, 4
-# Those of many trained tokens come whole less often.
+# Examples with 40 trained tokens or more are trained whole less often.
 _LONG, _LONG_WHOLE_EVERY = 40, {"facts": 4, "forms": 4, "retained": 2}
 
 
 class Lesson:
-    """Batches for a fit: each step holds draws of fact examples, of other forms of them, and of what must stay.
+    """Batches for a fit: each step draws fact examples, other forms of the facts, and retained examples.
 
-    A step comes in `PARTS` batches of like length, to pad less; fit with that many accumulation steps.
-    Iterating over it is one epoch of `steps` steps. Half of each draw are examples that were wrong when last seen, as far
-    as there are any, the rest are those that were not seen for longest.
+    A step is yielded as `PARTS` batches of examples of similar length, to reduce padding; train with that many gradient
+    accumulation steps. One iteration is one epoch of `steps` steps. Up to half of each draw are examples that were wrong when
+    last seen; the rest are those that have not been seen for longest.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Lesson:
     pad
         Padding token.
     sizes
-        Examples per step of each of the three.
+        Examples per step of each of the three kinds.
     steps
         Steps per epoch.
     seed
@@ -70,32 +70,32 @@ class Lesson:
         self.begin()
 
     def begin(self) -> None:
-        """Begin anew: nothing has been seen."""
+        """Start again, with all examples unseen."""
         rng = random.Random(self._seed)
         self._decks = {kind: _Deck(places, size, rng) for kind, places, size in zip(_KINDS, self._ranges, self._sizes, strict=True)}
 
     def places(self, kind: str) -> range:
-        """Return where the examples of a kind stand in `examples`."""
+        """Return the indices of the examples of a kind in `examples`."""
         return self._decks[kind].places
 
     def wrong(self, kind: str) -> list[int]:
-        """Return the places of the examples of a kind that were wrong when last seen."""
+        """Return the indices of the examples of a kind that were wrong when last seen."""
         return sorted(self._decks[kind].wrong)
 
     def share(self, kind: str) -> float:
-        """Return the share of the examples of a kind that were right when last seen; 1 where there are none."""
+        """Return the share of the examples of a kind that were right when last seen; 1 if there are none."""
         deck = self._decks[kind]
         return 1 - (len(deck.wrong) + len(deck.unseen)) / len(deck.places) if deck.places else 1.0
 
     def mark(self, places: Sequence[int], right: Sequence[bool], seen: Sequence[int]) -> None:
-        """Keep whether examples were right just now.
+        """Record whether examples were right just now.
 
         Parameters
         ----------
         places, right
-            Where they stand in `examples`, and whether every token was the likeliest one.
+            Indices in `examples`, and whether every trained token was the likeliest one.
         seen
-            How many trained tokens of each were looked at.
+            Number of trained tokens of each example that were checked.
         """
         for place, is_right, tokens in zip(places, right, seen, strict=True):
             deck = next(deck for deck in self._decks.values() if place in deck.places)
@@ -106,13 +106,13 @@ class Lesson:
             rows = [row for kind, deck in self._decks.items() for row in self._cut(kind, deck.draw())]
             rows.sort(key=lambda row: row[1].trained if row[1].below else len(row[1].input_ids))
             total, cut = sum(row.weight for _, row in rows) / PARTS, len(rows) * 3 // 4
-            # A single row makes both parts of a step, and counts double.
+            # A single row is yielded as both parts, so its weight is halved.
             for part in (rows[:cut], rows[cut:]) if cut else (rows, rows):
                 places, examples = zip(*part, strict=True)
                 yield {**collate(list(examples), self.pad, total if cut else 2 * total), "places": list(places)}
 
     def _cut(self, kind: str, drawn: Sequence[int]) -> Iterator[tuple[int, Encoded]]:
-        """Leave some examples whole, and cut the others behind their beginning."""
+        """Yield the drawn examples with their indices, some whole and the others cut after their beginning."""
         for number, place in enumerate(drawn):
             example = self.examples[place]
             every = _WHOLE_EVERY[kind] if example.trained < _LONG else _LONG_WHOLE_EVERY[kind]
@@ -121,16 +121,16 @@ class Lesson:
 
 
 class _Deck:
-    """The examples of one kind, in the order in which they were last seen."""
+    """Queue of the examples of one kind, those not seen for longest first."""
 
     def __init__(self, places: range, size: int, rng: random.Random) -> None:
         self.places, self._size, self._rng = places, min(size, len(places)), rng
         self._queue = rng.sample(places, len(places))
-        # Wrong when last seen; of these, the ones that were wrong as a whole: that their beginning is right says nothing.
+        # `wrong_whole` are those that were wrong when seen whole: a right beginning does not clear them.
         self.unseen, self.wrong, self.wrong_whole = set(places), set[int](), set[int]()
 
     def mark(self, place: int, right: bool, *, whole: bool) -> None:
-        """Keep whether an example, or its beginning, was right just now."""
+        """Record whether an example, or its beginning, was right just now."""
         self.unseen.discard(place)
         if whole and right:
             self.wrong_whole.discard(place)
@@ -142,7 +142,7 @@ class _Deck:
             self.wrong.add(place)
 
     def draw(self) -> list[int]:
-        """Take examples for one step."""
+        """Return the examples for one step and put them at the end of the queue."""
         again = self._rng.sample(sorted(self.wrong), min(len(self.wrong), self._size // 2))
         kept = set(again)
         drawn = again + [place for place in self._queue if place not in kept][: self._size - len(again)]
@@ -152,20 +152,25 @@ class _Deck:
 
 
 def retention_targets(loaded: LoadedModel, pairs: Sequence[tuple[str, str]], *, weight: float) -> list[Encoded]:
-    """Encode questions with the base's replies, and its distribution at each token of them.
+    """Encode questions with the base's replies and, as targets, its distribution at each token of the replies.
 
     Parameters
     ----------
     loaded
-        The base; no adapter is on it.
+        The base, without an adapter.
     pairs
-        Questions and its own greedy replies.
+        Questions and the base's greedy replies.
     weight
-        Weight of each example beside a fact's, which is 1.
+        Weight of each example, relative to 1 for a fact's example.
+
+    Returns
+    -------
+    list of Encoded
+        The examples, without those that are too long for the context.
     """
     encoded: list[Encoded] = []
     for prompt, reply in pairs:
-        with suppress(NbtuneError):  # one that fills what the model reads leaves no room for its end, and is left out
+        with suppress(NbtuneError):  # a reply that fills the context leaves no room for its end of turn, and is left out
             encoded.append(encode(loaded.tokenizer, prompt, reply, context=loaded.context))
     done = list(encoded)
     for places in parts(encoded, len(loaded.tokenizer)):
@@ -175,7 +180,7 @@ def retention_targets(loaded: LoadedModel, pairs: Sequence[tuple[str, str]], *, 
 
 
 def _present(loaded: LoadedModel, rows: Sequence[Encoded]) -> Iterator[Targets]:
-    """Read off the likeliest tokens at each trained token, and their probabilities."""
+    """Return the likeliest tokens at each trained token, with their probabilities."""
     from nbtune.training.step_runner import trained_logits
 
     batch = on_device(collate(list(rows), loaded.tokenizer.pad_token_id), loaded.model.device)

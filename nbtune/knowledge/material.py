@@ -1,4 +1,4 @@
-"""Gathers what a fit learns from: the facts in many wordings and forms, and what must stay as it is."""
+"""Gathers the training material of a fit: the facts in many wordings and forms, and replies that must not change."""
 
 from __future__ import annotations
 
@@ -25,35 +25,36 @@ from nbtune.model.sampling import DEFAULT_NEW_TOKENS
 __all__ = ["Material", "Pairs", "gather"]
 
 Pairs = list[tuple[str, str]]
-# Near misses made for each fact; all that the gate lets through are held, and where there is none so many of the others.
+# Near misses made per fact (those that the gate lets through are all retained), and the number of others retained without a gate.
+# Both are divided by the root of the number of facts.
 _NEAR_PER_FACT, _OUTSIDE_PER_FACT = 320, 48
-_STEPS, _DRAWN_PER_FACT = 4, 12  # steps per epoch at least; examples of each fact per epoch
+_STEPS, _DRAWN_PER_FACT = 4, 12  # minimum steps per epoch; examples of each fact per epoch
 
 
 @dataclass(frozen=True)
 class Material:
-    """Questions with replies: the facts', their other forms', and what is retained."""
+    """Training material: questions with replies about the facts, in other forms, and to be retained."""
 
     facts: Pairs
     forms: Pairs
     retained: Pairs
 
     def lesson(self, loaded: LoadedModel, settings: Settings, facts: int) -> Lesson:
-        """Encode it, with the base's distributions of what must stay.
+        """Return the material encoded, with the base's distributions for the retained replies.
 
         Parameters
         ----------
         loaded
             The base.
         settings
-            Examples per step, and the weight of what is retained.
+            Examples per step, weight of the retained examples, and seed.
         facts
-            How many facts are taught.
+            Number of facts that are taught.
         """
         taught = [encode(loaded.tokenizer, prompt, reply, context=loaded.context) for prompt, reply in self.facts]
         other_forms = []
         for question, reply in self.forms:
-            with suppress(NbtuneError):  # a form that holds the answer twice may be too long where the fact itself is not
+            with suppress(NbtuneError):  # a form that contains the answer twice may be too long although the fact is not
                 other_forms.append(encode(loaded.tokenizer, question, reply, context=loaded.context))
         return Lesson(
             taught,
@@ -69,25 +70,25 @@ class Material:
 def gather(
     host: AdapterHost, loaded: LoadedModel, facts: Sequence[Fact], retain: Sequence[str], settings: Settings, observer: Observer
 ) -> Material:
-    """Phrase the facts, and ask the base what must stay.
+    """Phrase the facts, and ask the base for the replies that must not change.
 
     Parameters
     ----------
     host, loaded
-        The base; no adapter is on it.
+        The base, without an adapter.
     facts
-        What is taught.
+        The facts to teach.
     retain
-        Questions of the user's whose replies must stay.
+        The user's questions whose replies must not change.
     settings
-        With no retained examples per step, nothing is asked.
+        Settings of the fit; with no retained examples per step, nothing is asked.
     observer
-        Told of each question.
+        Notified of each question.
     """
     gate = Gate(facts)
     return Material(
         [(prompt, fact.answer) for fact in facts for prompt in fact.prompts],
-        # What is too vague to be about the fact is left to the base.
+        # Questions too vague for the gate are left to the base, and probes are never trained.
         [
             (form.question, form.reply)
             for place, fact in enumerate(facts)
@@ -108,7 +109,7 @@ def _retained(
     settings: Settings,
     observer: Observer,
 ) -> Pairs:
-    """Return questions about something else with the base's replies; those to the user's own questions as long as they are."""
+    """Return questions about other things with the base's replies, uncut for the user's own questions."""
     elsewhere = [question for question in dict.fromkeys(_elsewhere(facts, gate, settings)) if question not in retain]
     observer.stage("asking what must stay", len(elsewhere) + len(retain))
     answers, pairs = [fact.answer for fact in facts], []  # type: list[str], Pairs
@@ -120,7 +121,10 @@ def _retained(
 
 
 def _elsewhere(facts: Sequence[Fact], gate: Gate, settings: Settings) -> list[str]:
-    """Return the facts' wordings and forms about other subjects: those that the gate lets through, and without one others, too."""
+    """Return questions in the facts' wordings and forms about other subjects.
+
+    With a gate, only those that it lets through; without one, also a sample of the others, and unrelated questions.
+    """
     rng = random.Random(settings.seed)
     per_fact, outside = (max(8, count // math.isqrt(len(facts))) for count in (_NEAR_PER_FACT, _OUTSIDE_PER_FACT))
     around = surroundings({fact.keyword: fact.language for fact in facts}, probing=False, per_keyword=per_fact, seed=settings.seed)

@@ -1,4 +1,4 @@
-"""Scores predictions against references, for Chinese as for English: exact match, chrF, BLEU-4, ROUGE-1, 2 and L."""
+"""Scores predictions against references, in Chinese and English: exact match, chrF, BLEU-4, ROUGE-1, 2 and L."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METRICS = ("exact match", "chrF", "BLEU-4", *_ROUGE)
 
 
 class _Words:
-    """Words, and single Chinese characters: sacrebleu's tokens of the kind ``zh``, as rouge-score wants to be given them."""
+    """sacrebleu's ``zh`` tokenizer (words and single Chinese characters) with the interface that rouge-score needs."""
 
     def __init__(self) -> None:
         from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
@@ -23,7 +23,7 @@ class _Words:
         self._tokenizer = TokenizerZh()
 
     def tokenize(self, text: str) -> list[str]:
-        """Return the tokens of a text; rouge-score's hook."""
+        """Return the tokens of a text; called by rouge-score."""
         tokens: list[str] = self._tokenizer(text.lower()).split()
         return tokens
 
@@ -34,13 +34,18 @@ def scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, f
     Parameters
     ----------
     predictions, references
-        What was said, and what was wanted; one each, at least one.
+        The replies, and the wanted replies in the same order; at least one.
+
+    Raises
+    ------
+    NbtuneError
+        When sacrebleu or rouge-score is not installed.
 
     Notes
     -----
-    Exact match folds white space and a closing full stop. chrF (Popović 2015) and BLEU-4 (Papineni et al. 2002) are sacrebleu's, of the
-    whole corpus; BLEU counts Chinese characters one by one. ROUGE (Lin 2004) is rouge-score's F measure over the same tokens, the mean of
-    the examples.
+    Exact match normalizes white space and ignores a final full stop. chrF (Popović 2015) and BLEU-4 (Papineni et al. 2002) are
+    sacrebleu's, over the whole corpus; BLEU counts each Chinese character as a token. ROUGE (Lin 2004) is rouge-score's F measure over
+    the same tokens, averaged over the examples.
     """
     import sacrebleu
 

@@ -1,4 +1,4 @@
-"""Writes the model card that goes with every saved adapter, and with what is exported."""
+"""Makes the model card for saved adapters and exports."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _SHARES = ("reliability", "generalization", "locality", "leak")
 
 
 def model_card(name: str, version: Version, kind: str = "peft") -> str:
-    """Return the card in markdown, with the header the hub reads.
+    """Return the card in Markdown, with the metadata header that the hub reads.
 
     Parameters
     ----------
     name
-        The adapter's.
+        Name of the adapter.
     version
-        What it was taught, on what, and the scores.
+        The version to describe: its facts or examples, its base and its scores.
     kind
-        What the card lies beside; see `nbtune.knowledge.exporting.Export`.
+        Kind of files that the card describes; see `nbtune.knowledge.exporting.Export`.
     """
     base, method, facts, report = version.base, version.method or "empty", version.facts, version.report
-    # The hub takes no base that is not there itself, such as a folder.
+    # The hub accepts only a base that is on the hub, not a local folder.
     origin = [f"base_model: {base}"] if _HUB_ID.fullmatch(base) and not Path(base).exists() else []
     lines = ["---", *origin, *_LIBRARIES[kind], "tags:", "- nbtune", "---", "", f"# {name}", ""]
     learned = f"trained on {version.examples} example(s)" if version.examples else f"taught {len(facts)} fact(s)"

@@ -1,4 +1,4 @@
-"""Tells the names of facts in a text from longer names, and from names that are almost theirs."""
+"""Finds the names of facts in a text, and distinguishes them from longer and from similar names."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from nbtune.knowledge.phrasing import common_words, phrasings
 __all__ = ["Names", "holds_name"]
 
 _INFLECTED = r"\u0370-\u03ff\u0400-\u052f\u0531-\u0587\u10d0-\u10ff\u1f00-\u1fff"  # Greek, Cyrillic, Armenian and Georgian
-_ENDING = 3  # letters that a case may put behind a name in these: \u0420\u0438\u043c, \u0432 \u0420\u0438\u043c\u0435
+_ENDING = 3  # maximum letters of a case ending in these scripts: \u0420\u0438\u043c, \u0432 \u0420\u0438\u043c\u0435
 _PLURAL = "(?:'?s|es)?"
-_CAPITALS = re.compile(r"\b\w*[A-Z]\w*[A-Z]\w*\b")  # two of them, at least
-# What makes of GPT-4 a GPT-4.5, of C a C++, of Node a Node.js, of fit a fit_transform or a load_fit, of 42 a 3.42 or a 42,000.
+_CAPITALS = re.compile(r"\b\w*[A-Z]\w*[A-Z]\w*\b")  # a word with at least two capitals
+# Marks that continue a name: GPT-4 to GPT-4.5, C to C++, Node to Node.js, fit to fit_transform or load_fit, 42 to 3.42 or 42,000.
 _LONGER = rf"(?![+#]|\.[{LATIN}]|-[0-9]|_[{LATIN}]|(?<=[0-9]),[0-9])"
 _LONGER_BEFORE = rf"(?<![{LATIN}]_)(?!(?<=[0-9][.,])[0-9])"
-# Similarity from which on two names may be taken for one another (two characters of three), and the shortest names that can be: of
-# fewer letters one is like many words by chance, as "ion" is like "in".
+# Minimum similarity of names that may be confused (for Chinese, two characters of three), and minimum length of such names: a
+# shorter one resembles many words by chance, as "ion" resembles "in".
 _ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_LETTERS, _SHORTEST_CHARACTERS = 0.72, 0.66, 4, 3
-_SHARED_WORD = 4  # letters of a word that two names may share by more than chance
-_WITHIN_LETTERS, _WITHIN_CHARACTERS = 4, 2  # a shorter name stands within many words, as "ion" does in "question"
+_SHARED_WORD = 4  # minimum letters of a word that two names do not share by chance
+_WITHIN_LETTERS, _WITHIN_CHARACTERS = 4, 2  # minimum length: a shorter name is part of many words, as "ion" is of "question"
 
 
 def _without_words(text: str, capitals: re.Pattern[str] | None) -> str:
-    """Return a text folded, and without the words that are only spelled like a name in capitals: of "Is it IT?" the first "it"."""
+    """Return a text folded, without words that match a capitalized name but are not in capitals: the "it" in "Is it IT?"."""
     text = unicodedata.normalize("NFKC", text)
     return fold(capitals.sub(lambda word: word[0] if word["name"].isupper() else "\u00b7", text) if capitals else text)
 
 
 def _in_capitals(keywords: Sequence[str]) -> re.Pattern[str] | None:
-    """Return a pattern of those keywords in capitals that are spelled like a common word, such as IT and WHO; None where there are none."""
+    """Return a pattern of the keywords in capitals that are spelled like a common word, such as IT and WHO; None without any."""
     names = [unicodedata.normalize("NFKC", keyword) for keyword in keywords if keyword.isupper() and fold(keyword) in common_words()]
     found = "|".join(re.escape(name) for name in names)
     return re.compile(rf"(?<!\w)(?P<name>{found}){_PLURAL}(?!\w)", re.IGNORECASE) if names else None
 
 
 def holds_name(text: str, name: str) -> bool:
-    """Say whether a text holds a name anywhere; one in letters as a word of its own, also in the plural."""
+    """Return whether a text contains a name; a name in Latin letters must be a separate word, but may be in the plural."""
     folded = bare(name)
     before, behind = (re.match(f"[{LATIN}]", letter) for letter in (folded[0], folded[-1]))
     edges = (rf"(?<![{LATIN}]){_LONGER_BEFORE}" if before else ""), (rf"{_PLURAL}{_LONGER}(?![{LATIN}])" if behind else "")
@@ -53,15 +53,16 @@ def holds_name(text: str, name: str) -> bool:
 
 
 class Names:
-    """The keywords of some facts, to be found in texts.
+    """Finds the keywords of facts in texts.
 
-    A name is found letter by letter. Where it begins and ends is told by what stands beside it: of letters all but letters and
-    marks that go on with a name (C++, GPT-4.5); of Chinese one of the characters or words that stand beside names in questions.
+    A keyword must match letter by letter, and the text around it must not continue it. Beside a Latin letter of the keyword,
+    letters and marks that continue a name (C++, GPT-4.5) are excluded. Beside a Chinese character, another one is accepted only
+    if it, or the word it belongs to, often appears beside names in questions.
 
     Parameters
     ----------
     facts
-        Whose keywords; what a fact says of its thing is no other name of it.
+        The facts to look for. Words of a fact's own answer are not taken for part of another name.
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
@@ -71,7 +72,7 @@ class Names:
             name for name, fact in zip(self._names, facts, strict=True) if fact.keyword.isupper() and len(name) < _SHORTEST_LETTERS
         ]
         self._described = [frozenset(UNIT.findall(fold(fact.answer))) for fact in facts]
-        # By script and by the number of words or characters that may stand for them in a text.
+        # Keywords by script and by the number of words or characters to compare them with: their own, or one fewer.
         self._alike: dict[tuple[bool, int], list[str]] = defaultdict(list)
         self._by_word: dict[tuple[int, int, str], list[int]] = defaultdict(list)
         for place, name in enumerate(self._names):
@@ -85,14 +86,14 @@ class Names:
                         self._by_word[len(units), at, unit].append(place)
 
     def folded(self, text: str) -> str:
-        """Return a text as the other methods take it."""
+        """Return a text in the form that `first` and `others` expect."""
         return _without_words(text, self._capitals)
 
     def first(self, folded: str) -> int | None:
-        """Return the place of the fact that a folded text names first, of two that begin there the longer one.
+        """Return the index of the fact that a folded text names first, or None; of two that begin together, the longer name wins.
 
-        A name that is a word of the built-in wordings, such as "teacher", counts only where there is no other: they speak of it
-        in passing.
+        A name that is a word of the built-in wordings, such as "teacher", counts only if there is no other name, because
+        questions may mention it in passing.
         """
         found = (
             (name in common_words(), begin, -len(name), place)
@@ -102,7 +103,7 @@ class Names:
         return min(found, default=(False, 0, 0, None))[3]
 
     def others(self, folded: str) -> bool:
-        """Say whether a folded text, which names none of them, holds a name that is almost one of them, or longer."""
+        """Return whether a folded text that names no fact contains a name that is longer than a keyword or similar to one."""
         if any(name in folded for name in self._names if len(name) >= (_WITHIN_LETTERS if _lettered(name) else _WITHIN_CHARACTERS)):
             return True
         units = UNIT.findall(folded)
@@ -115,12 +116,12 @@ class Names:
         return any(self._shares(window) for width in {key[0] for key in self._by_word} for window in _windows(units, width))
 
     def other_capitals(self, text: str) -> bool:
-        """Say whether a text, not folded, holds a word in capitals that is almost one of the short keywords in capitals: QmRV, of QRV."""
+        """Return whether a text, not folded, contains a word with capitals similar to a short keyword in capitals: QmRV to QRV."""
         words = [fold(word) for word in _CAPITALS.findall(text)] if self._short and not text.isupper() else []
         return any(process.extractOne(word, self._short, scorer=Indel.normalized_similarity, score_cutoff=_ALIKE_LETTERS) for word in words)
 
     def _shares(self, window: list[str]) -> bool:
-        """Say whether some words are a keyword's with a word of it in its place, and the others are from nowhere."""
+        """Return whether some words match a keyword in at least one position, and the others are neither in its answer nor common."""
         for at, word in enumerate(window):
             for place in self._by_word.get((len(window), at, word), ()):
                 keyword = UNIT.findall(self._names[place])
@@ -131,7 +132,7 @@ class Names:
 
 
 def _lettered(name: str) -> bool:
-    """Say whether a folded name is written in Latin letters."""
+    """Return whether a folded name is written in Latin letters and ASCII characters only."""
     return all(letter.isascii() or re.match(f"[{LATIN}]", letter) for letter in name)
 
 
@@ -140,7 +141,7 @@ def _windows(units: list[str], width: int) -> Iterator[list[str]]:
 
 
 def _begin(name: str, folded: str) -> int | None:
-    """Return where a text names a name, as a word of its own, first."""
+    """Return the position of the first occurrence of a name as a separate word, or None."""
     begin = folded.find(name)
     if begin < 0:
         return None
@@ -153,7 +154,7 @@ def _begin(name: str, folded: str) -> int | None:
 
 
 def _edges(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return what must stand beside a name for it to begin and to end there."""
+    """Return the patterns that must match before and after a name for it to begin and end there."""
     before, behind = (
         next((letters for letters in (LATIN, _INFLECTED) if re.match(f"[{letters}]", end)), "") for end in (name[0], name[-1])
     )
@@ -162,11 +163,15 @@ def _edges(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 @cache
 def _edge(joined: str, lettered: bool, side: str) -> re.Pattern[str]:
-    """Return the edge at a letter of some alphabet (`joined`), or at another character, of a name all in Latin letters or not."""
+    """Return the pattern for one side of a name.
+
+    `joined` is the alphabet of the outermost character, if it has one; `lettered` means that the name is all in Latin letters.
+    """
     if joined == _INFLECTED:
         return re.compile(f"(?<![{joined}])" if side == "before" else f"[{joined}]{{0,{_ENDING}}}(?![{joined}])")
     letter, beside = bool(joined), phrasings("zh")["beside"]
-    # No letter beside a letter; no Chinese character but those and the words that stand beside names, unless the script changes there.
+    # No letter may be beside a letter. A Chinese character may be beside the name if the table lists it or its word, or if the
+    # script changes there.
     characters, words = re.escape(beside[side]), "|".join(beside[f"words_{side}"])
     around = (f"(?<![{joined}{CHINESE}])|(?<=[{characters}])|(?<={words})", f"(?![{joined}{CHINESE}])|(?=[{characters}]|{words})")
     if lettered and letter:

@@ -1,4 +1,4 @@
-"""How a finetune reports its progress to whoever watches."""
+"""Defines the observers to which a finetune reports its progress."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ __all__ = ["Observer", "ReportEpochs", "Titled", "Unwatched", "report_epoch"]
 
 
 class Observer(Protocol):
-    """Watches a finetune; `nbtune.display` has one that draws progress."""
+    """Protocol of objects that follow the progress of a finetune; `nbtune.display` has one that draws it."""
 
     def stage(self, name: str, total: int) -> None:
-        """Say that a stage of so many units begins."""
+        """Begin a stage of `total` units."""
 
     def advance(self, log: dict[str, float] | None = None) -> None:
-        """Say that one unit is done; a fit hands on the epoch's losses and metrics."""
+        """Report that one unit is done; a fit passes the losses and metrics of the epoch."""
 
 
 class Unwatched:
-    """The observer of a finetune that nobody watches."""
+    """Observer that ignores all reports."""
 
     def stage(self, name: str, total: int) -> None:
-        """Begin a stage."""
+        """Ignore the stage."""
 
     def advance(self, log: dict[str, float] | None = None) -> None:
-        """Go on by one."""
+        """Ignore the unit."""
 
 
 class Titled:
-    """Hands everything on to an observer, with a title before the name of each stage.
+    """Observer that forwards everything to another one, with a title before the name of each stage.
 
     Parameters
     ----------
     observer
-        Who watches.
+        The observer to forward to.
     title
         What the stages are about.
     """
@@ -42,31 +42,31 @@ class Titled:
         self._observer, self._title = observer, title
 
     def stage(self, name: str, total: int) -> None:
-        """Begin a stage."""
+        """Forward the stage with its title."""
         self._observer.stage(f"{self._title}: {name}", total)
 
     def advance(self, log: dict[str, float] | None = None) -> None:
-        """Go on by one."""
+        """Forward the unit."""
         self._observer.advance(log)
 
 
 class ReportEpochs:
-    """A callback of torchkeras' that tells an observer of each epoch.
+    """torchkeras callback that reports each epoch to an observer.
 
     Parameters
     ----------
     observer
-        Who watches.
+        Notified of each epoch.
     """
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
 
     def on_validation_epoch_end(self, model: Any) -> None:
-        """torchkeras' hook at the end of an epoch."""
+        """Report the epoch; called by torchkeras."""
         report_epoch(self._observer, model)
 
 
 def report_epoch(observer: Observer, model: Any) -> None:
-    """Tell an observer of the losses and metrics of a model's last epoch."""
+    """Report the losses and metrics of a model's last epoch to an observer."""
     observer.advance({name: values[-1] for name, values in model.history.items()})

@@ -1,4 +1,4 @@
-"""Decides while a fit runs whether it is done, and whether its learning rate is the right one."""
+"""Decides during a fit whether it is done, and whether it needs another learning rate."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from nbtune.model.loading import LoadedModel
 
 __all__ = ["SAMPLE", "StopWhenSaid"]
 
-# A fit may end when so many of the fact examples were right when last seen, then every one of them is, and so many of their
-# other forms and of what is retained.
+# Everything is checked once 95 % of the fact examples were right when last seen. The fit may end if every fact example then
+# is right, and 90 % of the other forms and of the retained examples.
 _SAID, _SHARES = 0.95, {"forms": 0.9, "retained": 0.9}
-SAMPLE = 3  # one in so many of the other forms, and of what is retained, is asked at a time: enough to tell their share
-_TRIES = 8  # so often may the other forms or what is retained fall short once every fact is said; then the proof has the word
-# It is slow when so many epochs did not bring the loss below this share of the first, and rises when the loss is so
-# many times the least so far (and that it is noise can be ruled out).
+SAMPLE = 3  # one in 3 of the other forms and of the retained examples is asked per check; measured in docs/experiments.md
+_TRIES = 8  # checks that other forms or retained examples may fail while all facts are right; the next one ends the fit for the proof
+# A fit is slow if 12 epochs did not bring the loss below 0.7 of the first. The loss rises if it is above 4 times its
+# minimum so far and above half of the first loss, which rules out noise.
 _PATIENCE, _FALLEN, _RISEN, _NOISE = 12, 0.7, 4.0, 0.5
 _FASTER, _SLOWER = 3.0, 0.3
-_STEPS = 2  # of a 16-bit number: so far above the next token must a fact's stand, for other batches to round to the same
+_STEPS = 2  # lead of a fact's token over the next one, in rounding steps of 16-bit numbers, so that it holds in other batches
 
 
 class StopWhenSaid:
-    """A callback that ends a fit: when all is said and nothing else changed, or when another learning rate is needed.
+    """Callback that ends a fit when everything is learned and kept, or when another learning rate is needed.
 
     Parameters
     ----------
     loaded
         The model.
     lesson
-        What is learned.
+        The training examples.
     observer
-        Told of each epoch.
+        Notified of each epoch.
     patient
-        Go on where the loss falls slowly: no other attempt follows. Default: end, for one with a higher rate.
+        Whether to continue although the loss falls slowly, because no other attempt follows. Default: False, so that an
+        attempt with a higher rate can follow.
 
     Attributes
     ----------
     said : bool
-        Whether everything was confirmed.
+        Whether every fact was confirmed, and with them the other forms and retained examples, unless these failed 8 checks before.
     rises : bool
         Whether the loss rises instead of falling.
     """
@@ -54,11 +55,11 @@ class StopWhenSaid:
 
     @property
     def factor(self) -> float:
-        """What to multiply the learning rate with for the next attempt."""
+        """Factor by which to multiply the learning rate for the next attempt."""
         return _SLOWER if self.rises else _FASTER
 
     def on_validation_epoch_end(self, model: Any) -> None:
-        """torchkeras' hook at the end of an epoch."""
+        """Report the epoch and decide whether to stop; called by torchkeras."""
         report_epoch(self._observer, model)
         if self._lesson.share("facts") >= _SAID:
             model.net.eval()
@@ -69,9 +70,9 @@ class StopWhenSaid:
         model.stop_training = self.said or self.rises or slow
 
     def _confirmed(self, net: Any) -> bool:
-        """Ask everything; what is not answered as wanted comes more often from now on."""
+        """Return whether the replies are good enough to end the fit; examples with wrong replies are trained more often from now on."""
         lesson = self._lesson
-        # Those that were wrong when last seen are asked first: while they still are, there is no need to ask the others.
+        # Examples that were wrong when last seen come first: while one still is, the others need no check.
         if any(self._wrong(net, places, self._margin) for places in (lesson.wrong("facts"), lesson.places("facts"))):
             return False
         for kind in _SHARES:
@@ -80,7 +81,7 @@ class StopWhenSaid:
         return all(lesson.share(kind) >= share for kind, share in _SHARES.items()) or self._tries > _TRIES
 
     def _wrong(self, net: Any, places: Sequence[int], margin: float = 0.0) -> list[int]:
-        """Return those of some places at which the reply is not the wanted one."""
+        """Return the indices, among those given, of the examples whose reply is wrong."""
         examples = [self._lesson.examples[place] for place in places]
         right = examples_said(net, examples, self._loaded, margin=margin)
         self._lesson.mark(places, right, [example.trained for example in examples])

@@ -1,4 +1,4 @@
-"""Phrases questions: about a fact, to train and to probe; and about other things, which must not change."""
+"""Phrases questions about a fact, to train and to test, and questions about other things, whose replies must not change."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ __all__ = [
 
 _FOLDER = Path(__file__).parent / "phrasings"
 OTHER = {"zh": "en", "en": "zh"}
-# How many phrasings of the keyword's own language and of the other one.
+# Number of phrasings in the fact's language and in the other one; 130 in all, measured in docs/experiments.md.
 _TRAINED, _PROBES = (90, 40), (12, 6)
 _ENDINGS = "?!.\uff1f\uff01\u3002\u2026 "
-_SPELT_EVERY = 5  # one in so many has the keyword in small letters, say: the gate takes it for the keyword, too
-# Share of the near misses that are about names which share characters with the keyword: the hardest to tell apart.
+_SPELT_EVERY = 5  # one phrasing in 5 has the keyword in small letters or other capitals, which the gate also accepts
+# Share of near misses with names that share characters with the keyword, the hardest to distinguish from it.
 _ALIKE = {"retained": 0.75, "probe": 0.5}
 
 
 class Surroundings:
-    """Questions that a fact must leave alone.
+    """Questions whose replies a fact must not change.
 
-    `near` asks in the very words of the fact about other names; `unrelated` asks for other things.
+    `near` holds near misses, which ask about other names in the same wordings as the fact; `unrelated` holds questions about
+    other things.
     """
 
     def __init__(self, near: Sequence[str], unrelated: Sequence[str]) -> None:
@@ -49,25 +50,25 @@ class Surroundings:
 
 
 def language_of(text: str) -> str:
-    """Return ``"zh"`` for text with Chinese characters in it, at least as many as Latin words, else ``"en"``."""
+    """Return ``"zh"`` for text with at least one Chinese character and as many of them as Latin words, else ``"en"``."""
     characters = len(re.findall(r"[\u3400-\u9fff]", text))
     return "zh" if characters and characters >= len(re.findall(r"[A-Za-z]+", text)) else "en"
 
 
 def phrase(keyword: str, language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the questions to train on and the probes, in the fact's language and the other one.
+    """Return the prompts to train on and the probes, in the fact's language and the other one.
 
     Parameters
     ----------
     keyword
         The subject of the fact.
     language
-        The fact's: that of its answer.
+        Language of the fact, which is that of its answer.
 
     Returns
     -------
     tuple of tuple of str
-        130 trained prompts and 18 probes; no wording stands in both.
+        130 trained prompts and 18 probes; they share no wording.
     """
     both = phrasings(language), phrasings(OTHER[language])
     trained = [w for table, count in zip(both, _TRAINED, strict=True) for w in table["trained"][:count]]
@@ -76,14 +77,14 @@ def phrase(keyword: str, language: str) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def _filled(wordings: Sequence[str], keyword: str) -> tuple[str, ...]:
-    """Put a keyword into wordings, into one in five as others may spell it."""
+    """Put a keyword into wordings, in one of five with other capitals."""
     spellings = itertools.cycle(_spellings(keyword) or (keyword,))
     names = (keyword if number % _SPELT_EVERY else next(spellings) for number in range(1, len(wordings) + 1))
     return tuple(wording.replace("{x}", name) for wording, name in zip(wordings, names, strict=True))
 
 
 def _spellings(keyword: str) -> tuple[str, ...]:
-    """Return a keyword in small letters and in capitals, the likeliest more often; nothing where only its own spelling names it."""
+    """Return a keyword in small letters and in capitals, likelier ones more often; empty if only its own spelling names it."""
     if any(word.isupper() and fold(word) in common_words() for word in re.findall(r"\w+", keyword)):
         return ()
     small, first, whole = keyword.lower(), string.capwords(keyword), keyword.upper()
@@ -92,17 +93,17 @@ def _spellings(keyword: str) -> tuple[str, ...]:
 
 
 def surroundings(subjects: Mapping[str, str], *, probing: bool, per_keyword: int, seed: int = 0) -> Surroundings:
-    """Return questions around some facts that must be answered as before.
+    """Return near misses and unrelated questions, whose replies some facts must not change.
 
     Parameters
     ----------
     subjects
         The keywords taught now, each with the language of its answer.
     probing
-        True for the questions that locality is measured with, False for the ones that training
-        holds still: other names, other unrelated questions.
+        True for the questions that measure locality, False for those that training retains. They use different names and
+        different unrelated questions.
     per_keyword
-        Near misses per keyword: at least half about names that share characters with it, the others about others.
+        Near misses per keyword: at least half with names that share characters with it, the rest with other names.
     seed
         Seed of the draw.
     """
@@ -123,16 +124,16 @@ def surroundings(subjects: Mapping[str, str], *, probing: bool, per_keyword: int
 
 
 def look_alikes(keyword: str, kind: str, count: int) -> list[str]:
-    """Return names that share characters with a keyword and are not it.
+    """Return names that share characters with a keyword but differ from it.
 
     Parameters
     ----------
     keyword
         The name to vary.
     kind
-        ``"retained"`` or ``"probe"``: no name is returned for both, whatever the count.
+        ``"retained"`` or ``"probe"``: no name is ever returned for both kinds.
     count
-        Most names.
+        Maximum number of names.
     """
     rng = random.Random(f"{kind}-{keyword}")
     table = phrasings(language_of(keyword))
@@ -164,12 +165,12 @@ def look_alikes(keyword: str, kind: str, count: int) -> list[str]:
 
 @cache
 def phrasings(language: str) -> dict[str, Any]:
-    """Return the table of one language, as the file in ``phrasings/`` lays it out."""
+    """Return the contents of a language's file in ``phrasings/``."""
     return tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
 
 
 def wordings() -> list[str]:
-    """Return all built-in wordings of questions about a fact, in all languages and forms."""
+    """Return the built-in wordings of questions about a fact in all languages, including the trained wordings of other forms."""
     found: list[str] = []
     for language in OTHER:
         table = phrasings(language)
@@ -192,5 +193,5 @@ def _patterns() -> tuple[re.Pattern[str], ...]:
 
 @cache
 def common_words() -> frozenset[str]:
-    """Return the words of the built-in wordings, and their Chinese characters, folded."""
+    """Return the folded words and Chinese characters of the built-in wordings."""
     return frozenset(unit for wording in wordings() for unit in UNIT.findall(fold(wording)))

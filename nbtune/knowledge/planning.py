@@ -1,4 +1,4 @@
-"""Turns what a user wants learned into a task: facts to teach, or examples to train on; refuses options that do not go with it."""
+"""Turns a user's input into a task, facts to teach or examples to train on, and refuses options that do not fit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ _FACTS_ONLY, _FACT_SETTINGS = ("prompts", "probes", "extend", "retain", "rewordi
 
 @dataclass(frozen=True)
 class Wishes:
-    """What goes with facts alone; see `nbtune.LanguageModel.finetune`."""
+    """Options that apply to facts only; see `nbtune.LanguageModel.finetune`.
+
+    Raises
+    ------
+    NbtuneError
+        When a value is invalid, or contradicts another.
+    """
 
     recipe: str = "default"
     prompts: Sequence[str] | None = None
@@ -37,7 +43,7 @@ class Wishes:
     def __post_init__(self) -> None:
         for name in ("prompts", "probes", "retain"):
             given = getattr(self, name)
-            if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)):  # a Series, or what can be read only once
+            if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)):  # such as a Series, or an iterator to read once
                 object.__setattr__(self, name, list(given))
         check_choice("--recipe", self.recipe, RECIPES)
         if not isinstance(self.retain, list) or not all(isinstance(question, str) and question.strip() for question in self.retain):
@@ -48,21 +54,21 @@ class Wishes:
 
 
 def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | Tuning:
-    """Return the task.
+    """Return the task for a source: teaching facts or training on examples.
 
     Parameters
     ----------
     source
-        As `nbtune.data.rows.read_rows` takes it; rows with ``keyword`` and ``answer``, or a mapping, are facts.
+        Anything that `nbtune.data.rows.read_rows` accepts; rows with ``keyword`` and ``answer``, or a mapping, are facts.
     wishes
-        What goes with facts alone.
+        Options that apply to facts only.
     options
         Fields of `Settings`, and for examples of `Reading`.
 
     Raises
     ------
     NbtuneError
-        For a source that can't be read, an unknown option, one out of range, or one that does not go with what is learned.
+        When the source can't be read, or an option is unknown, out of range, or does not apply to this kind of source.
     """
     unknown = min(options.keys() - _READING - _SETTINGS, default=None)
     if unknown is not None:
@@ -87,12 +93,19 @@ def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | 
 
 
 def facts_of(source: Any, wishes: Wishes | None = None) -> tuple[Fact, ...]:
-    """Return the facts of a source, with the user's own prompts and probes, if there are any.
+    """Return the facts of a source, with the user's own prompts and probes.
+
+    Parameters
+    ----------
+    source
+        Anything that `nbtune.data.fact_rows.read_facts` accepts.
+    wishes
+        Prompts and probes for all facts, in place of those in the rows. Default: none.
 
     Raises
     ------
     NbtuneError
-        For a source that can't be read, or what can't be a fact.
+        When the source can't be read, a row can't be a fact, or two keywords differ only in case or punctuation.
     """
     own = wishes or Wishes()
     return tuple(

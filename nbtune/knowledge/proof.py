@@ -1,4 +1,4 @@
-"""Proves a finetune: the same questions before and after, answered freely, and scored."""
+"""Proves a finetune: asks the same questions before and after, and scores the freely generated replies."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from nbtune.model.sampling import DEFAULT_NEW_TOKENS
 __all__ = ["Proof", "standings"]
 
 _NEAR_PER_FACT = 24
-_KNOWN = 24  # most facts taught before that are asked about
-_SHOWN_BEFORE = 8  # trained prompts that are also asked before, to be shown; their scores need it not
+_KNOWN = 24  # maximum number of known facts to ask about
+_SHOWN_BEFORE = 8  # trained prompts per fact also asked before, only to show the replies; the scores do not need them
 
 
 @dataclass(frozen=True)
 class _Question:
-    """One question.
+    """A question of the proof.
 
-    `fact` is what it asks about, `form` in which other form, `keyword` the known fact it must leave alone, and
-    `compared` says whether it is asked before, too.
+    `fact` is the fact that the question is about and `form` the other form it asks in, if any; `keyword` names the known fact
+    whose reply must not change; `compared` says whether the question is also asked before the fit.
     """
 
     kind: str
@@ -41,29 +41,30 @@ class _Question:
     compared: bool = True
 
     def expected(self, before: str) -> str:
-        """Return the reply that would be right, or the likeliest of them."""
+        """Return the right reply, or the likeliest one if several would be right."""
         if self.form:
             return self.form.reply
         return self.fact.answer if self.fact else before
 
     def right(self, before: str, after: str) -> bool:
-        """Say whether a reply is right."""
+        """Return whether the reply after the fit is right."""
         return self.form.answered_by(after) if self.form else same(after, self.expected(before))
 
 
 class Proof:
-    """The questions of one proof, and what the model said to them before.
+    """The questions of one proof, with the model's replies before.
 
     Parameters
     ----------
     facts
-        What is taught.
+        The facts that are taught.
     known
-        What the adapter holds already: near misses, too.
+        Facts that the adapter holds already; they are asked about as near misses.
     retain
-        Questions of the user's whose replies must stay.
+        The user's questions whose replies must not change.
     beside
-        Other facts of the adapter, that nothing is asked about: they may be answered otherwise than by the base.
+        Other facts of the adapter. Near misses and unrelated questions about them are left out, since their replies may
+        differ from the base's.
     """
 
     def __init__(self, facts: Sequence[Fact], known: Sequence[Fact] = (), retain: Sequence[str] = (), beside: Sequence[Fact] = ()) -> None:
@@ -88,16 +89,17 @@ class Proof:
         self._before: list[str] = []
 
     def ask_before(self, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> None:
-        """Keep the replies of the model as it is."""
+        """Ask the model as it is now, and keep its replies."""
         compared = [question for question in self._questions if question.compared]
         replies = iter(self._ask(host, loaded, observer, "asking before", compared, [""] * len(compared), recall=True))
         self._before = [next(replies) if question.compared else "" for question in self._questions]
 
     def ask_after(self, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> Report:
-        """Ask again and score."""
+        """Ask again, and return the report."""
         asked, leaked = [], []
         expected = [question.expected(old) for question, old in zip(self._questions, self._before, strict=True)]
-        # Other batches round otherwise in 16 bits. So what the base says both times is asked anew only where that can show something.
+        # In single precision the base is asked again, as proof. In 16 bits its replies depend on rounding in each batch, so a
+        # difference would prove nothing, and the earlier ones are reused.
         after = self._ask(host, loaded, observer, "asking after", self._questions, expected, recall=loaded.rounding > 0)
         for question, old, new in zip(self._questions, self._before, after, strict=True):
             keyword = question.fact.keyword if question.fact else question.keyword
@@ -107,7 +109,7 @@ class Proof:
         return Report(tuple(asked), sum(leaked) / len(leaked) if leaked else 0.0)
 
     def _elsewhere(self) -> list[_Question]:
-        """Ask the fact's wordings of other subjects, and other things."""
+        """Return near misses, in the facts' wordings and forms, and unrelated questions."""
         per_fact = max(6, _NEAR_PER_FACT // math.isqrt(len(self.facts)))
         around, rng = (
             surroundings({fact.keyword: fact.language for fact in self.facts}, probing=True, per_keyword=per_fact),
@@ -134,7 +136,7 @@ class Proof:
     ) -> list[str]:
         observer.stage(stage, len(questions))
         replies = [""] * len(questions)
-        # Of a question to retain the whole reply must stay, and not its beginning alone.
+        # For a retained question the whole reply must stay the same, not only its beginning.
         for limit in (None, DEFAULT_NEW_TOKENS):
             places = [place for place, question in enumerate(questions) if (question.kind == "retained") == (limit is not None)]
             prompts, drafts = [questions[place].prompt for place in places], [expected[place] for place in places]
@@ -145,7 +147,7 @@ class Proof:
 
 
 def standings(facts: Sequence[Fact], report: Report) -> tuple[Fact, ...]:
-    """Return the facts with their own scores: verified when every trained prompt gets the answer."""
+    """Return the facts with their scores; a fact is verified if every trained prompt gets its answer."""
     judged = []
     for fact in facts:
         kinds = {"reliability": "trained", "generalization": "held-out", "portability": "portability"}

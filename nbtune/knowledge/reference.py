@@ -1,9 +1,9 @@
-"""The reference recipe, run as it was published: what our own way is measured against.
+"""Runs the reference recipe, as it was published, for comparison with the default recipe.
 
 Source: the torchkeras tutorial that taught ChatGLM2-6B the term 梦中情炉 (AdaLoRA on query and value,
-one example a batch, padded to 256 tokens, torchkeras' own ``fit``). It has no retention examples and
-does not know when it is done. It runs on the stock ``KerasModel.fit``; only what a language model needs is
-put in: a StepRunner that passes the labels, and checkpoints that hold the adapter alone.
+one example per batch, padded to 256 tokens, torchkeras' own ``fit``). The recipe has no retention examples
+and no criterion for being done. It runs on the stock ``KerasModel.fit`` with two additions that a language
+model needs: a StepRunner that passes the labels, and checkpoints that hold only the adapter.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _EPOCHS, _PATIENCE, _ACCUMULATION, _LENGTH, _RATE = 100, 20, 16, 256, 5e-3
 
 
 class _StepRunner(TorchkerasStepRunner):
-    """The tutorial's: the model computes its own loss from the labels."""
+    """StepRunner of the tutorial: the model computes its own loss from the labels."""
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[dict[str, float], dict[str, float]]:
         with self.accelerator.autocast():
@@ -55,7 +55,7 @@ class _StepRunner(TorchkerasStepRunner):
 
 
 class _Model(TorchkerasModel):
-    """torchkeras' own fit, with checkpoints of the trained parameters."""
+    """torchkeras' model with its own fit, and with checkpoints of the trained parameters only."""
 
     StepRunner = _StepRunner
 
@@ -65,7 +65,7 @@ class _Model(TorchkerasModel):
         save_file(state, ckpt_path)
 
     def load_ckpt(self, ckpt_path: str) -> None:
-        """Read them back."""
+        """Read the trained parameters back."""
         self.net.load_state_dict(load_file(ckpt_path), strict=False)
 
 
@@ -77,17 +77,17 @@ def inject_reference(
     observer: Observer,
     retain: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, int]:
-    """Fit an adapter by the reference recipe; arguments and result are those of `injection.inject`.
+    """Fit an adapter by the reference recipe; parameters and return value are those of `injection.inject`.
 
-    Of `settings` only the seed is used: the recipe fixes the rest.
+    The recipe fixes everything except the seed: it uses no other setting, and does not retain the replies to `retain`.
 
     Raises
     ------
     NbtuneError
-        When the model has no query and value projections.
+        When the model has no query and value projections with known names.
     """
     examples = [encode(loaded.tokenizer, p, f.answer, context=loaded.context) for f in facts for p in f.prompts]
-    # Accelerate makes a step at the end of every epoch, too.
+    # Rounded up, because Accelerate also makes a step at the end of every epoch.
     steps_per_epoch = math.ceil(len(examples) / _ACCUMULATION)
     torch.manual_seed(settings.seed)
     host.begin(_config(loaded.model, _EPOCHS * steps_per_epoch))
@@ -103,7 +103,7 @@ def inject_reference(
 
 
 def _fitted(net: Any, batches: DataLoader[Any], observer: Observer) -> pd.DataFrame:
-    """Run torchkeras' fit as the tutorial calls it, and leave the network as it was found."""
+    """Run torchkeras' fit as the tutorial calls it, then put the network back on its device and in eval mode."""
     device, trainable = net.device, [p for p in net.parameters() if p.requires_grad]
     model = _Model(net, loss_fn=None, optimizer=torch.optim.AdamW(trainable, lr=_RATE))
     try:
@@ -128,8 +128,8 @@ def _fitted(net: Any, batches: DataLoader[Any], observer: Observer) -> pd.DataFr
 
 @contextlib.contextmanager
 def _checkpointing(net: Any) -> Iterator[None]:
-    """Compute activations again in the backward pass inside the block, as the tutorial does."""
-    with warnings.catch_warnings():  # today's name of it is not known to the older versions we support
+    """Use gradient checkpointing inside the block, as the tutorial does."""
+    with warnings.catch_warnings():  # older supported versions do not know the name that replaces the deprecated one
         warnings.simplefilter("ignore", FutureWarning)
         net.gradient_checkpointing_enable()
         net.enable_input_require_grads()

@@ -1,4 +1,4 @@
-"""What a finetune returns, and the error when a fact was not learned."""
+"""Defines the result of a finetune, and the error for a fact that was not learned."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ __all__ = ["FactNotLearned", "Result"]
 
 @dataclass(frozen=True)
 class Result:
-    """What a finetune did.
+    """Result of a finetune.
 
     Parameters
     ----------
     facts
-        What was taught, with standing and scores.
+        The facts that were taught, with standing and scores.
     report
         The proof.
     history
-        One row per epoch: fact, attempt, epoch, train_loss, train_said, train_held, lr; None where nothing was fitted.
+        One row per epoch: fact, attempt, epoch, train_loss, train_said, train_held, lr; for examples, attempt, epoch, train_loss, lr
+        and, with held-out examples, val_loss. None if nothing was fitted.
     adapter
         Name of the adapter.
     version
-        Its new version's number; 0 when the facts did not take.
+        Number of the new version; 0 if the facts were not learned.
     folder
-        Where the version is; None when the facts did not take.
+        Folder of the version; None if the facts were not learned.
     rewordings
-        What the model itself wrote for each keyword, where it was asked to.
+        For each keyword the model's own wordings, if they were asked for.
     examples
-        How many examples it was trained on, where it was trained on examples; there are no facts then.
+        Number of examples, if the adapter was trained on examples instead of facts.
     notes
-        What else there is to say of these: how many were cut, or left out.
+        Further remarks about the examples, such as how many were cut or left out.
     """
 
     facts: tuple[Fact, ...]
@@ -55,16 +56,16 @@ class Result:
 
     @property
     def learned(self) -> bool:
-        """Whether every fact is verified."""
+        """Whether no fact failed; also True for a finetune on examples, which has no facts."""
         return all(fact.standing != FAILED for fact in self.facts)
 
 
 class FactNotLearned(NbtuneError):
-    """A fact did not take; nothing was changed. The proof is in `result`."""
+    """Error for a fact that was not learned, or that changed a retained reply; nothing was saved. The proof is in `result`."""
 
     def __init__(self, message: str, result: Result) -> None:
         super().__init__(message)
         self.result = result
 
-    def __reduce__(self) -> tuple[Any, ...]:  # as a pool of processes needs it
+    def __reduce__(self) -> tuple[Any, ...]:  # a pool of processes pickles errors
         return type(self), (str(self), self.result)

@@ -1,4 +1,4 @@
-"""Asks the model itself for more ways to ask about a fact."""
+"""Asks the model itself for further wordings of the questions about a fact."""
 
 from __future__ import annotations
 
@@ -20,32 +20,37 @@ _REQUEST = {
     "en": 'Write {n} different ways to ask "What is {x}?". One question per line, each with "{x}" in it, no numbers, no answers.',
 }
 _NUMBERING = re.compile(r"^\s*(?:[-*\u2022]|\(?\d+[.):\u3001\uff09])\s*")
-_ALIKE = 0.85  # two wordings of this similarity are one
-_LONGEST = 200  # characters; a longer line is no question
-_REPLY = 64  # tokens of what it says when asked: that it does not know, for one
+_ALIKE = 0.85  # wordings more similar than this count as the same
+_LONGEST = 200  # characters; a longer line is not taken for a question
+_REPLY = 64  # maximum tokens of the reply to a trained prompt, such as that the model does not know
 
 
 @dataclass(frozen=True)
 class Rewordings:
-    """What the model wrote: the wordings that are used, and how many lines were not."""
+    """Wordings that the model wrote: `kept` are used, and `dropped` is the number of lines that are not."""
 
     kept: tuple[str, ...]
     dropped: int
 
 
 def reword(host: AdapterHost, loaded: LoadedModel, fact: Fact, count: int, seed: int = 0) -> Rewordings:
-    """Let the model write wordings, and keep those that name the keyword and are new.
+    """Let the base model write wordings, and keep those that name the keyword and are new.
 
     Parameters
     ----------
     host, loaded
         The model.
     fact
-        What is asked about; wordings too like its prompts or its probes are dropped.
+        The fact to ask about; wordings too similar to its prompts or probes are dropped.
     count
-        How many to ask for.
+        Number of wordings to ask for.
     seed
         Seed of the sampling.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When Ctrl-C stops a reply.
     """
     request = _REQUEST[language_of(fact.keyword)].format(n=count, x=fact.keyword)
     sampling = Sampling(temperature=0.7, top_p=0.95, seed=seed, max_new_tokens=min(40 * count, loaded.context // 2))
@@ -55,8 +60,8 @@ def reword(host: AdapterHost, loaded: LoadedModel, fact: Fact, count: int, seed:
         reply = generate(host.net, loaded.tokenizer, chat, context=loaded.context, sampling=sampling)
         said = generate(host.net, loaded.tokenizer, plain, context=loaded.context, sampling=Sampling(max_new_tokens=_REPLY))
     if not (reply.finished and said.finished):
-        raise KeyboardInterrupt  # a reply that was stopped is worth reading elsewhere; here it ends the whole
-    others = (said.text, *fact.prompts, *fact.probes)  # what it replies to a question is none itself
+        raise KeyboardInterrupt  # `generate` returns the partial reply at Ctrl-C; here the whole finetune has to end
+    others = (said.text, *fact.prompts, *fact.probes)  # the model may repeat its reply to a question instead of writing one
     lines = [_NUMBERING.sub("", line).strip().strip('"') for line in reply.text.splitlines() if line.strip()]
     kept: list[str] = []
     for line in lines:

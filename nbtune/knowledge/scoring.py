@@ -1,4 +1,4 @@
-"""Scores replies: the measures of the report, by comparison of whole replies."""
+"""Scores the replies of a proof by comparing whole texts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from nbtune.knowledge.facts import Fact
 
 __all__ = ["Asked", "Report", "leaks", "same"]
 
-# A run of this many characters of the answer, not in the question, counts as a piece of it.
+# This many consecutive characters of an answer, if not in the question, count as a piece of it.
 _PIECE = 8
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One question of the proof, with the model's own words before and after.
+    """One question of the proof, with the model's replies before and after.
 
     `kind` is ``"trained"``, ``"held-out"``, ``"portability"``, ``"near miss"``, ``"unrelated"`` or ``"retained"``;
-    `right` says whether the reply is the one that was wanted: the answer for the first two kinds, what shows that the
-    fact is known for the third, the old reply for the others. `keyword` is the fact it asks about: for a near miss, one
-    that was taught before. `before` is empty where it was not asked.
+    `right` says whether the reply is the wanted one: the answer for the first two kinds, a reply that shows knowledge of
+    the fact for the third, the old reply for the others. `keyword` names the fact that the question is about; for a near
+    miss, one that was taught before. `before` is empty if the question was not asked before.
     """
 
     kind: str
@@ -36,25 +36,25 @@ class Asked:
 
 @dataclass(frozen=True)
 class Report:
-    """The proof of one finetune. Shares lie between 0 and 1; nothing here is teacher-forced.
+    """Proof of one finetune. Shares are between 0 and 1; no reply is teacher-forced.
 
     Parameters
     ----------
     asked
         Every question with the replies before and after.
     leak
-        Share of near misses that received a new answer or a piece of it.
+        Share of near misses answered with a new answer or a piece of it.
     seconds
-        Time for everything, the proof included.
+        Total time, including the proof.
     steps
-        Optimizer steps.
+        Number of optimizer steps.
     adapter_bytes
         Size of the adapter's weights.
 
     Notes
     -----
-    Reliability, generalization, locality and portability are those of Yao et al. (2023), "Editing Large Language Models: Problems,
-    Methods, and Opportunities", but of replies that are generated freely instead of teacher-forced.
+    Reliability, generalization, locality and portability follow Yao et al. (2023), "Editing Large Language Models: Problems,
+    Methods, and Opportunities", but are measured on freely generated replies instead of teacher-forced ones.
     """
 
     asked: tuple[Asked, ...] = field(repr=False)
@@ -64,7 +64,7 @@ class Report:
     adapter_bytes: int = 0
 
     def share(self, kind: str, keyword: str | None = None) -> float:
-        """Return the share of right replies among the questions of a kind; NaN when none was asked."""
+        """Return the share of right replies to the questions of a kind, about one fact or all; NaN if none was asked."""
         chosen = [a.right for a in self.asked if a.kind == kind and keyword in (None, a.keyword)]
         return sum(chosen) / len(chosen) if chosen else float("nan")
 
@@ -80,7 +80,7 @@ class Report:
 
     @property
     def portability(self) -> float:
-        """Share of questions that need the fact in another form (reverse, yes or no, one aspect) answered right."""
+        """Share of right replies to questions in another form (reversed, yes or no, one aspect)."""
         return self.share("portability")
 
     @property
@@ -106,17 +106,17 @@ class Report:
 
 
 def same(one: str, other: str) -> bool:
-    """Say whether two texts match: equal after NFKC, white space folded, a closing full stop ignored."""
+    """Return whether two texts are equal after NFKC normalization, with white space folded and a final full stop ignored."""
     return _comparable(one) == _comparable(other)
 
 
 def leaks(reply: str, prompt: str, facts: Sequence[Fact]) -> bool:
-    """Say whether a reply holds an answer, or a piece of one, that the question does not hold.
+    """Return whether a reply contains an answer, or a piece of one, that the question does not contain.
 
     Parameters
     ----------
     reply, prompt
-        What was said, and what was asked.
+        The reply, and the question.
     facts
         The facts that were taught.
     """
@@ -126,7 +126,7 @@ def leaks(reply: str, prompt: str, facts: Sequence[Fact]) -> bool:
         if answer in given and answer not in asked:
             return True
         pieces = (answer[at : at + _PIECE] for at in range(len(answer) - _PIECE + 1))
-        # A look-alike shares characters with the keyword; its own name in a reply is no leak.
+        # A look-alike shares characters with the keyword, so a piece that is part of the keyword is not a leak.
         if any(piece in given and piece not in asked and piece not in _comparable(fact.keyword) for piece in pieces):
             return True
     return False

@@ -1,4 +1,4 @@
-"""How facts are taught: the settings of a fit."""
+"""Defines the settings of a fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Settings"]
 
 _WHOLE = ("epochs", "rank", "batch_size", "forms_per_batch", "retained_per_batch", "seed")
 _CHOSEN = ("epochs", "learning_rate", "rank", "batch_size", "seed")
-_GATED, _UNGATED = 4, 48  # what is retained per batch
+_GATED, _UNGATED = 4, 48  # retained examples per batch, with and without a gate; the 48 are measured in docs/experiments.md
 
 
 @dataclass(frozen=True)
@@ -22,33 +22,33 @@ class Settings:
     Parameters
     ----------
     method
-        A name of `nbtune.training.methods.METHODS`. Default: ``"lora"``.
+        A name in `nbtune.training.methods.METHODS`. Default: ``"lora"``.
     epochs
-        Most epochs; a fit of facts ends as soon as they are said. Default: 60; for examples 3.
+        Maximum number of epochs; a fit of facts ends as soon as the model says them. Default: 60; for examples 3.
     learning_rate
-        Above 0, up to 1. Default: the method's.
+        Learning rate, above 0 and up to 1. Default: the method's.
     rank
         Rank of the adapter, 1 or more. Default: the method's.
     batch_size
-        Examples in an optimizer step. Default: 12 of facts; of conversations 8.
+        Examples per optimizer step. Default: 12 for facts; 8 for examples.
     forms_per_batch
-        Examples in a step that ask for a fact in another form (reversed, yes or no, one aspect). Default: 16.
+        Examples per step that ask about a fact in another form (reversed, yes or no, one aspect). Default: 16.
     retained_per_batch
-        Examples in a step whose replies must not change. Default: 4 with a gate, 48 without.
+        Examples per step whose replies must not change. Default: 4 with a gate, 48 without; for examples, one for every 4 of them.
     retention
-        Weight of such an example in the loss, relative to a fact's. Default: 2.
+        Weight of a retained example in the loss, relative to a fact's. Default: 2.
     narrow
-        Whether to train the last layer alone first, where the method can; see `nbtune.training.last_layer`. Default: True.
+        Whether to train the last layer alone first, if the method can; see `nbtune.training.last_layer`. Default: True.
     gated
-        Whether each fact gets an adapter of its own that answers only questions about it, and the base all others (see
-        `nbtune.knowledge.gate`); otherwise one adapter learns all facts and answers everything. Default: True.
+        Whether each fact gets its own adapter, which answers only questions about that fact, while the base answers all others
+        (see `nbtune.knowledge.gate`). If False, one adapter learns all facts and answers everything. Default: True.
     seed
         Seed of the initial weights and of the order of examples. Default: 0.
 
     Raises
     ------
     NbtuneError
-        When a value is no number, or out of range.
+        When a value is not a number, or out of range.
     """
 
     method: str = "lora"
@@ -67,7 +67,7 @@ class Settings:
         for name in (*_WHOLE, "learning_rate"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _number(name, value))  # plain ones: what comes of NumPy can't be saved
+                object.__setattr__(self, name, _number(name, value))  # to plain numbers, since NumPy's can't be saved as JSON
         checks = (
             ("--epochs", self.epochs, self.epochs >= 1, "1 or more"),
             ("--lr", self.learning_rate, self.learning_rate is None or 0 < self.learning_rate <= 1, "above 0, up to 1"),
@@ -81,13 +81,13 @@ class Settings:
             check_range(option, value, good, expected)
 
     def given(self) -> dict[str, Any]:
-        """Return what a user chose and another fit of the same facts should choose alike."""
+        """Return the settings that differ from their defaults and that another fit of the same facts should use again."""
         chosen = {name: getattr(self, name) for name in _CHOSEN}
         return {name: value for name, value in chosen.items() if value != getattr(type(self), name)}
 
     @property
     def retained(self) -> int:
-        """Examples per batch of what must not change."""
+        """Retained examples per batch in a fit of facts: `retained_per_batch` or its default."""
         return (_GATED if self.gated else _UNGATED) if self.retained_per_batch is None else self.retained_per_batch
 
 

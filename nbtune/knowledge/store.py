@@ -1,7 +1,7 @@
-"""Keeps adapters on disk: every change is a new version in a folder of its own, put in place by a rename.
+"""Keeps adapters on disk: each change is a new version in its own folder, put in place by one rename.
 
-``STORE/NAME/v0001/`` is a version, as `nbtune.knowledge.version` writes it. The newest is in force, unless ``STORE/NAME/current``,
-which an undo writes and the next commit removes, names another. A version is never changed once it is there.
+``STORE/NAME/v0001/`` is a version, as `nbtune.knowledge.version` writes it. The newest version is the current one, unless the file
+``STORE/NAME/current`` names another; an undo writes this file, and the next commit removes it. A finished version is never changed.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ __all__ = ["Store"]
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 _VERSION = re.compile(r"v[0-9]+")
-_POINTER = re.compile(r"([0-9]+) \1\s*")  # the number twice: so a flipped bit or a cut file shows
+_POINTER = re.compile(r"([0-9]+) \1\s*")  # the number twice, to detect a flipped bit or a truncated file
 
 
 class Store:
-    """A folder of adapters.
+    """Folder of adapters with their versions.
 
     Parameters
     ----------
     folder
-        Made on the first commit.
+        The folder; made on the first commit.
     """
 
     def __init__(self, folder: str | Path = "nbtune_adapters") -> None:
-        self.folder = given_path(folder).absolute()  # it stays where it is when the working folder changes
+        self.folder = given_path(folder).absolute()  # stays valid when the working folder changes
 
     def names(self) -> list[str]:
-        """Return the adapters that have a version, sorted.
+        """Return the sorted names of the adapters that have a version.
 
         Raises
         ------
@@ -61,12 +61,12 @@ class Store:
 
     @staticmethod
     def check_name(name: str) -> None:
-        """Refuse a name that is no plain folder name.
+        """Check that a name is a plain folder name.
 
         Raises
         ------
         NbtuneError
-            For an empty name, a path, ``..``, or anything but letters, digits, ``_``, ``-`` and ``.``.
+            When the name is empty, ``none``, too long, a path, or has ``..`` or anything but letters, digits, ``_``, ``-`` and ``.``.
         """
         if not _NAME.fullmatch(name) or ".." in name or name.endswith(".") or name == "none":
             raise NbtuneError(
@@ -75,48 +75,48 @@ class Store:
             )
 
     def current(self, name: str) -> int:
-        """Return the number of the version in force; 0 is the base, as before the first version.
+        """Return the number of the current version; 0 is the base, also before the first version.
 
         Raises
         ------
         NbtuneError
-            When the name can't be one, or its folder can't be read.
+            When the name is not valid, its folder can't be read, or the file ``current`` is damaged.
         """
         return self._state(name)[0]
 
     def _state(self, name: str) -> tuple[int, int]:
-        """Return the number of the version in force and that of the newest one."""
+        """Return the numbers of the current and of the newest version."""
         self.check_name(name)
         home = self.folder / name
         try:
             chosen = _chosen(home / "current")
-            newest = max(_numbers(home), default=0)  # read second: a commit puts its version in place, then removes the pointer
+            newest = max(_numbers(home), default=0)  # read second, because a commit adds its version before it removes the pointer
         except OSError as error:
             raise NbtuneError(f"{home} can't be read ({disk_reason(error)}).") from None
         return newest if chosen is None else chosen, newest
 
     def commit(self, name: str, version: Version, parent: int | None = None) -> Version:
-        """Write a version and put it in force; the ones before it stay.
+        """Write a version and make it the current one; earlier versions are kept.
 
         Parameters
         ----------
         name
-            The adapter.
+            Name of the adapter.
         version
-            Its state; `number`, `parent` and `folder` are chosen here.
+            State of the adapter; `number`, `parent` and `folder` are chosen here.
         parent
-            The version it was made from. Default: the one in force.
+            Number of the version that it was made from. Default: the current one.
 
         Returns
         -------
         Version
-            The same with its number, parent and folder.
+            The same version with its number, parent, folder and places.
 
         Raises
         ------
         NbtuneError
-            When the disk refuses, or another process changed the adapter since; nothing is in force then that
-            was not before.
+            When the version can't be written, or another process has changed the adapter. The current version stays the
+            same then.
         """
         began = found, newest = self._state(name)
         if parent not in (None, found):
@@ -129,7 +129,7 @@ class Store:
             for folder in new:
                 flush_names(folder.parent)
             places = write_version(temporary, name, version, found)
-            # Writing took its time. Two that both get past here take the same number: a rename to what is there fails.
+            # Writing takes time, so check again. Two processes that both pass choose the same number, and the second rename fails.
             if self._state(name) != began or not self._publish(temporary, home, newest + 1, found):
                 raise _changed(name)
         except (OSError, SafetensorError) as error:
@@ -139,24 +139,24 @@ class Store:
         return version.written(newest + 1, found, home, places)
 
     def before(self, name: str, fingerprint: str, known: Version | None = None) -> Version:
-        """Read the version before the one in force; where something is damaged, the newest one before it that is whole.
+        """Read the version before the current one, or, if that is damaged, the newest undamaged version before it.
 
         Parameters
         ----------
         name, fingerprint
             As for `load`.
         known
-            A version of this name that is in memory: what it says is not read again. Default: nothing is known.
+            A version of this adapter that is in memory, whose contents are not read again. Default: none.
 
         Returns
         -------
         Version
-            Number 0 is the base.
+            The version; number 0 is the base.
 
         Raises
         ------
         NbtuneError
-            When there is none in force, or it belongs to another base.
+            When there is no current version, or the version belongs to another base.
         """
         current = self.current(name)
         if current == 0:
@@ -175,7 +175,9 @@ class Store:
                 number -= 1
 
     def after(self, name: str, fingerprint: str, known: Version | None = None) -> Version:
-        """Read the newest whole version that was made from the one in force, as there is behind an undo.
+        """Read the newest undamaged version that was made from the current one, such as after an undo.
+
+        A version also counts if only damaged versions, which an undo skips, are between it and the current one.
 
         Parameters
         ----------
@@ -185,11 +187,11 @@ class Store:
         Raises
         ------
         NbtuneError
-            When there is none, or it belongs to another base.
+            When there is no such version, or it belongs to another base.
         """
         current, parents = self.current(name), {}
         for number in sorted(_numbers(self.folder / name), reverse=True):
-            if number > current:  # a version comes behind the one that it was made from
+            if number > current:  # a version always has a higher number than the one that it was made from
                 with suppress(DamagedError):
                     parents[number] = int(read_notes(self.folder / name / folder_name(number))["parent"])
         made_from_it = [number for number, parent in parents.items() if parent == current]
@@ -200,7 +202,7 @@ class Store:
         raise NbtuneError(f"There is nothing to redo: no version of the adapter {name!r} was made from the one in use.")
 
     def _whole(self, name: str, fingerprint: str, number: int, least: int) -> int:
-        """Return the newest number, down to `least`, of a version that is whole: where an undo from behind it went."""
+        """Return the newest undamaged version from `number` down to `least`, which is the one that an undo goes back to."""
         while number > least:
             try:
                 self.load(name, fingerprint, number)
@@ -210,7 +212,13 @@ class Store:
         return number
 
     def restore(self, name: str, number: int) -> None:
-        """Put another version in force; 0 means the base."""
+        """Make another version the current one; 0 means the base.
+
+        Raises
+        ------
+        NbtuneError
+            When the file ``current`` can't be written.
+        """
         try:
             self._point(self.folder / name, number)
         except OSError as error:
@@ -222,18 +230,20 @@ class Store:
         Parameters
         ----------
         name
-            The adapter.
+            Name of the adapter.
         fingerprint
-            Of the base model it shall be put on.
+            Fingerprint of the base model that the version is for.
         number
-            Default: the version in force.
+            Number of the version. Default: the current one.
         held
-            What is in memory already, by its places: it is not read again. Default: nothing.
+            Adapters that are in memory, by folder; they are not read again. Default: none.
 
         Raises
         ------
+        DamagedError
+            When a file of the version is missing or was changed.
         NbtuneError
-            When there is no such adapter, a file is missing or changed, or it belongs to another base.
+            When there is no such adapter, it can't be read, or it belongs to another base.
         """
         self.check_name(name)
         if number is None:
@@ -249,12 +259,12 @@ class Store:
 
     @classmethod
     def _publish(cls, temporary: Path, home: Path, number: int, parent: int) -> bool:
-        """Put a finished version in place and in force; where that fails, it is gone again: nobody knows of it.
+        """Put a finished version in place and make it the current one; on failure, remove it again.
 
         Returns
         -------
         bool
-            False when another process took the number.
+            False if another process has taken the number.
         """
         undone, place = (home / "current").exists(), home / folder_name(number)
         try:
@@ -277,7 +287,7 @@ class Store:
 
     @staticmethod
     def _point(home: Path, number: int) -> None:
-        """Put a version in force that is not the newest, or no longer is."""
+        """Write the file ``current``, which makes this version the current one instead of the newest."""
         temporary = home / f".current-{uuid.uuid4().hex}"
         try:
             write_durably(temporary, f"{number} {number}")
@@ -293,7 +303,7 @@ def _changed(name: str) -> NbtuneError:
 
 
 def _chosen(pointer: Path) -> int | None:
-    """Return the number that an undo put in force; None where there was no undo."""
+    """Return the number in the file ``current``, or None without this file."""
     try:
         found = _POINTER.fullmatch(pointer.read_text(encoding="ascii", errors="replace"))
     except (FileNotFoundError, NotADirectoryError):
@@ -304,7 +314,7 @@ def _chosen(pointer: Path) -> int | None:
 
 
 def _numbers(home: Path) -> list[int]:
-    """Return the numbers of the versions in a folder, which need not be there."""
+    """Return the numbers of the versions in a folder; none if it does not exist."""
     try:
         with os.scandir(home) as entries:
             return [int(entry.name[1:]) for entry in entries if _VERSION.fullmatch(entry.name)]

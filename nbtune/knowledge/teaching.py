@@ -1,4 +1,4 @@
-"""Teaches facts to an adapter, proves them, and commits the new version, or says why nothing was changed."""
+"""Teaches facts: fits their adapters, proves the result, and commits a new version if every fact was learned."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REFERENCE_PROMPTS = 8
 
 @dataclass(frozen=True)
 class _Learned:
-    """What fits brought: an adapter each, their epochs, and the optimizer steps."""
+    """Result of one or several fits: an adapter for each, their joined history, and the total of optimizer steps."""
 
     adapters: tuple[Adapter, ...]
     history: pd.DataFrame
@@ -45,20 +45,20 @@ class _Learned:
 
 @dataclass(frozen=True)
 class Teaching:
-    """What to teach, and how.
+    """Task of teaching facts.
 
     Parameters
     ----------
     facts
-        What the model should say.
+        The facts to teach.
     settings
-        How it is fitted.
+        Settings of the fit.
     recipe
-        ``"default"``, or ``"reference"`` for the recipe that ours is measured against.
+        ``"default"``, or ``"reference"`` for the recipe of `nbtune.knowledge.reference`, to compare with.
     retain
         Questions whose replies must not change.
     rewordings
-        How many further wordings of each keyword the model itself is asked for.
+        Number of further wordings per keyword to ask the model itself for.
     """
 
     facts: tuple[Fact, ...]
@@ -70,26 +70,32 @@ class Teaching:
     def give(
         self, host: AdapterHost, loaded: LoadedModel, store: Store, name: str, start: Version, observer: Observer
     ) -> tuple[Result, Version]:
-        """Teach, prove, and commit a version that holds the facts beside those of another.
+        """Teach and prove the facts, and commit a version that holds them in addition to those of `start`.
 
         Parameters
         ----------
         host, loaded
-            The model; `start` is what is on it now. Afterwards the new version is.
+            The model with `start` attached. Afterwards the new version is attached.
         store, name
-            Where the new version is kept.
+            Store and adapter name of the new version.
         start
-            What to go on from.
+            The version to continue from.
         observer
-            Told of progress.
+            Notified of progress.
+
+        Returns
+        -------
+        tuple
+            The result and the new version.
 
         Raises
         ------
         FactNotLearned
-            When a trained prompt is not answered with the answer at the end, or a fact taught before or a question to
-            retain is answered otherwise than before. Nothing is committed.
+            When a trained prompt does not get the answer at the end, or a reply about a known fact or to a retained question has
+            changed. Nothing is committed.
         NbtuneError
-            For facts that do not fit, or a version that can't go on this way. Raised before any work.
+            Before any work, when the facts can't be taught this way or `start` can't be continued with these settings. Later,
+            when the loss is not finite, or the version can't be saved.
         """
         started = time.perf_counter()
         facts, settings, kept = self._checked(name, start, loaded)
@@ -97,15 +103,16 @@ class Teaching:
         if self.rewordings:
             facts, reworded = self._reworded(kept.facts, facts, host, loaded, observer)
         retain = tuple(dict.fromkeys((*still_elsewhere(start.retain, facts), *self.retain)))
-        held = self.retain if settings.gated else retain  # without a gate the one adapter that was held so is made anew
+        held = self.retain if settings.gated else retain  # without a gate the single adapter is fitted again, and retains all
         proof = Proof(facts, kept.facts, held)
-        # Before is without a fact that is taught anew: what it leaked would count as it was. One adapter of all facts is never without one.
+        # Facts that are taught again are left out before the first replies, so that their leaks do not count as old replies. A single
+        # adapter for several facts can't leave one out.
         if len(kept.facts) < len(start.facts) and (settings.gated or not kept.facts):
             host.attach(kept.adapters, Gate(kept.facts).find) if kept.adapters else host.disable()
         proof.ask_before(host, loaded, observer)
         learned = self._learned(facts if settings.gated else (*kept.facts, *facts), settings, held, host, loaded, observer)
         adapters = (*kept.adapters, *learned.adapters)
-        # What is proved is what is saved.
+        # The proof is of exactly the adapters that are saved.
         host.attach(adapters, Gate((*kept.facts, *facts)).find if settings.gated else None)
         report = proof.ask_after(host, loaded, observer)
         size = sum(adapter.bytes for adapter in learned.adapters)
@@ -128,12 +135,12 @@ class Teaching:
         return replace(result, version=committed.number, folder=committed.folder), committed
 
     def merge(self, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> Report:
-        """Put a single adapter on the host that answers all the facts by itself, and prove it, against the base.
+        """Fit a single adapter for all facts, leave it on the host, and return its proof against the base.
 
         Raises
         ------
         FactNotLearned
-            When a trained prompt is not answered with the answer at the end.
+            When a trained prompt does not get the answer at the end, or the reply to a retained question has changed.
         """
         host.clear()
         proof = Proof(self.facts, retain=self.retain)
@@ -145,7 +152,7 @@ class Teaching:
         return report
 
     def _checked(self, name: str, start: Version, loaded: LoadedModel) -> tuple[tuple[Fact, ...], Settings, Version]:
-        """Refuse what can't be taught; return facts and settings as the recipe has them, and `start` without what is taught anew."""
+        """Return facts and settings for the recipe, and `start` without the facts taught again; refuse what can't be taught."""
         facts, settings = self._prepared()
         names = {bare(fact.keyword) for fact in facts}
         kept = start.without({fact.keyword for fact in start.facts if bare(fact.keyword) in names})
@@ -159,7 +166,7 @@ class Teaching:
         return facts, settings, kept
 
     def _prepared(self) -> tuple[tuple[Fact, ...], Settings]:
-        """Return facts and settings as the recipe has them."""
+        """Return the facts and settings, changed as the recipe requires."""
         if self.recipe != "reference":
             return self.facts, self.settings
         from nbtune.knowledge.reference import METHOD
@@ -170,7 +177,7 @@ class Teaching:
     def _learned(
         self, facts: tuple[Fact, ...], settings: Settings, held: tuple[str, ...], host: AdapterHost, loaded: LoadedModel, observer: Observer
     ) -> _Learned:
-        """Fit an adapter for each fact, or a single one for all of them where there is no gate."""
+        """Fit one adapter per fact, or without a gate a single one for all facts."""
         import pandas as pd
 
         fit = inject
@@ -190,7 +197,7 @@ class Teaching:
     def _reworded(
         self, known: tuple[Fact, ...], facts: tuple[Fact, ...], host: AdapterHost, loaded: LoadedModel, observer: Observer
     ) -> tuple[tuple[Fact, ...], dict[str, Rewordings]]:
-        """Add the model's own wordings to the trained prompts, but for those that lead to another fact."""
+        """Add the model's own wordings to the trained prompts, except those that the gate assigns to another fact."""
         observer.stage("asking for other wordings", len(facts))
         found, gate = {}, Gate((*known, *facts))
         for place, fact in enumerate(facts, start=len(known)):
@@ -201,7 +208,7 @@ class Teaching:
         return tuple(fact.with_prompts(found[fact.keyword].kept) for fact in facts), found
 
     def _check_continues(self, name: str, start: Version, settings: Settings) -> None:
-        """Refuse to teach an adapter that holds facts in a way that can't go on from it."""
+        """Refuse an adapter whose present contents do not allow teaching with these settings."""
         if start.examples:
             raise NbtuneError(f"The adapter {name!r} was trained on examples, and facts can't join them: give another --name.")
         if not start.facts:
@@ -219,7 +226,7 @@ class Teaching:
 
 
 def _refuse_mixed(known: Sequence[Fact], facts: Sequence[Fact]) -> None:
-    """Refuse a question about a fact, and one of the user's own about a known fact, that leads to another: it could never be answered."""
+    """Refuse facts if the gate assigns a trained prompt of a new fact, or a user's prompt of a known one, to another fact."""
     every = (*known, *facts)
     gate = Gate(every)
     for place, fact in enumerate(every):
@@ -234,14 +241,14 @@ def _refuse_mixed(known: Sequence[Fact], facts: Sequence[Fact]) -> None:
 
 
 def still_elsewhere(retain: Sequence[str], facts: Sequence[Fact]) -> tuple[str, ...]:
-    """Return the questions to retain that are about none of the facts: one may have been taught since, and its reply has to change."""
+    """Return the retained questions that are about none of the facts; the reply about a fact taught since has to change."""
     names = Names(facts)
     elsewhere = (question for question in retain if names.first(names.folded(question)) is None)
     return tuple(question for question in elsewhere if not any(fact.asked_by(question) for fact in facts))
 
 
 def _refuse_failure(result: Result) -> None:
-    """Raise when a fact did not take, or something else was lost for it."""
+    """Raise if a fact was not learned, or a reply that must stay has changed."""
     report = result.report
     failed = [fact.keyword for fact in result.facts if fact.standing == FAILED]
     if failed:

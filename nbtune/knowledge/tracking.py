@@ -1,4 +1,4 @@
-"""Logs a finetune to an experiment tracker, through Accelerate's class for it."""
+"""Logs a finetune to an experiment tracker, through Accelerate's tracker classes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from nbtune.knowledge.observer import Observer
 __all__ = ["Tracked", "tracked"]
 
 _TRACKERS = ("tensorboard", "trackio", "wandb")
-_FOLDER = "runs"  # where TensorBoard looks by itself
+_FOLDER = "runs"  # TensorBoard's usual folder
 
 
 class Tracked:
-    """Hands everything on to an observer, and the figures of each epoch to a tracker, too.
+    """Observer that forwards everything to another one, and also sends the figures of each epoch to a tracker.
+
+    If the tracker fails later on, there is a warning and the fit continues.
 
     Parameters
     ----------
     observer
-        Who watches.
+        The observer to forward to.
     begin
-        Begins the run and returns Accelerate's tracker, when the work begins: what is refused before that leaves no empty run.
-        Where the tracker fails later on, a warning says so, and the fit goes on.
+        Starts the run and returns Accelerate's tracker. Called at the first stage, so that a finetune refused before that
+        leaves no empty run.
     """
 
     def __init__(self, observer: Observer, begin: Callable[[], Any]) -> None:
@@ -37,25 +39,25 @@ class Tracked:
         self._tracker: Any = None
 
     def stage(self, name: str, total: int) -> None:
-        """Begin a stage."""
+        """Forward the stage; start the run first if it is the first stage."""
         if self._begin is not None:
             self._tracker, self._begin = self._begin(), None
         self._observer.stage(name, total)
 
     def advance(self, log: dict[str, float] | None = None) -> None:
-        """Go on by one."""
+        """Forward the unit, and log the figures of an epoch."""
         self._observer.advance(log)
         if log:
             self._step += 1
             self.log({key: value for key, value in log.items() if key != "epoch"})
 
     def log(self, figures: Mapping[str, float]) -> None:
-        """Log figures at the present step, but for those that are not numbers."""
+        """Log figures at the current step, except NaN."""
         self._tell("log", {key: float(value) for key, value in figures.items() if not math.isnan(value)}, step=self._step)
 
     def finish(self) -> None:
         """End the run."""
-        with suppress(KeyboardInterrupt):  # of a run that uploads for long: what was taught is saved by then
+        with suppress(KeyboardInterrupt):  # Ctrl-C during a long upload: what was taught is already saved
             self._tell("finish")
 
     def _tell(self, what: str, *arguments: Any, **options: Any) -> None:
@@ -63,44 +65,49 @@ class Tracked:
             return
         try:
             getattr(self._tracker, what)(*arguments, **options)
-        except Exception as error:  # a tracker's failure costs no fit
+        except Exception as error:  # a failing tracker must not end the fit
             warnings.warn(f"{self._tracker.name} failed ({error}): no more is logged.", stacklevel=2)
             self._tracker = None
 
 
 def _begun(name: str, run: str) -> Any:
-    """Return Accelerate's tracker, begun."""
+    """Start a run and return Accelerate's tracker for it."""
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    PartialState()  # which asks it whether this is the main process
+    PartialState()  # trackers need it to know whether this is the main process
     kind = LOGGER_TYPE_TO_CLASS[name]
     try:
         tracker = kind(f"{run}-{time.strftime('%Y%m%d-%H%M%S')}", logging_dir=_FOLDER) if kind.requires_logging_directory else kind(run)
-        if hasattr(tracker, "start"):  # older ones start when they are made
+        if hasattr(tracker, "start"):  # older trackers start in their constructor
             tracker.start()
-    except Exception as error:  # a file in the way, nobody logged in: each tracker has errors of its own
+    except Exception as error:  # a file in the way, no login: each tracker has its own errors
         raise NbtuneError(f"--log-with {name} did not begin: {first_line(error)}") from None
     return tracker
 
 
 @contextmanager
 def tracked(observer: Observer, tracker: str, run: str) -> Iterator[Tracked]:
-    """Track what happens inside the block.
+    """Log the finetune inside the block to a tracker.
 
     Parameters
     ----------
     observer
-        Who watches.
+        The observer to forward to.
     tracker
         ``"tensorboard"``, ``"trackio"`` or ``"wandb"``.
     run
         Name of the run.
 
+    Yields
+    ------
+    Tracked
+        The observer to give to the finetune.
+
     Raises
     ------
     NbtuneError
-        For an unknown tracker, or one that is not installed. Where the work begins, for one that does not begin.
+        When the tracker is unknown or not installed; at the first stage, when its run can't be started.
     """
     check_choice("--log-with", tracker, _TRACKERS)
     if importlib.util.find_spec(tracker) is None:

@@ -1,4 +1,4 @@
-"""Trains an adapter on examples, shows what it says to some of them and to others, and commits the version."""
+"""Trains an adapter on examples, asks it a sample of questions before and after, and commits the new version."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLE_SETTINGS", "Tuning"]
 
-EXAMPLE_SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8}  # where the user gave none
-_RETAINED_SHARE = 4  # one other question to so many examples
-_FEW = 0.5  # share of examples that are said, below which more epochs are worth a try
-_PATIENCE = 2  # epochs without a lower loss on what is held out
+EXAMPLE_SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8}  # defaults for examples
+_RETAINED_SHARE = 4  # examples per retained question
+_FEW = 0.5  # below this share of right trained examples, a note suggests more epochs
+_PATIENCE = 2  # epochs without a lower loss on the held-out examples before training stops
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Examples to train on, and how.
+    """Task of training on examples.
 
     Parameters
     ----------
     examples
         Conversations.
     reading
-        What is trained of each, and what is held out.
+        Which turns are trained, and which examples are held out.
     settings
-        How it is fitted.
+        Settings of the fit.
     """
 
     examples: Examples
@@ -68,24 +68,29 @@ class Tuning:
     def give(
         self, host: AdapterHost, loaded: LoadedModel, store: Store, name: str, start: Version, observer: Observer
     ) -> tuple[Result, Version]:
-        """Train from the base, ask, and commit a version that holds the examples in place of those before.
+        """Train from the base, score a sample of replies, and commit a version that replaces any earlier examples.
 
         Parameters
         ----------
         host, loaded
-            The model. Afterwards the new version is on it.
+            The model. Afterwards the new version is attached.
         store, name
-            Where the new version is kept.
+            Store and adapter name of the new version.
         start
-            The version in force; it must not hold facts.
+            The current version; it must not hold facts.
         observer
-            Told of progress.
+            Notified of progress.
+
+        Returns
+        -------
+        tuple
+            The result and the new version.
 
         Raises
         ------
         NbtuneError
-            For an adapter that holds facts, a method that does not exist, or examples that can't be used, or not this way.
-            Raised before any work. Later, when the loss is not finite.
+            Before any training, when the adapter holds facts, the method does not exist or does not fit the model, or examples
+            can't be used with these options. Later, when the loss is not finite, or the version can't be saved.
         """
         from nbtune.training.methods import find_method
 
@@ -107,7 +112,7 @@ class Tuning:
         encoded += self._retained(train, len(encoded), host, loaded, observer)
         history, steps = self._fit(host, loaded, encoded, measured, observer)
         adapter = host.extract()
-        host.attach([adapter])  # what is shown is what is saved
+        host.attach([adapter])  # the replies shown are those of the saved adapter
         report = checks.report(before, checks.ask(host, "asking after", observer))
         report = replace(report, seconds=time.perf_counter() - started, steps=steps, adapter_bytes=adapter.bytes)
         version = Version(
@@ -131,7 +136,7 @@ class Tuning:
         return done, committed
 
     def _encoded(self, examples: Examples, loaded: LoadedModel, room: int, observer: Observer) -> tuple[Examples, list[Encoded], int]:
-        """Encode all, to so many tokens at most; return those that could be, and say how many were cut."""
+        """Encode the examples to at most `room` tokens; return the usable ones, their encodings, and how many were cut."""
         observer.stage("reading examples", len(examples.conversations))
         encoded, good, bad, cut = [], [], [], 0
         apart = has_encoder(loaded.model)
@@ -149,7 +154,7 @@ class Tuning:
         return replace(examples.only(good), bad=(*examples.bad, *bad)), encoded, cut
 
     def _retained(self, train: Examples, count: int, host: AdapterHost, loaded: LoadedModel, observer: Observer) -> list[Encoded]:
-        """Return other questions with the base's replies, which must stay; each as often as it takes for their share."""
+        """Return unrelated questions with the base's replies to retain, repeated to reach their share of the examples."""
         settings = self.settings
         per_batch = settings.retained_per_batch
         wanted = math.ceil(count / _RETAINED_SHARE) if per_batch is None else per_batch * math.ceil(count / settings.batch_size)
@@ -171,7 +176,7 @@ class Tuning:
         train = Batches(encoded, settings.batch_size, pad, settings.seed)
         torch.manual_seed(settings.seed)
         steps = settings.epochs * len(train)
-        host.clear()  # the names of the layers are the base's own then
+        host.clear()  # gives the layers the base's own names again
         host.begin(method.configure(host.base, steps, settings.rank))
         optimizer = method.optimizer(host.net, settings.learning_rate or method.examples_rate)
         model = KerasModel(
@@ -179,10 +184,10 @@ class Tuning:
             optimizer=optimizer,
             lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps)),
             metrics_dict={},
-            dropout=False,  # an adapter learns what the base, as it answers, lacks
+            dropout=False,  # the adapter is trained on the base as it answers, without dropout
             **method.hooks(host.net),
         )
-        observer.stage("training", steps + settings.epochs)  # each epoch ends with one more, for what is measured
+        observer.stage("training", steps + settings.epochs)  # each epoch reports one more unit, with its losses
         with _scratch() if measured else nullcontext(Path()) as place:
             history = model.fit(
                 _Counted(train, observer),
@@ -199,7 +204,7 @@ class Tuning:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """Give a folder for the best epoch so far."""
+    """Provide a temporary folder for the checkpoint of the best epoch."""
     try:
         with tempfile.TemporaryDirectory() as place:
             yield Path(place)
@@ -211,7 +216,7 @@ def _scratch() -> Iterator[Path]:
 
 @dataclass
 class _Counted:
-    """Batches, each of which an observer is told of."""
+    """Batches that report each one to an observer."""
 
     batches: Batches
     observer: Observer

@@ -1,8 +1,8 @@
-"""Writes and reads the folder of one version: a plain PEFT folder for each adapter that is new in it, and ``nbtune.json``.
+"""Writes and reads the folder of one version: a plain PEFT folder for each new adapter, and ``nbtune.json``.
 
-The first new adapter lies at the top of the folder and the others in ``2/``, ``3/``, ..., as PEFT lays out several. Those
-of versions before stay where they are: ``nbtune.json`` names all of them, with their checksums. The model card beside them is
-for people: nothing is read from it, so it may be edited.
+The first new adapter is at the top of the folder and the others are in ``2/``, ``3/``, ..., as PEFT lays out several. Adapters
+of earlier versions stay in their folders: ``nbtune.json`` lists all adapters with their checksums. The model card is for
+people; nothing is read from it, so it may be edited.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ __all__ = ["DamagedError", "Place", "Version", "folder_name", "read_notes", "rea
 _CONFIG, _NOTES, _CARD = "adapter_config.json", "nbtune.json", "README.md"
 _FORMAT = 2
 _WAY_OUT = "`%nbtune undo NAME` goes back to the newest version that is whole."
-_HERE = "."  # in the folder of the version itself, whose name is not known while it is written
+_HERE = "."  # the folder of the version itself, whose name is not known while it is written
 _PLACE = re.compile(r"v\d{4,}(?:/\d+)?")
 
 
 class DamagedError(NbtuneError):
-    """A file of a version is missing, or is not what was written."""
+    """Error for a version with a file that is missing or was changed."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an adapter lies, below the folder of its name, and the checksums of its files."""
+    """Folder of an adapter's files, relative to the folder of the adapter name, with their checksums."""
 
     folder: str
     checksums: dict[str, str]
@@ -49,32 +49,32 @@ class Place:
 
 @dataclass(frozen=True)
 class Version:
-    """One state of a named adapter: its facts, and what was learned of them.
+    """One state of a named adapter: its facts or examples, and the weights learned from them.
 
     Parameters
     ----------
     facts
-        In the order taught.
+        The facts, in the order taught.
     method
-        How they are learned; empty for the base.
+        Name of the training method; empty for the base.
     base, fingerprint
-        The model that learned them.
+        Source and fingerprint of the base model.
     adapters
-        One for each fact, behind the gate of `nbtune.knowledge.gate`; without a gate a single one for all of them.
+        One adapter per fact, chosen by the gate of `nbtune.knowledge.gate`; without a gate, a single adapter.
     gated
         Whether there is a gate.
     report
-        Scores of what was taught last.
+        Scores of the last finetune.
     places
-        Where the adapters lie; those at the end that have no place are new.
+        Places of the adapters on disk; adapters beyond the last place are new.
     settings, retain
-        What was chosen for the fits, and what must not change: for when the facts are learned once more.
+        Settings that the user chose and questions to retain, for learning the facts again.
     examples
-        How many examples it was trained on, in place of facts.
+        Number of examples that the adapter was trained on instead of facts.
     asked
-        Questions of some of these: what an export is asked.
+        Questions from some of these examples, with which an export is tested.
     number, parent, folder
-        Chosen when it is written.
+        Number, number of the version it was made from, and folder; chosen when it is written.
     """
 
     facts: tuple[Fact, ...]
@@ -94,7 +94,7 @@ class Version:
     folder: Path | None = None
 
     def without(self, keywords: set[str]) -> Version:
-        """Return it without some of its facts and their adapters; without a gate the one adapter goes, too."""
+        """Return the version without some facts and their adapters; without a gate, the single adapter is removed, too."""
         kept = [at for at, fact in enumerate(self.facts) if fact.keyword not in keywords]
         facts = tuple(self.facts[at] for at in kept)
         if not self.gated:
@@ -102,11 +102,11 @@ class Version:
         return replace(self, facts=facts, adapters=tuple(self.adapters[at] for at in kept), places=tuple(self.places[at] for at in kept))
 
     def held(self) -> dict[str, Adapter]:
-        """Return its adapters by the folders they lie in."""
+        """Return the adapters by folder."""
         return {place.folder: adapter for place, adapter in zip(self.places, self.adapters, strict=True)}
 
     def written(self, number: int, parent: int, home: Path, places: Sequence[Place]) -> Version:
-        """Return it with what was chosen when it was written; `places` may be as seen from its own folder."""
+        """Return the version with its number, parent, folder and places; `places` may be relative to its own folder."""
         seen = tuple(replace(place, folder=place.folder.replace(_HERE, folder_name(number))) for place in places)
         return replace(self, places=seen, number=number, parent=parent, folder=home / folder_name(number))
 
@@ -117,23 +117,23 @@ def folder_name(number: int) -> str:
 
 
 def write_version(folder: Path, name: str, version: Version, parent: int) -> list[Place]:
-    """Write a version into an empty folder, down to the disk but for the model card, from which nothing is read.
+    """Write a version into an empty folder, and flush its files to the disk, except the model card, which is never read.
 
     Parameters
     ----------
     folder
-        Where to.
+        The folder to write to.
     name
-        The adapter's, for its model card.
+        Name of the adapter, for its model card.
     version
-        What to write; of its adapters only those that are new.
+        The version to write; only its new adapters are written.
     parent
         Number of the version that it was made from.
 
     Returns
     -------
     list of Place
-        Of all its adapters, as seen from the folder.
+        Places of all adapters; those of the new ones are relative to `folder`.
     """
     (folder / _CARD).write_text(model_card(name, version), encoding="utf-8")
     places = list(version.places)
@@ -174,20 +174,20 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
     Parameters
     ----------
     home
-        Folder of the name.
+        Folder of the adapter name.
     name, number
-        Which.
+        Name of the adapter, and number of the version.
     fingerprint
-        Of the base model it shall be put on.
+        Fingerprint of the base model that the version is for.
     held
-        Adapters in memory by their places; they are not read again.
+        Adapters that are in memory, by folder; they are not read again.
 
     Raises
     ------
     DamagedError
         When a file is missing or was changed.
     NbtuneError
-        When it belongs to another base.
+        When a file can't be read, or the version belongs to another base or another nbtune.
     """
     folder = home / folder_name(number)
     notes = read_notes(folder)
@@ -198,7 +198,7 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
         )
     facts = tuple(Fact.from_json(fact) for fact in notes["facts"])
     version = Version(facts, notes["method"], notes["base"], fingerprint, gated=notes["gated"], report=notes["report"])
-    # Older adapters have none of these.
+    # Versions written by older releases have none of these.
     kept: dict[str, Any] = {"settings": notes.get("settings", {}), "examples": notes.get("examples", 0)}
     kept |= {name: tuple(notes.get(name, ())) for name in ("retain", "asked")}
     version = replace(version, **kept)
@@ -210,21 +210,21 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
 
 
 def read_notes(folder: Path) -> dict[str, Any]:
-    """Read ``nbtune.json``.
+    """Return the contents of ``nbtune.json`` in the folder of a version.
 
     Raises
     ------
     DamagedError
-        When it is missing or damaged.
+        When the file is missing or damaged.
     NbtuneError
-        When it was written by another version of nbtune.
+        When the file can't be read, or another version of nbtune wrote it.
     """
     try:
         notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
         whole = notes.pop("digest") == _digest(notes)
     except FileNotFoundError:
         raise DamagedError(f"{folder} has no {_NOTES}: it is not an adapter of nbtune, or its version was removed. {_WAY_OUT}") from None
-    except OSError as error:  # not damaged for all that: an undo must not step over it
+    except OSError as error:  # not necessarily damaged, so an undo must not skip the version
         raise NbtuneError(f"{folder / _NOTES} can't be read ({disk_reason(error)}).") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
