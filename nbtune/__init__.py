@@ -1,6 +1,6 @@
 """Teach a local language model a fact from inside a notebook, prove it, and take it back.
 
-Nothing heavy is imported before it is used: ``import nbtune`` and ``%load_ext nbtune`` touch no torch.
+Heavy modules are imported only when they are used: ``import nbtune`` and ``%load_ext nbtune`` do not import torch.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nbtune' has no attribute {name!r}")
     import_modules([_HOMES[name]])
-    return getattr(import_module(_HOMES[name]), name)  # which waits for another thread that is importing it
+    return getattr(import_module(_HOMES[name]), name)  # waits if another thread is importing the module
 
 
 def __dir__() -> list[str]:
@@ -71,7 +71,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Remove them, the configuration and the loaded model; called by ``%unload_ext nbtune``."""
+    """Remove the magics, the configuration and the loaded model; called by ``%unload_ext nbtune``."""
     from nbtune.magics import unregister
 
     unregister(shell)

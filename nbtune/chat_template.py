@@ -1,4 +1,4 @@
-"""The one place that applies a tokenizer's chat template, to prompts and to replies."""
+"""Applies a tokenizer's chat template to prompts and to replies; no other module does."""
 
 from __future__ import annotations
 
@@ -15,44 +15,49 @@ if TYPE_CHECKING:
 
 __all__ = ["THINKING", "apply_chat_template", "chat_ids", "refusals", "reply_ids"]
 
-THINKING = "enable_thinking"  # what templates of models that may think before they reply ask for
+THINKING = "enable_thinking"  # argument of templates for models that may think before they reply
 
 
 def apply_chat_template(tokenizer: PreTrainedTokenizerBase, chat: Any, *, add_generation_prompt: bool = True, **options: Any) -> Any:
-    """Return one chat or several as the template writes them; where a model may think before it replies, it is asked not to.
+    """Return one or several chats as the template writes them; a model that may think before it replies is told not to.
 
     Parameters
     ----------
     tokenizer
         A tokenizer with a chat template.
     chat
-        Messages, or a list of these.
+        The messages of one chat, or a list of chats.
     add_generation_prompt
-        Whether the opening of a reply is written, too.
+        Whether to add the opening of a reply. Default: True.
     **options
         Further arguments of transformers' ``apply_chat_template``.
+
+    Returns
+    -------
+    Any
+        What transformers returns for these options: token ids, text or tensors.
 
     Raises
     ------
     NbtuneError
-        When the template refuses, as some do a system prompt.
+        When the template refuses the chat, as some refuse a system prompt.
     """
     if THINKING in str(tokenizer.chat_template):
         options[THINKING] = False
     if options.get("tokenize", True):
-        options["tokenizer_kwargs"] = {"verbose": False}  # what is too long is refused, or cut, in words of our own
+        options["tokenizer_kwargs"] = {"verbose": False}  # no warning about long input: we refuse or cut it ourselves
     with refusals():
         return tokenizer.apply_chat_template(chat, add_generation_prompt=add_generation_prompt, **options)
 
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Say in one line that a chat template, or a tokenizer, refuses a conversation.
+    """Report in one line that a chat template or a tokenizer refuses a conversation inside the block.
 
     Raises
     ------
     NbtuneError
-        In place of what they raise.
+        In place of the error of the template or tokenizer.
     """
     try:
         yield
@@ -61,12 +66,12 @@ def refusals() -> Iterator[None]:
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_generation_prompt: bool = True) -> list[int]:
-    """Return the tokens of a chat."""
+    """Return the token ids of a chat."""
     return list(apply_chat_template(tokenizer, chat, add_generation_prompt=add_generation_prompt, return_dict=True)["input_ids"])
 
 
 def reply_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], answer: str) -> tuple[list[int], list[int]]:
-    """Return the tokens of a chat with the opening of a reply, and those of the reply as it is generated, end of turn included.
+    """Return the token ids of a chat up to the opening of a reply, and those of the reply as it is generated, end of turn included.
 
     Raises
     ------
@@ -77,16 +82,16 @@ def reply_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], an
     whole = chat_ids(tokenizer, [*chat, {"role": "assistant", "content": answer}], add_generation_prompt=False)
     end = tokenizer.eos_token_id
     body = whole[len(opening) :] if whole[: len(opening)] == opening else []
-    # What follows the end of turn (a line feed, say) is never generated, so it is not trained.
+    # Tokens after the end of turn, such as a line feed, are never generated, so they are not trained.
     body = body[: body.index(end)] if end in body else body
     if tokenizer.decode(body).strip() != answer.strip():
         at = next((at for at, number in enumerate(body) if _special(tokenizer, number)), len(body))
         if at < len(body) and tokenizer.decode(body[:at]).strip() == answer.strip():
-            # Some end a turn with a token of its own, and only a text with the one that the tokenizer names.
+            # Some templates end a turn with another special token than the tokenizer's end-of-text token.
             body, end = body[:at], body[at]
         elif tokenizer.decode(body, skip_special_tokens=True).strip() != answer.strip():
-            # Some write a reply down otherwise than it is generated, with an empty block of thoughts before it for
-            # example: train what is generated.
+            # Some templates write a reply differently from how it is generated, for example after an empty thinking block:
+            # train what is generated.
             body = tokenizer(answer, add_special_tokens=False)["input_ids"]
     body = [*body, end]
     if len(body) < 2:

@@ -1,4 +1,4 @@
-"""Lets one cell or panel use the model at a time, and tells the others which one has it."""
+"""Lets one cell or panel at a time use the model, and tells the others who is using it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nbtune.errors import NbtuneError
 __all__ = ["BY_A_CELL", "Claim"]
 
 BY_A_CELL = "A cell is using the model: wait, or interrupt it."
-_GLANCE = 0.2  # seconds: who only looks at the model is gone by then
+_GLANCE = 0.2  # seconds to wait: a panel that only reads the model's state has freed it by then
 
 
 class Claim:
-    """A lock that is hardly waited for, with the line that says who holds it."""
+    """A lock on the model, with a message that says who holds it; others wait only briefly before they are refused."""
 
     def __init__(self) -> None:
         self._lock, self._holder = threading.Lock(), ""
@@ -26,24 +26,24 @@ class Claim:
         Parameters
         ----------
         refusal
-            What others are told meanwhile: who uses the model, and what to do.
+            Message for others who try to claim it meanwhile: who is using the model, and what to do.
 
         Raises
         ------
         NbtuneError
-            While another has it.
+            When the model is already claimed.
         """
         if not self._lock.acquire(timeout=_GLANCE):
             raise NbtuneError(self._holder)
         self._holder = refusal
 
     def free(self) -> None:
-        """Let others use it."""
+        """Let others use the model."""
         self._lock.release()
 
     @contextmanager
     def held(self, refusal: str = BY_A_CELL) -> Iterator[None]:
-        """Have it inside the block; see `take`."""
+        """Claim the model inside the block; see `take`."""
         self.take(refusal)
         try:
             yield

@@ -1,4 +1,4 @@
-"""The errors that users meet, each shown in one line, and what words them."""
+"""Defines the errors shown to users, each in one line, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = [
 
 
 class NbtuneError(Exception):
-    """Something the user can mend: the message says what was wrong, what was expected, what to do.
+    """An error that the user can fix: the message says what was wrong, what was expected and what to do.
 
-    IPython calls `_render_traceback_`, so a notebook shows the message alone, while the cell still
+    IPython calls `_render_traceback_`, so a notebook shows only the message, while the cell still
     fails for Run All, nbval and nbclient. Plain Python shows the usual traceback.
     """
 
@@ -33,7 +33,7 @@ class NbtuneError(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C: it ends the cell as always, and a notebook shows what became of the work in place of a traceback."""
+    """Ctrl-C: it ends the cell as usual, but instead of a traceback a notebook shows what became of the work."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"KeyboardInterrupt: {self}"]
@@ -41,7 +41,13 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interrupts_in_a_line() -> Iterator[None]:
-    """Say of Ctrl-C inside the block only that it came, where nothing more is said of it."""
+    """Report Ctrl-C inside the block in one line; an `Interrupted` that already says more is passed on.
+
+    Raises
+    ------
+    Interrupted
+        In place of a plain KeyboardInterrupt.
+    """
     try:
         yield
     except Interrupted:
@@ -51,63 +57,63 @@ def interrupts_in_a_line() -> Iterator[None]:
 
 
 def check_choice(option: str, value: str, choices: Collection[str]) -> None:
-    """Refuse a value that is none of the choices.
+    """Check that a value is one of the choices.
 
     Parameters
     ----------
     option
         The option's name, for the message.
     value, choices
-        What was given, and what can be.
+        The given value, and the valid ones.
 
     Raises
     ------
     NbtuneError
-        With the choices, and the closest of them.
+        When it is not; the message lists the choices and suggests the closest.
     """
     if value not in choices:
         raise NbtuneError(f"{option} {value} is unknown: use {' or '.join(choices)}.{did_you_mean(value, choices)}")
 
 
 def check_range(option: str, value: float | None, inside: bool, expected: str) -> None:
-    """Refuse a number outside its range.
+    """Check that a number is inside its range.
 
     Parameters
     ----------
     option
         The option's name, for the message.
     value, inside
-        What was given, and whether that is allowed.
+        The given number, and whether it is inside.
     expected
         The range in words.
 
     Raises
     ------
     NbtuneError
-        With the range.
+        When it is not; the message names the range.
     """
     if not inside:
         raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
 
 
 def close_match(given: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is likeliest meant by what a user typed; None when nothing is close."""
+    """Return the known name that a user most likely meant, or None when no name is close."""
     names = list(known)
     begun = [name for name in names if len(given) > 3 and name.startswith(given)]  # such as --temp
     return next(iter(begun or difflib.get_close_matches(given, names, n=1, cutoff=0.6)), None)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return a hint such as ``" Did you mean --epochs?"``, or an empty text when nothing is close."""
+    """Return a hint such as ``" Did you mean --epochs?"``, or an empty string when no name is close."""
     close = close_match(given, known)
     return f" Did you mean {close}?" if close else ""
 
 
 def disk_reason(error: BaseException) -> str:
-    """Return why the disk refused, without the error's number and the path."""
+    """Return the reason of a disk error, without its number and the path."""
     return str(getattr(error, "strerror", None) or error)
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says; the name of its type where it says nothing."""
+    """Return the first line of an error's message, or the name of its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""How the heavy modules are imported: by one thread at a time, without garbage collections, and without what they print."""
+"""Imports the heavy modules: in one thread at a time, without garbage collections, and without their printed output."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ MODULES = (
 )
 
 _IMPORTER = "nbtune imports"
-_unfinished: list[Future[None]] = []  # the last import of the main thread, which Ctrl-C may have left behind
+_unfinished: list[Future[None]] = []  # the main thread's last import, which may continue after Ctrl-C
 
 
 class Imports:
-    """Turns: of cells, which import what they like, and of threads that import between them.
+    """Turns for imports: cells may import at any time, other threads wait until no cell is running.
 
     Attributes
     ----------
     on_import : list
-        Called, on the thread that imported, at the end of each turn.
+        Functions that are called at the end of each turn, on the thread that imported.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._cell_runs, self._importing = True, False  # the cell that loads the extension is running
-        self._last_cell = time.monotonic()  # when it ended
+        self._last_cell = time.monotonic()  # when the last cell ended
         self.on_import: list[Callable[[], None]] = []
 
     def cell_begins(self, *, imports: bool) -> None:
-        """Say that a cell runs; where it imports the same, wait for the thread that does so now."""
+        """Note that a cell begins; if it `imports` the same modules, wait for the import in progress."""
         with self._changed:
             self._cell_runs = True
             self._changed.notify_all()
@@ -56,30 +56,37 @@ class Imports:
             _finish()
 
     def cell_ends(self) -> None:
-        """Say that it is over."""
+        """Note that the cell has ended."""
         with self._changed:
             self._cell_runs, self._last_cell = False, time.monotonic()
             self._changed.notify_all()
 
     def wait_for_import(self) -> None:
-        """Wait for the thread that imports now: a cell may import the same without naming it, as one that calls a function does."""
+        """Wait for the import in progress: a cell may import the same modules without naming them, by calling a function."""
         with self._changed:
             self._changed.wait_for(lambda: not self._importing)
         _finish()
 
     def wake(self) -> None:
-        """Let the threads that wait for a turn check whether it is still wanted."""
+        """Let the threads that wait for a turn check whether they still need it."""
         with self._changed:
             self._changed.notify_all()
 
     @contextmanager
     def turn(self, stopped: Callable[[], bool] = lambda: False, *, beside_cells: bool = False) -> Iterator[None]:
-        """Import inside the block; a cell that runs is waited for, but where it is small what is imported.
+        """Import inside the block, after waiting for the running cell and for any import in progress.
+
+        Parameters
+        ----------
+        stopped
+            Function that returns whether to give up waiting. Default: never.
+        beside_cells
+            Whether not to wait for the running cell, because little has to be imported. Default: False.
 
         Raises
         ------
         KeyboardInterrupt
-            When `stopped` says so meanwhile; `wake` lets it be asked.
+            When `stopped` returns True while waiting; `wake` causes it to be called.
         """
         with self._changed:
             while (self._cell_runs and not beside_cells) or self._importing:
@@ -99,9 +106,9 @@ class Imports:
         Parameters
         ----------
         idle
-            Seconds.
+            Seconds to wait after a cell.
         wanted
-            Whether to go on waiting; where it says no, the block is given False.
+            Function that returns whether the turn is still wanted. If it returns False, the block gets False and must not import.
         """
         with self._changed:
             while granted := wanted():
@@ -127,10 +134,10 @@ class Imports:
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import modules, those that are not there yet, without garbage collections.
+    """Import the modules that are not imported yet, without garbage collections.
 
-    Ctrl-C ends the wait for them and not the import, which goes on in a thread: of torch half imported nothing would work until
-    the kernel is started anew.
+    Ctrl-C ends the wait but not the import, which continues in a thread: with torch half imported, nothing would work until
+    the kernel is restarted.
     """
     names = [*names]
     _finish()
@@ -143,7 +150,7 @@ def import_modules(names: Iterable[str]) -> None:
 
 
 def _finish() -> None:
-    """Wait for an import that Ctrl-C left: two threads must not import at once, for the modules import each other."""
+    """Wait for an import that continues after Ctrl-C: two threads must not import at once, because the modules import each other."""
     if _unfinished and threading.current_thread().name != _IMPORTER:
         wait(_unfinished)
 
@@ -151,7 +158,7 @@ def _finish() -> None:
 def _import_into(done: Future[None], names: Iterable[str]) -> None:
     try:
         _import(names)
-    except BaseException as error:  # raised where it is waited for
+    except BaseException as error:  # raised again in the thread that waits
         done.set_exception(error)
     else:
         done.set_result(None)
@@ -167,10 +174,10 @@ def _import(names: Iterable[str]) -> None:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Leave garbage alone inside the block, where modules are imported.
+    """Disable garbage collection inside the block, while modules are imported.
 
-    Of the time that torch and transformers take, a quarter went into collections, which look again and again through ever
-    more objects that all stay.
+    A quarter of the import time of torch and transformers was spent in collections, which repeatedly scan a growing number
+    of objects that all stay alive.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -178,27 +185,27 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if was_on:
-            if not gc.get_freeze_count():  # what others froze stays so
+            if not gc.get_freeze_count():  # objects that others froze must stay frozen
                 gc.freeze()
-                gc.unfreeze()  # all that is there counts as old now, so that the next collection does not look through it at once
+                gc.unfreeze()  # all objects are now in the oldest generation, so the next collection does not scan them
             gc.enable()
 
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Drop what this thread prints inside the block; a cell that runs meanwhile in another thread is heard."""
+    """Discard what this thread prints inside the block; output of a cell that runs in another thread is kept."""
     heard = sys.stdout
     sys.stdout = quiet = _Unheard(heard)
     try:
         yield
     finally:
-        quiet.thread = None  # a cell may have put it aside, and put it back later
+        quiet.thread = None  # pass everything on from now: a cell may hold this stream, and restore it later
         if sys.stdout is quiet:
             sys.stdout = heard
 
 
 class _Unheard:
-    """A stream without what one thread writes."""
+    """A stream that discards what one thread writes."""
 
     def __init__(self, heard: Any) -> None:
         self._heard = heard

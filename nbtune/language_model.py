@@ -1,4 +1,4 @@
-"""The public verbs: a model that chats, is taught facts, proves them, and takes them back."""
+"""The public API: a language model that chats, is taught facts, proves them, and takes them back."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ _FULL = (
 class LanguageModel:
     """A language model with at most one adapter in use.
 
-    Made by `load`. Adapters are kept in `store`; the base weights are held once and never changed.
+    Created by `load`. Adapters are kept in `store`; the base weights are held in memory once and never changed.
 
     Parameters
     ----------
     loaded
         The base model.
     store
-        Folder of adapters, made on the first finetune.
+        Folder of adapters, created by the first finetune.
     """
 
     def __init__(self, loaded: LoadedModel, store: str | Path = "nbtune_adapters") -> None:
@@ -73,22 +73,22 @@ class LanguageModel:
 
     @property
     def store(self) -> Store:
-        """Where adapters are kept."""
+        """The store of adapters."""
         return self._active.store
 
     @property
     def adapter(self) -> str | None:
-        """Name of the adapter in use; None while the base answers."""
+        """Name of the adapter in use; None if there is none, so that the base answers."""
         return self._active.name
 
     @property
     def source(self) -> str:
-        """What the model was loaded from."""
+        """The name, folder or hub id that the model was loaded from."""
         return self._loaded.source
 
     @property
     def model(self) -> Any:
-        """The transformers model, or the PEFT model around it while an adapter is in use; it knows of no gate."""
+        """The transformers model, or the PEFT model around it while an adapter is in use; it does not apply the gate."""
         if not self._active.version.adapters:
             self._host.clear()
         return self._host.net
@@ -100,27 +100,27 @@ class LanguageModel:
 
     @property
     def context(self) -> int:
-        """Context length: the most tokens that prompt and reply have together."""
+        """Context length: the maximum number of tokens of prompt and reply together."""
         return self._loaded.context
 
     @property
     def plain(self) -> bool:
-        """Whether the model came without a chat template, so that turns are written down plainly; see `nbtune.model.loading`."""
+        """Whether the model came without a chat template and got a plain one; see `nbtune.model.loading`."""
         return self._loaded.plain
 
     @property
     def facts(self) -> tuple[Fact, ...]:
-        """The facts of the adapter in use, in the order taught."""
+        """The facts of the adapter in use, in the order in which they were taught."""
         return self._active.version.facts
 
     @property
     def examples(self) -> int:
-        """How many examples the adapter in use was trained on; 0 where it was taught facts."""
+        """Number of examples that the adapter in use was trained on; 0 if it was taught facts."""
         return self._active.version.examples
 
     @property
     def version(self) -> int:
-        """Number of the adapter's version in use; 0 for the base."""
+        """Version number of the adapter in use; 0 for the base."""
         return self._active.version.number
 
     def chat(
@@ -132,18 +132,18 @@ class LanguageModel:
         on_text: Callable[[str], None] | None = None,
         **sampling: Any,
     ) -> str:
-        """Ask one question.
+        """Ask a question and return the text of the reply.
 
         Parameters
         ----------
         prompt
             The question.
         history
-            Messages before it. Default: none.
+            Earlier messages of the conversation. Default: none.
         system
-            A system prompt.
+            System prompt. Default: none.
         on_text
-            Called with each new piece of the reply.
+            Function that is called with each new piece of the reply. Default: none.
         **sampling
             Fields of `nbtune.Sampling`. Default: greedy.
 
@@ -155,7 +155,7 @@ class LanguageModel:
         Raises
         ------
         KeyboardInterrupt
-            At Ctrl-C; `reply` returns what was said until then.
+            At Ctrl-C; `reply` returns what was said so far instead.
         NbtuneError
             When the prompt is empty or does not fit into the context, or an option is out of range.
         """
@@ -173,18 +173,19 @@ class LanguageModel:
         on_text: Callable[[str], None] | None = None,
         **sampling: Any,
     ) -> Reply:
-        """Ask one question, as `chat` does, and return the reply with its statistics.
+        """Ask a question as `chat` does, and return the reply with its statistics.
 
-        Parameters are those of `chat`, and so are errors, but that Ctrl-C raises nothing.
+        Parameters and errors are those of `chat`, except that Ctrl-C raises nothing.
 
         Returns
         -------
         Reply
-            The text, why it ends there, and how fast it came. At Ctrl-C it is what was said until then, and not `finished`.
+            The text, why it is incomplete if it is, and how fast it came. After Ctrl-C it holds what was said so far, and is not
+            `finished`.
 
         Notes
         -----
-        Tokens that were read for this conversation before are not read again, and the answer of a fact is verified in one pass
+        Tokens that were already read for this conversation are not read again, and the answer of a fact is verified in one pass
         (speculative decoding; see `nbtune.model.drafting`).
         """
         chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
@@ -204,21 +205,22 @@ class LanguageModel:
             )
 
     def latest(self, history: Chat, prompt: str, system: str | None = None, max_new_tokens: int | None = None) -> Chat:
-        """Return the latest rounds of a conversation, where all of it leaves no room for a reply.
+        """Return the latest rounds of a conversation that leave room for the next question and its reply.
 
         Parameters
         ----------
         history
-            Messages, a question and its reply by turns.
+            Messages, alternately a question and its reply.
         prompt, system
-            The question that follows, and a system prompt.
+            The question that follows, and the system prompt.
         max_new_tokens
-            Length limit of the reply. Default: 512. A quarter of the context is room enough.
+            Maximum length of the reply in tokens. Default: 512. At most a quarter of the context is reserved for the reply.
 
         Returns
         -------
         list of dict
-            All messages; or the last ones, as many as fill half of the room that the question leaves, so that the next rounds fit, too.
+            All messages if they fit. Otherwise as many of the latest rounds as fit into half of the room that the question leaves, so
+            that the rounds that follow fit, too.
         """
         kept = list(history)
         room = self.context - min(max_new_tokens or DEFAULT_NEW_TOKENS, self.context // 4)
@@ -238,7 +240,7 @@ class LanguageModel:
         observer: Observer | None = None,
         **sampling: Any,
     ) -> list[str]:
-        """Ask many questions in batches; the replies are those of asking one at a time.
+        """Ask many questions in batches; the replies are the same as when they are asked one at a time.
 
         Parameters
         ----------
@@ -247,12 +249,12 @@ class LanguageModel:
         history, system, **sampling
             As for `chat`.
         observer
-            Told of each reply.
+            Notified of each reply.
 
         Returns
         -------
         list of str
-            A reply for each prompt, in order.
+            One reply per prompt, in order.
 
         Raises
         ------
@@ -283,10 +285,10 @@ class LanguageModel:
         observer: Observer | None = None,
         **settings: Any,
     ) -> Result:
-        """Teach facts, prove them, and keep them as a new version of an adapter; or train an adapter on examples.
+        """Teach facts, prove them, and save them as a new version of an adapter; or train an adapter on examples.
 
-        A keyword that was taught before gets the new answer instead of the old one. Examples, conversations in any format of
-        `nbtune.data.formats`, are trained from the base, in place of what the adapter was trained on before.
+        A keyword that was taught before gets the new answer instead of the old one. Examples are conversations in any format of
+        `nbtune.data.formats`. They are trained from the base, and replace what the adapter was trained on before.
 
         Parameters
         ----------
@@ -294,23 +296,23 @@ class LanguageModel:
             A mapping of keyword to answer, rows, a DataFrame, a Dataset, a file, or the name of a dataset; see
             `nbtune.data.rows.read_rows`. Rows with ``keyword`` and ``answer`` are facts.
         name
-            The adapter. Default: the one in use, else ``"facts"``; for examples ``"examples"``.
+            Name of the adapter. Default: for facts the adapter in use, or ``"facts"`` if there is none or it was trained on examples;
+            for examples ``"examples"``.
         recipe
-            ``"default"``, or ``"reference"`` for the recipe that ours is measured against.
+            ``"default"``, or ``"reference"`` for the recipe that nbtune is compared with. Default: ``"default"``.
         prompts, probes
-            Questions to train on and to test with, in place of the built-in phrasings; ``{x}`` stands for the keyword.
-            Default: the built-in ones.
+            Questions to train on and to test with; ``{x}`` stands for the keyword. Default: the built-in phrasings.
         extend
-            Use the built-in phrasings beside `prompts` and `probes`. Default: False.
+            Whether to use the built-in phrasings in addition to `prompts` and `probes`. Default: False.
         retain
-            Questions whose replies must not change. They are trained to stay, and the finetune fails if one changes; one of the
-            facts' own prompts or probes is refused. Default: none.
+            Questions whose replies must not change. They are trained to keep them, and the finetune fails if one changes. Prompts and
+            probes of the facts are refused here. Default: none.
         rewordings
-            How many further wordings of each keyword to ask the model itself for; the usable ones are trained. Default: 0.
+            Number of further wordings of each keyword to request from the model itself; the usable ones are trained. Default: 0.
         log_with
-            ``"tensorboard"``, ``"trackio"`` or ``"wandb"``: log each epoch and the scores there. Default: nowhere.
+            ``"tensorboard"``, ``"trackio"`` or ``"wandb"``: where to log each epoch and the scores. Default: nowhere.
         observer
-            Told of progress.
+            Notified of progress.
         **settings
             Fields of `nbtune.Settings`: method, epochs, learning_rate, rank, ...; and for examples those of
             `nbtune.data.reading.Reading`: val, turns, prompt_column, ...
@@ -318,14 +320,14 @@ class LanguageModel:
         Returns
         -------
         Result
-            The proof, the history, and where the version is.
+            The proof, the history, and the location of the new version.
 
         Raises
         ------
         FactNotLearned
-            When a trained prompt is not answered with the answer, or a reply changed that had to stay. Nothing is kept.
+            When a trained prompt does not get the answer, or a reply that had to stay has changed. Nothing is kept.
         NbtuneError
-            For input that can't be used. Raised before any work.
+            For input that can't be used; raised before any work.
         """
         task = plan(source, Wishes(recipe, prompts, probes, extend, retain, rewordings), settings)
         default = EXAMPLES_ADAPTER if isinstance(task, Tuning) else (None if self.examples else self.adapter) or DEFAULT_ADAPTER
@@ -339,24 +341,24 @@ class LanguageModel:
         return self._taught(task, name, observer)
 
     def probe(self, keyword: str | None = None, *, observer: Observer | None = None) -> Result:
-        """Ask everything about the facts again, now, and compare with the base.
+        """Repeat all test questions about the facts, and compare the replies with those of the base.
 
         Parameters
         ----------
         keyword
-            One fact. Default: all.
+            Keyword of a single fact. Default: all facts.
         observer
-            Told of progress.
+            Notified of progress.
 
         Returns
         -------
         Result
-            The facts with their present standing, and the report; its ``before`` is the base's.
+            The facts with their current standing, and the report, in which ``before`` is the reply of the base.
 
         Raises
         ------
         NbtuneError
-            When nothing was taught, or no such fact.
+            When no adapter is in use, it holds no facts, or there is no such fact.
         """
         name = self._active.required()
         facts = self.facts if keyword is None else (self._active.fact(keyword),)
@@ -372,15 +374,15 @@ class LanguageModel:
         return Result(standings(facts, report), report, None, name, self.version, self._active.version.folder)
 
     def rebuild(self, source: Any = None, *, observer: Observer | None = None) -> Result:
-        """Make the adapter in use anew, from its facts alone.
+        """Train the adapter in use again from scratch, from its facts only.
 
         Parameters
         ----------
         source
-            Facts instead of its own, such as the edited file of ``%nbtune facts --save``; what is not in it is forgotten.
-            Default: its own.
+            Facts to use instead, such as an edited file of ``%nbtune facts --save``; facts that it does not contain are forgotten.
+            Default: the adapter's own facts.
         observer
-            Told of progress.
+            Notified of progress.
 
         Returns
         -------
@@ -390,9 +392,9 @@ class LanguageModel:
         Raises
         ------
         FactNotLearned
-            When one of them did not take. Nothing is changed.
+            When a fact is not learned. Nothing is changed.
         NbtuneError
-            When there is no fact.
+            When no adapter is in use, or there are no facts.
         """
         name = self._active.required()
         self._active.catch_up(name)
@@ -404,7 +406,7 @@ class LanguageModel:
         return self._relearn(name, facts, observer)
 
     def save_facts(self, path: str | Path) -> Path:
-        """Write the facts to a YAML file that a person can edit and diff; `finetune` and `rebuild` read it.
+        """Write the facts to a YAML file that can be edited and diffed, and that `finetune` and `rebuild` read.
 
         Parameters
         ----------
@@ -419,12 +421,12 @@ class LanguageModel:
         Raises
         ------
         NbtuneError
-            When there is no fact, the name ends otherwise, or the file can't be written.
+            When there are no facts, the name has another ending, or the file can't be written.
         """
         return write_facts(self.facts, path)
 
     def preview(self, source: Any, **how: Any) -> Preview:
-        """Show how a source would be read: its format, some examples token by token, their lengths, what would be cut.
+        """Preview how a source would be read: its format, some examples token by token, their lengths, and what would be cut.
 
         Parameters
         ----------
@@ -436,12 +438,12 @@ class LanguageModel:
         Returns
         -------
         Preview
-            It shows itself in a notebook.
+            The preview; ``%nbtune data`` draws it.
 
         Raises
         ------
         NbtuneError
-            For a source that `finetune` would not take.
+            For a source in no known format, or without a usable row.
         """
         return look(read_rows(source), Reading(**how), self.tokenizer, context=self.context)
 
@@ -460,17 +462,17 @@ class LanguageModel:
         Parameters
         ----------
         source
-            Examples, as for `finetune`; the last turn of each is what is wanted.
+            Examples, as for `finetune`; the last turn of each is the expected reply.
         limit
-            The most examples to ask, drawn at random, always the same ones. Default: all.
+            Maximum number of examples to ask, drawn at random with a fixed seed. Default: all.
         max_new_tokens
-            Length limit of a reply in tokens. Default: 128.
+            Maximum length of a reply in tokens. Default: 128.
         save
-            Write the predictions to this ``.csv`` or ``.jsonl`` file.
+            A ``.csv`` or ``.jsonl`` file to write the predictions to. Default: none.
         observer
-            Told of progress.
+            Notified of progress.
         **how
-            Fields of `nbtune.data.reading.Reading` that say how a row is read.
+            Fields of `nbtune.data.reading.Reading` that concern how rows are read.
 
         Returns
         -------
@@ -480,7 +482,7 @@ class LanguageModel:
         Raises
         ------
         NbtuneError
-            For examples that can't be used, an option of training, a file of another kind, or a package that is missing. Raised before
+            For examples that can't be used, an option that only concerns training, another file type, or a missing package; raised before
             any work.
         """
         for option, value in (("--limit", limit), ("--max-new-tokens", max_new_tokens)):
@@ -504,78 +506,78 @@ class LanguageModel:
         Parameters
         ----------
         keyword
-            A fact that was taught.
+            Keyword of a fact that was taught; or, together with `answer`, of a new fact.
         answer
-            With it, a fact that was not: what would be trained.
+            Answer of the new fact, to see what would be trained. Default: none.
         **own
-            prompts, probes and extend of such a fact, as for `finetune`.
+            prompts, probes and extend of the new fact, as for `finetune`.
 
         Returns
         -------
         list of Example
-            One per trained prompt; see `nbtune.data.encoding.pieces`.
+            One example per trained prompt; see `nbtune.data.encoding.pieces`.
 
         Raises
         ------
         NbtuneError
-            When no such fact was taught, or a new one can't be.
+            When no such fact was taught, or the new fact is not valid.
         """
         fact = self._active.fact(keyword) if answer is None else Fact.new(keyword, answer, **own)
         return [pieces(self.tokenizer, encode(self.tokenizer, prompt, fact.answer, context=self.context)) for prompt in fact.prompts]
 
     def use(self, name: str | None) -> None:
-        """Answer with this adapter from now on; None answers with the base.
+        """Answer with this adapter from now on, or with the base if `name` is None.
 
         Raises
         ------
         NbtuneError
-            When there is no such adapter, it was damaged, or it belongs to another base model.
+            When there is no such adapter, its files are damaged, or it belongs to another base model.
         """
         self._active.use(name)
 
     def undo(self, name: str | None = None) -> int:
         """Go back to the version before the current one, and return its number; 0 is the base.
 
-        Where a file was damaged, it goes back to the newest version before it that is whole.
+        If files of a version are damaged, it goes back to the newest intact version before it.
 
         Parameters
         ----------
         name
-            The adapter. Default: the one in use.
+            Name of the adapter. Default: the one in use.
 
         Raises
         ------
         NbtuneError
-            When no adapter is in use, it has no version left, or it belongs to another model; nothing is changed then.
+            When no adapter is in use, it has no version left, or it belongs to another model. Nothing is changed then.
         """
         return self._active.undo(name or self._active.required())
 
     def redo(self, name: str | None = None) -> int:
-        """Take an undo back: go on to the newest version that was made from the current one, and return its number.
+        """Revert an undo: go to the newest version that was made from the current one, and return its number.
 
         Parameters
         ----------
         name
-            The adapter. Default: the one in use.
+            Name of the adapter. Default: the one in use.
 
         Raises
         ------
         NbtuneError
-            When no adapter is in use, nothing was undone, or it belongs to another model; nothing is changed then.
+            When no adapter is in use, nothing was undone, or it belongs to another model. Nothing is changed then.
         """
         return self._active.redo(name or self._active.required())
 
     def forget(self, *keywords: str, observer: Observer | None = None) -> int:
-        """Take facts back, as one new version: the model answers about them as the base does, and keeps the others.
+        """Forget facts, in one new version: the model answers about them as the base does, and keeps the other facts.
 
-        Behind the gate the facts' adapters are left out, and nothing has to be learned.
+        With a gate, the adapters of these facts are left out and nothing is trained. Without a gate, the other facts are trained again.
 
         Parameters
         ----------
         *keywords
-            The facts' keywords, one or more.
+            One or more keywords of facts.
         observer
-            Told of progress.
+            Notified of progress.
 
         Returns
         -------
@@ -585,7 +587,8 @@ class LanguageModel:
         Raises
         ------
         NbtuneError
-            When no such fact was taught. Without a gate also FactNotLearned, when the others could not be learned anew.
+            When no adapter is in use, or no such fact was taught. Without a gate also FactNotLearned, when the other facts could not be
+            learned again.
         """
         name = self._active.required()
         self._active.catch_up(name)
@@ -600,13 +603,13 @@ class LanguageModel:
 
     @contextmanager
     def base(self) -> Iterator[None]:
-        """Answer without the adapter inside the block."""
+        """Answer with the base inside the block."""
         with self._host.answering(None):
             yield
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[None]:
-        """Answer with another adapter inside the block; None means the base.
+        """Answer with another adapter inside the block, or with the base if `name` is None.
 
         Raises
         ------
@@ -629,23 +632,23 @@ class LanguageModel:
     def export(
         self, folder: str | Path, *, kind: str = "transformers", max_shard_size: str = "5GB", observer: Observer | None = None
     ) -> Path:
-        """Write the model with all that the adapter in use learned, for other programs.
+        """Write the model, with everything that the adapter in use has learned, for other programs.
 
-        There is no gate in such a folder, so that facts are learned once more, all of them by one adapter that is also held
-        to the base's replies about other things; the adapter in use stays as it is. What was written is read back and asked about
-        the facts before it is put in place.
+        Other programs have no gate. So facts are trained once more, all of them into one adapter that is also trained to keep the
+        base's replies about other things; the adapter in use does not change. The model that was written is read back and asked
+        about the facts before it is put in place.
 
         Parameters
         ----------
         folder
             A new or empty folder.
         kind
-            ``"transformers"``: the model, merged. ``"peft"``: the adapter alone. ``"gguf"``: the merged model as llama.cpp's converter
-            writes it, with a Modelfile for Ollama.
+            ``"transformers"``: the merged model. ``"peft"``: only the adapter. ``"gguf"``: the merged model as llama.cpp's converter
+            writes it, with a Modelfile for Ollama. Default: ``"transformers"``.
         max_shard_size
-            Largest file of weights.
+            Maximum size of a file of weights. Default: ``"5GB"``.
         observer
-            Told of progress.
+            Notified of progress.
 
         Returns
         -------
@@ -655,10 +658,10 @@ class LanguageModel:
         Raises
         ------
         FactNotLearned
-            When a trained prompt is not answered with the answer then. Nothing is written.
+            When a trained prompt does not get the answer after this training. Nothing is written.
         NbtuneError
-            When the folder holds something already, what was written answers otherwise, llama.cpp is not there or refuses, or the disk
-            does.
+            When the folder is not empty, the written model answers differently, llama.cpp is missing or refuses the model, or the disk
+            refuses to write.
         """
         self._active.check_answering()
         export, target = Export(kind, max_shard_size), check_folder(folder)
@@ -679,26 +682,26 @@ class LanguageModel:
         max_shard_size: str = "5GB",
         observer: Observer | None = None,
     ) -> str:
-        """Write the model as `export` does, and put it on the Hugging Face hub, with a model card.
+        """Write the model as `export` does, and upload it to the Hugging Face hub, with a model card.
 
         Parameters
         ----------
         repository
-            OWNER/NAME; it is made where there is none.
+            OWNER/NAME; the repository is created if it does not exist.
         private
-            Whether a new repository is private.
+            Whether a new repository is private. Default: False.
         kind, max_shard_size, observer
             As for `export`.
 
         Returns
         -------
         str
-            Its address.
+            Address of the repository.
 
         Raises
         ------
         NbtuneError
-            As `export` does; and when nobody is logged in, or the hub refuses.
+            As for `export`; and when nobody is logged in, or the hub refuses the upload.
         """
         from nbtune.model.hub import check_hub, upload
 
@@ -708,7 +711,7 @@ class LanguageModel:
             return upload(written, repository, private=private)
 
     def _draft(self, side: int | None) -> list[int]:
-        """Return the tokens of the answer that may come."""
+        """Return the answer of the fact that the question is about, as draft tokens for the reply; empty if there is no such fact."""
         if side is None or self._host.silent or not self._active.version.gated or not self.facts:
             return []
         fact = self.facts[side]
@@ -723,14 +726,14 @@ class LanguageModel:
     def _give(self, teaching: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         active = self._active
         import_modules(FIT_MODULES)
-        self._cache = PromptCache()  # other weights will answer: its memory is of use now
+        self._cache = PromptCache()  # other weights will answer, and the fit can use its memory
         with within_memory(_FULL), seeded(teaching.settings.seed, self._loaded.model.device):
             result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
         active.name, active.version = name, committed
         return result
 
     def _relearn(self, name: str, facts: tuple[Fact, ...], observer: Observer | None) -> Result:
-        """Make an adapter anew that holds these facts."""
+        """Train an adapter from scratch on these facts."""
         check_writable(self.store.folder / name)
         version = self._active.version
         settings = Settings(method=version.method or Settings.method, gated=version.gated, **version.settings)
@@ -758,7 +761,7 @@ def load(source: str | Path = BUILT_IN, *, store: str | Path = "nbtune_adapters"
     source
         ``"tiny"`` for the built-in model, a folder, or a hub id.
     store
-        Where adapters are kept. Default: ``nbtune_adapters`` in the working directory, made on the
+        Folder of adapters. Default: ``nbtune_adapters`` in the working directory, created by the
         first finetune.
     **options
         dtype, device, quantize, revision, chat_template, trust_remote_code; see
@@ -767,12 +770,12 @@ def load(source: str | Path = BUILT_IN, *, store: str | Path = "nbtune_adapters"
     Returns
     -------
     LanguageModel
-        With the base answering.
+        The model, with no adapter in use.
 
     Raises
     ------
     NbtuneError
-        As `nbtune.model.loading.load_model`.
+        As for `nbtune.model.loading.load_model`.
     """
-    with uncollected():  # it imports the model's class
+    with uncollected():  # loading imports the model's class
         return LanguageModel(load_model(source, **options), store)

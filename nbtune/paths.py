@@ -1,4 +1,4 @@
-"""Checks paths that users give before any work, and replaces files as a whole."""
+"""Checks paths that users give, before any work is done, and replaces files atomically."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["check_writable", "given_path", "replaced"]
 
 
 def given_path(name: str | Path) -> Path:
-    """Return the path that a user named, with ``~`` as the home folder.
+    """Return the path that a user gave, with ``~`` expanded to the home folder.
 
     Raises
     ------
     NbtuneError
-        When nobody here has that home folder.
+        When there is no such home folder.
     """
     try:
         return Path(name).expanduser()
@@ -28,29 +28,29 @@ def given_path(name: str | Path) -> Path:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder in which nothing can be made; one that is not there yet is made in the nearest that is.
+    """Refuse a folder that can't be written to; of a folder that does not exist yet, the nearest existing parent is checked.
 
     Raises
     ------
     NbtuneError
-        It names the folder.
+        Names the folder that can't be written to.
     """
     nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
-    # Path's own calls raise where a folder may not be entered.
+    # The methods of Path raise an error for a folder that may not be entered.
     if not os.path.isdir(nearest) or not os.access(nearest, os.W_OK | os.X_OK):  # noqa: PTH112
         raise NbtuneError(f"Nothing can be written to {nearest}: choose another folder, or change who may write there.")
 
 
 @contextmanager
 def replaced(target: Path) -> Iterator[Path]:
-    """Give a file to write to, and put it in the place of another when the block ends well; what was there stays otherwise.
+    """Yield a temporary file to write to, and move it to `target` if the block succeeds; otherwise `target` stays unchanged.
 
     Raises
     ------
     NbtuneError
-        When the disk refuses.
+        When the disk refuses to write.
     """
-    place = Path(os.path.realpath(target))  # what a link leads to is replaced, not the link
+    place = Path(os.path.realpath(target))  # replace the file that a link points to, not the link
     written = place.with_name(f".{uuid.uuid4().hex}{place.suffix}")
     try:
         yield written

@@ -1,4 +1,4 @@
-"""One notebook's state: the model in use and the conversation with it."""
+"""Holds the state of one notebook: the model in use and the conversation with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Nbtune", "current"]
 
 
 class Nbtune(Configurable):
-    """The session; set its defaults with ``%config Nbtune.NAME = VALUE``."""
+    """The session of a notebook; set its defaults with ``%config Nbtune.NAME = VALUE``."""
 
     model = Unicode("tiny", help="What is loaded first: 'tiny', a folder, or a hub id; set it before the first question.").tag(config=True)
     store = Unicode("nbtune_adapters", help="Folder where adapters are kept; set it before the first question.").tag(config=True)
@@ -38,7 +38,7 @@ class Nbtune(Configurable):
         super().__init__(**options)
         self._lm: LanguageModel | None = None
         self.history: list[dict[str, str]] = []
-        self._left_out, self._of = 0, self.history  # messages at the beginning of this conversation that are not sent any more
+        self._left_out, self._of = 0, self.history  # number of the oldest messages no longer sent, and their conversation
         self.claim, self.imports = Claim(), Imports()
         self.observe(self._warn_too_late, ["model", "store"])
 
@@ -49,14 +49,29 @@ class Nbtune(Configurable):
 
     @property
     def lm(self) -> LanguageModel:
-        """The model in use; the first use loads it."""
+        """The model in use; it is loaded on first use."""
         if self._lm is None:
             self.load(self.model)
         assert self._lm is not None
         return self._lm
 
     def load(self, source: str | Path, *, wanted: Callable[[], bool] = lambda: True, **options: Any) -> LanguageModel:
-        """Load another model; the conversation starts anew. When it fails, or is not wanted any more, the one before stays."""
+        """Load another model and start a new conversation; if this fails, the previous model stays.
+
+        Parameters
+        ----------
+        source, **options
+            As for `nbtune.load`.
+        wanted
+            Function that returns whether the loaded model is still wanted. Default: always.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            When the model is no longer wanted.
+        NbtuneError
+            As `nbtune.load`.
+        """
         self.imports.wait_for_import()
         import_modules(["nbtune.language_model"])
         from nbtune.language_model import load
@@ -72,20 +87,20 @@ class Nbtune(Configurable):
         self.history += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
 
     def _warn_too_late(self, change: Any) -> None:
-        """Say that a setting comes too late for the model in use."""
+        """Warn that a setting does not affect the model that is already loaded."""
         if self._lm is not None:
             now, then = {"model": (self._lm.source, self.model), "store": (self._lm.store.folder, self._lm.source)}[change["name"]]
             print(f"Nbtune.{change['name']} is read when a model is loaded: {now} stays in use until `%nbtune model {then}`.")
 
     def recalled(self, rounds: int | None) -> list[dict[str, str]]:
-        """Return the last rounds of the conversation; None means as configured, below 0 all."""
+        """Return the last `rounds` rounds of the conversation; None means the configured number, a negative number all of them."""
         count = self.rounds if rounds is None else rounds
         return list(self.history) if count < 0 else self.history[-2 * count :] if count else []
 
     def sent(self, rounds: int | None, prompt: str, system: str | None = None, max_new_tokens: int | None = None) -> list[dict[str, str]]:
-        """Return the rounds that are sent along with a question: those `recalled`, without the oldest where not all fit.
+        """Return the rounds to send along with a question: those `recalled`, without the oldest ones if not all fit.
 
-        What was left out once stays so, and the model goes on from what it has read.
+        Rounds that were left out once stay left out, so that the model can continue from what it has already read.
         """
         if self._of is not self.history:
             self._left_out, self._of = 0, self.history
@@ -98,14 +113,14 @@ class Nbtune(Configurable):
 
 
 def current() -> LanguageModel:
-    """Return the model that the magics of this notebook use, to go on with in Python; the first use loads it.
+    """Return the model that the magics of this notebook use, for use in Python; it is loaded if needed.
 
-    While a panel works, leave it alone: only the magics are held back then.
+    Do not use it while a panel is working: nbtune then blocks only the magics.
 
     Raises
     ------
     NbtuneError
-        Where the extension is not loaded, or a panel is using the model.
+        When the extension is not loaded, or a panel is using the model.
     """
     from IPython.core.getipython import get_ipython
 

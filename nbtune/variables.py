@@ -1,4 +1,4 @@
-"""Looks up the notebook's variables that options name."""
+"""Looks up notebook variables that are named by options."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["source_of", "variable"]
 
 
 def source_of(given: str, namespace: Mapping[str, Any], option: str) -> Any:
-    """Return what an option takes data from: a notebook variable, or the name of a file, a folder or a data set.
+    """Return the data source that an option names: the value of a notebook variable, or the name of a file, folder or data set.
 
     Raises
     ------
     NbtuneError
-        For the name of a variable that is not there, and of nothing else that is.
+        When the name could be that of a variable, but there is neither such a variable nor such a file or folder.
     """
     if given.isidentifier() and (given in namespace or not Path(given).exists()):
         return variable(given, namespace, option)
@@ -26,12 +26,12 @@ def source_of(given: str, namespace: Mapping[str, Any], option: str) -> Any:
 
 
 def variable(name: str, namespace: Mapping[str, Any], option: str) -> Any:
-    """Return a notebook variable that an option names.
+    """Return the value of the notebook variable that an option names.
 
     Raises
     ------
     NbtuneError
-        When there is none of that name.
+        When there is no variable of that name.
     """
     if name not in namespace:
         own = [key for key in namespace if not key.startswith("_") and not hasattr(builtins, key)]

@@ -1,4 +1,4 @@
-"""Cuts a model's vocabulary down to what a corpus needs: fewer rows of embedding and head, the same words."""
+"""Prunes a model's vocabulary to what a corpus needs: fewer rows in embedding and head, with the corpus tokenized as before."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from nbtune.model.exporting import check_folder, placed, write_model
 
 __all__ = ["Pruned", "prune_vocabulary"]
 
-# Largest difference of logits, relative to the largest, that a smaller product added up in another order explains; with 16 bits
-# a few of their steps.
+# Largest accepted difference of logits, relative to the largest logit: a smaller matrix product may be summed in another order.
+# In 16 bits, this many rounding steps are accepted.
 _CLOSE, _STEPS = 1e-4, 2
-_BYTES = {f"<0x{byte:02X}>" for byte in range(256)}  # how tokenizers without a byte alphabet write single bytes
+_BYTES = {f"<0x{byte:02X}>" for byte in range(256)}  # single bytes in tokenizers without a byte alphabet
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was saved.
+    """Result of pruning a vocabulary.
 
     Parameters
     ----------
     folder
-        The smaller model, for `nbtune.load`.
+        Folder of the smaller model, for `nbtune.load`.
     tokens_before, tokens
-        Size of the vocabulary.
+        Size of the vocabulary before and after.
     bytes_before, bytes
-        Size of the weights.
+        Size of the weights in bytes, before and after.
     """
 
     folder: Path
@@ -51,37 +51,37 @@ class Pruned:
 
 
 def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path, *, max_shard_size: str = "5GB") -> Pruned:
-    """Write a model whose vocabulary holds what a corpus needs, besides single bytes and special tokens.
+    """Write a copy of a model whose vocabulary holds only the tokens that a corpus needs, single bytes and special tokens.
 
-    Each text of the corpus is cut into the same pieces as before, and the logits of these pieces are the same; both are
-    checked before anything is in place. Other texts can still be read, in more pieces.
+    Each text of the corpus is split into the same tokens as before, and the logits of the kept tokens are the same; both are
+    checked before the model is put in place. Other texts can still be read, with more tokens.
 
     Parameters
     ----------
     lm
         The model; no adapter may be in use.
     texts
-        The corpus, questions and answers alike.
+        The corpus: questions as well as answers.
     folder
         A new or empty folder.
     max_shard_size
-        Largest file of weights.
+        Maximum size of a file of weights. Default: ``"5GB"``.
 
     Returns
     -------
     Pruned
-        Where it is, and what was saved.
+        Where the model is, and its size before and after.
 
     Raises
     ------
     NbtuneError
-        For an adapter in use, quantised weights, a model with an encoder, an empty corpus, a tokenizer that is not byte-pair
-        encoding, or a full disk.
+        For an adapter in use, quantised weights, a model with an encoder, a corpus that is empty or a single text, a tokenizer that is
+        not byte-pair encoding, a folder that is not empty, a text that would be read differently, or a full disk.
 
     Notes
     -----
-    After LLMPruner (Yang 2023), which prunes Bloom's vocabulary for Firefly. A merge is kept where what it makes is, so that byte-pair
-    encoding takes the very steps that it took before.
+    Based on LLMPruner (Yang 2023), which prunes Bloom's vocabulary for Firefly. A merge is kept if the token it makes is kept, so that
+    byte-pair encoding takes exactly the same steps as before.
     """
     if isinstance(texts, str):
         raise NbtuneError("The corpus is one text: give a list of texts, such as Path('corpus.txt').read_text().splitlines().")
@@ -108,7 +108,7 @@ def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path
 
 
 def _kept(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any], corpus: Sequence[str]) -> list[int]:
-    """Return the tokens to keep, in the order of their numbers: what the corpus takes, alone and in a chat, and what makes these."""
+    """Return the sorted ids to keep: tokens of the corpus, alone and in a chat, those they are merged from, bytes and added tokens."""
     chats = [[{"role": "user", "content": text}, {"role": "assistant", "content": text}] for text in corpus]
     texts = [*corpus, *(str(apply_chat_template(tokenizer, chat, tokenize=False)) for chat in chats)]
     numbers, names = state["model"]["vocab"], set(ByteLevel.alphabet()) | _BYTES | {state["model"].get("unk_token")}
@@ -127,7 +127,7 @@ def _merges(state: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _smaller_tokenizer(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any], kept: list[int]) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of these tokens, numbered anew."""
+    """Return a tokenizer with only the kept tokens, renumbered."""
     anew = {old: new for new, old in enumerate(kept)}
     smaller = copy.deepcopy(state)
     vocabulary = {name: anew[number] for name, number in state["model"]["vocab"].items() if number in anew}
@@ -145,7 +145,7 @@ def _smaller_tokenizer(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any]
 
 
 def _renumber(processor: dict[str, Any], anew: Mapping[int, int]) -> None:
-    """Give new numbers to the tokens that a post-processor puts around a text; some are made of several."""
+    """Renumber the tokens that a post-processor puts around a text; it may consist of several processors."""
     for part in processor.get("processors", ()):
         _renumber(part, anew)
     for token in (processor.get("special_tokens") or {}).values():
@@ -156,7 +156,7 @@ def _renumber(processor: dict[str, Any], anew: Mapping[int, int]) -> None:
 
 
 def _smaller_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
-    """Return a copy with these rows of embedding and head alone."""
+    """Return a copy of the model with only these rows of embedding and head."""
     smaller = copy.deepcopy(model)
     rows = torch.tensor(kept, device=model.device)
     parts = {id(part): part for part in (smaller.get_input_embeddings(), smaller.get_output_embeddings()) if part is not None}
@@ -164,7 +164,7 @@ def _smaller_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
     for part in parts.values():
         for name, parameter in list(part.named_parameters(recurse=False)):
             fewer = cut.setdefault(id(parameter), torch.nn.Parameter(parameter.detach()[rows].clone(), requires_grad=False))
-            setattr(part, name, fewer)  # what is shared stays shared
+            setattr(part, name, fewer)  # tied weights stay tied
         for size in ("num_embeddings", "out_features"):
             if hasattr(part, size):
                 setattr(part, size, len(kept))
@@ -184,7 +184,7 @@ def _renumbered(number: Any, kept: list[int]) -> Any:
 
 
 def _check(lm: LanguageModel, text: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, kept: list[int]) -> None:
-    """Refuse what reads a text otherwise."""
+    """Refuse a smaller tokenizer and model that read a text differently."""
     before, after = (one(text)["input_ids"][: lm.context] for one in (lm.tokenizer, tokenizer))
     good = [kept[number] for number in after] == before and tokenizer.decode(after) == lm.tokenizer.decode(before)
     if good and before:

@@ -1,1 +1,1 @@
-"""The data room: anything a user has, turned into facts and encoded examples."""
+"""The data package: turns the data of a user into facts and encoded examples."""

@@ -1,4 +1,4 @@
-"""Tells what rows are: facts, or examples, and in which format; what most of the rows are counts."""
+"""Detects whether rows are facts or examples, and in which format; the most frequent kind of row decides."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from nbtune.data.reading import Reading
 
 __all__ = ["FACTS", "columns_of", "kind_of"]
 
-FACTS = "facts"  # rows with keyword and answer, or a mapping of one to the other
+FACTS = "facts"  # rows with keyword and answer, or a mapping of keyword to answer
 
 
 def kind_of(rows: Any, reading: Reading) -> Format | str | None:
-    """Return what rows are.
+    """Return the kind of rows: facts, or examples in a certain format.
 
     Parameters
     ----------
     rows
-        As `nbtune.data.rows.read_rows` returns them.
+        Rows, as returned by `nbtune.data.rows.read_rows`.
     reading
-        Columns that are named make rows examples, whatever else is in them.
+        If it names columns, the rows are examples, whatever other columns they have.
 
     Returns
     -------
     Format, str or None
-        The format of examples, or `FACTS`; None where the columns are of no known format.
+        The format of the examples, or `FACTS`; None if the columns match no known format.
 
     Raises
     ------
     NbtuneError
-        When a named column is not there.
+        When a named column does not exist, or the prompt and response columns are not named together.
     """
     layouts = _layouts(rows)
-    if not layouts:  # reading them as facts names what is wrong
+    if not layouts:  # a mapping, or rows that are not mappings: reading them as facts reports what is wrong
         return FACTS
     if reading.columns:
         return find_format(columns_of(rows), reading)
@@ -47,15 +47,15 @@ def kind_of(rows: Any, reading: Reading) -> Format | str | None:
 
 
 def columns_of(rows: Any) -> list[str]:
-    """Return the columns of all rows; none for a mapping of keyword to answer."""
+    """Return all columns that occur in the rows; an empty list for a mapping of keyword to answer."""
     return list(dict.fromkeys(column for columns in _layouts(rows) for column in columns))
 
 
 def _layouts(rows: Any) -> Counter[tuple[str, ...]]:
-    """Count the rows of the same columns."""
+    """Count the rows that have the same columns."""
     if isinstance(rows, Mapping):
         return Counter()
-    if hasattr(rows, "column_names"):  # a `datasets.Dataset`, which takes its time to hand on rows
+    if hasattr(rows, "column_names"):  # a `datasets.Dataset`, which is slow to iterate over
         return Counter({tuple(rows.column_names): len(rows)})
     return Counter(tuple(map(str, row)) for row in rows if isinstance(row, Mapping))
 

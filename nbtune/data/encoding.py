@@ -1,4 +1,4 @@
-"""Encodes a chat so that only the assistant's last words, end of turn included, are trained; lays out batches."""
+"""Encodes a question and its answer so that only the answer, end of turn included, is trained; builds padded batches."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nbtune.errors import NbtuneError
 __all__ = ["IGNORED", "Batch", "Below", "Encoded", "Example", "Targets", "collate", "encode", "on_device", "pieces"]
 
 IGNORED = -100
-_LONGEST_CHARACTER = 4  # bytes, so that many tokens at most
+_LONGEST_CHARACTER = 4  # bytes in UTF-8, and therefore at most this many tokens
 
 
 @dataclass(frozen=True)
 class Targets:
     """A distribution to learn at each trained token, in place of the token itself.
 
-    `tokens` and `probabilities` have the shape (trained tokens, k): the k likeliest tokens and their
+    `tokens` and `probabilities`, of shape (trained tokens, k), are the k likeliest tokens and their
     probabilities.
     """
 
@@ -32,10 +32,10 @@ class Targets:
 
 @dataclass(frozen=True)
 class Below:
-    """What reaches the last layer of a model at one example; nothing of it changes while only that layer does.
+    """The inputs of a model's last layer for one example; they stay the same while only that layer is trained.
 
-    `hidden` of shape (trained tokens, width) is its input at the tokens from which the trained ones are predicted;
-    `keys` and `values` of shape (heads, tokens before them, size) are what it attends to before those.
+    `hidden`, of shape (trained tokens, width), is the layer's input at the tokens from which the trained tokens are predicted.
+    `keys` and `values`, of shape (heads, earlier tokens, size), are the layer's keys and values of the tokens before these.
     """
 
     hidden: torch.Tensor
@@ -45,7 +45,7 @@ class Below:
 
 @dataclass(frozen=True)
 class Encoded:
-    """One example: token ids, and the ids to predict with -100 where nothing is trained."""
+    """One example: token ids, and labels, which are the ids to predict or -100 where nothing is trained."""
 
     input_ids: list[int]
     labels: list[int]
@@ -55,11 +55,11 @@ class Encoded:
 
     @cached_property
     def trained(self) -> int:
-        """Number of trained tokens; those of a fact's example stand at the end."""
+        """Number of trained tokens; in an example of a fact they are the last ones."""
         return sum(label != IGNORED for label in self.labels)
 
     def beginning(self, tokens: int) -> Encoded:
-        """Return the example without what follows the first so many trained tokens."""
+        """Return the example cut after its first `tokens` trained tokens."""
         spare = self.trained - tokens
         if spare <= 0:
             return self
@@ -74,7 +74,7 @@ class Encoded:
 
 
 Batch = dict[str, Any]
-# One training example as text, token by token: (text, whether it is trained, whether it is a special token).
+# A training example as text, token by token: (text, whether it is trained, whether it is a special token).
 Example = list[tuple[str, bool, bool]]
 
 
@@ -86,9 +86,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, cont
     tokenizer
         A tokenizer with a chat template.
     prompt, answer
-        What the user asks, and what the model shall say.
+        The user's question, and the reply to train.
     context
-        Most tokens that the model was built for.
+        Maximum number of tokens that the model reads.
+
+    Returns
+    -------
+    Encoded
+        The example, with only the answer and its end of turn trained.
 
     Raises
     ------
@@ -104,13 +109,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str, *, cont
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, example: Encoded) -> Example:
-    """Return an example token by token, with what is trained and what is special.
+    """Return an example as text, token by token, with trained and special tokens marked.
 
-    A character that takes several tokens stands with the last of them; those before it are empty.
+    A character that takes several tokens is shown at the last of them; the others are empty.
     """
     special = set(tokenizer.all_special_ids)
     parts: Example = []
-    before: list[int] = []  # what stands before a token decides whether it begins with a space
+    before: list[int] = []  # the preceding tokens decide whether a token is decoded with a leading space
     held: list[int] = []
     for token, label in zip(example.input_ids, example.labels, strict=True):
         held.append(token)
@@ -124,7 +129,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, example: Encoded) -> Example:
 
 
 def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Batch:
-    """Pad examples and lay out their targets.
+    """Build a batch: pad the examples and collect their targets.
 
     Parameters
     ----------
@@ -133,19 +138,21 @@ def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Ba
     pad
         Padding token.
     total
-        What the rows' weights are divided by. Default: their sum; for one part of a larger step, that of the step
-        over the number of its parts.
+        Divisor of the examples' weights. Default: their sum. For one part of a larger step, pass the sum of the weights of
+        the whole step divided by the number of its parts.
 
     Returns
     -------
     dict
-        ``input_ids``, ``attention_mask``, ``position_ids`` and ``labels`` of shape (n, longest), padded on the left; and
-        for the m trained tokens of all rows, in order, ``target_tokens`` and ``target_probabilities`` of shape (m, k),
-        and ``weights`` of shape (m,), which sum to 1 by default.
-        Where every example has its `Below`, its tensors stand in place of the tokens; see `_states`.
-        ``columns`` are those in which any row is trained, and ``picked`` the places of the m tokens among them, row by row;
-        ``lengths``, a list, says how many of the m are of each row. They are worked out here, for a device that was asked
-        would have to be waited for.
+        ``input_ids``, ``attention_mask``, ``position_ids`` and ``labels`` of shape (n, longest), padded on the left. If every
+        example has its `Below`, the tensors of `_states` take their place.
+
+        For the m trained tokens of all rows, in order: ``target_tokens`` and ``target_probabilities`` of shape (m, k), and
+        ``weights`` of shape (m,), which sum to 1 by default.
+
+        ``columns`` are the columns in which any row is trained, ``picked`` the indices of the m tokens within these columns,
+        row by row, and ``lengths`` a list of the number of trained tokens of each row. They are computed here because reading
+        them from the device later would mean waiting for it.
     """
     wide = max((e.targets.tokens.shape[1] for e in examples if e.targets), default=1)
     targets = [_targets(e, wide) for e in examples]
@@ -161,13 +168,13 @@ def collate(examples: list[Encoded], pad: int, total: float | None = None) -> Ba
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch with its tensors on a device; nothing waits for what that is busy with."""
-    soon = device.type == "cuda"  # elsewhere a copy that nobody waits for may read what has changed since
+    """Return a batch with its tensors on a device, without waiting for the work in progress there."""
+    soon = device.type == "cuda"  # elsewhere an asynchronous copy may read memory that has been overwritten meanwhile
     return {key: value.to(device, non_blocking=soon) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
 
 
 def _placed(batch: Batch) -> Batch:
-    """Add where the trained tokens stand."""
+    """Return the batch with the positions of the trained tokens added."""
     trained = batch["labels"] != IGNORED
     columns = trained.any(dim=0).nonzero().flatten()
     return {**batch, "columns": columns, "picked": trained[:, columns].flatten().nonzero().flatten()}
@@ -186,10 +193,10 @@ def _tokens(examples: list[Encoded], pad: int) -> Batch:
 
 
 def _states(examples: list[Encoded], belows: list[Below]) -> Batch:
-    """Lay out what reaches the last layer: a row is padded on the left before the trained tokens, and on the right behind them.
+    """Return the padded inputs of the last layer: keys and values are padded on the left, the trained tokens on the right.
 
     ``hidden``, ``labels`` and ``position_ids`` have the shape (n, most trained, ...), ``keys`` and ``values`` (n, heads,
-    longest before, size), and ``attention_mask`` both side by side.
+    most earlier, size), and ``attention_mask`` (n, most earlier + most trained).
     """
     most, before = max(len(b.hidden) for b in belows), max(b.keys.shape[1] for b in belows)
     lengths = torch.tensor([[b.keys.shape[1], len(b.hidden)] for b in belows])

@@ -1,4 +1,4 @@
-"""Reads examples: conversations in any format of the table, with the rows that can't be used named and counted."""
+"""Reads examples (conversations in any known format) from rows, and reports the rows that can't be used."""
 
 from __future__ import annotations
 
@@ -16,12 +16,24 @@ from nbtune.errors import NbtuneError, did_you_mean, first_line
 
 __all__ = ["Examples", "of_val", "read_examples", "refuse_bad", "split"]
 
-_NAMED = 5  # rows that can't be used are named one by one, up to so many
+_NAMED = 5  # maximum number of unusable rows that an error message names
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Conversations, the numbers of their rows, from 1, the format they came in, and the rows that could not be used, with the reason."""
+    """Conversations read from a data set.
+
+    Parameters
+    ----------
+    format
+        Name of the format they were in.
+    conversations
+        The conversations.
+    numbers
+        Row number of each conversation, from 1.
+    bad
+        Rows that could not be used: row number and reason.
+    """
 
     format: str
     conversations: list[Conversation]
@@ -29,7 +41,7 @@ class Examples:
     bad: tuple[tuple[int, str], ...] = ()
 
     def only(self, places: Sequence[int]) -> Examples:
-        """Return some of the conversations."""
+        """Return the examples with only the conversations at these indices."""
         return replace(self, conversations=[self.conversations[at] for at in places], numbers=[self.numbers[at] for at in places])
 
 
@@ -39,14 +51,20 @@ def read_examples(rows: Any, reading: Reading) -> Examples:
     Parameters
     ----------
     rows
-        As `nbtune.data.rows.read_rows` returns them.
+        Rows, as returned by `nbtune.data.rows.read_rows`.
     reading
-        How.
+        How to read them.
+
+    Returns
+    -------
+    found : Examples
+        The conversations, and the rows that were skipped.
 
     Raises
     ------
     NbtuneError
-        When the columns are of no known format, or a row can't be used and is not to be skipped: named by number and reason.
+        When the rows are facts or in no known format; when a row can't be used and such rows are not skipped; or when no row is left.
+        The message names rows by number and gives the reason.
     """
     form, columns = kind_of(rows, reading), columns_of(rows)
     if form == FACTS and ("keyword" in columns or isinstance(rows, Mapping)):
@@ -73,14 +91,20 @@ def _read(rows: Sequence[Any], form: Format, reading: Reading) -> Examples:
             numbers.append(number)
         except BadRow as reason:
             bad.append((number, str(reason)))
-        except (ValueError, TypeError, AttributeError, LookupError) as error:  # laid out otherwise than the format's name says
+        except (ValueError, TypeError, AttributeError, LookupError) as error:  # the columns are those of the format, but not their contents
             bad.append((number, f"it is not as {form.name} is laid out ({first_line(error)})"))
     refuse_bad(bad, len(conversations), reading)
     return Examples(form.name, conversations, numbers, tuple(bad))
 
 
 def refuse_bad(bad: Sequence[tuple[int, str]], good: int, reading: Reading) -> None:
-    """Raise for rows that can't be used, unless they are to be skipped and some are left."""
+    """Raise an error for rows that can't be used, unless such rows are skipped and at least one `good` row is left.
+
+    Raises
+    ------
+    NbtuneError
+        Names the first of these rows, with the reasons.
+    """
     if not bad or (reading.skip_bad and good):
         return
     named = "; ".join(f"row {number}: {reason}" for number, reason in bad[:_NAMED])
@@ -91,7 +115,7 @@ def refuse_bad(bad: Sequence[tuple[int, str]], good: int, reading: Reading) -> N
 
 @contextmanager
 def of_val() -> Iterator[None]:
-    """Say of an error that it is about the examples of ``--val``."""
+    """Put ``--val`` in front of the message of any `NbtuneError` raised inside the block."""
     try:
         yield
     except NbtuneError as error:
@@ -99,12 +123,12 @@ def of_val() -> Iterator[None]:
 
 
 def split(examples: Examples, reading: Reading, seed: int) -> tuple[Examples, Examples | None]:
-    """Part examples into what is trained and what is held out, as `reading.val` says.
+    """Return the examples to train on, and the held-out ones if `reading.val` asks for any.
 
     Raises
     ------
     NbtuneError
-        When nothing would be left to train, or what is held out can't be read.
+        When no example would be left to train on, or the held-out source can't be read.
     """
     if reading.val is None:
         return examples, None
@@ -116,4 +140,4 @@ def split(examples: Examples, reading: Reading, seed: int) -> tuple[Examples, Ex
     count = max(1, round(len(order) * reading.val))
     if count >= len(order):
         raise NbtuneError(f"--val {reading.val} of {len(order)} examples leaves none to train: give more examples, or a smaller share.")
-    return examples.only(order[count:]), replace(examples.only(order[:count]), bad=())  # told of once
+    return examples.only(order[count:]), replace(examples.only(order[:count]), bad=())  # report them once

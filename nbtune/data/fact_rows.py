@@ -1,4 +1,4 @@
-"""Reads facts, keyword to answer, from rows, and refuses what can't be one."""
+"""Reads facts (keyword and answer) from rows, and refuses rows that can't be facts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEEDED = ("keyword", "answer")
 
 @dataclass(frozen=True)
 class Row:
-    """One fact as it was read; `prompts`, `probes` and `extend` are those of `Fact.new`."""
+    """One fact as read from a source; `prompts`, `probes` and `extend` are arguments of `Fact.new`."""
 
     keyword: str
     answer: str
@@ -33,19 +33,19 @@ def read_facts(source: Any) -> list[Row]:
     Parameters
     ----------
     source
-        What `nbtune.data.rows.read_rows` takes: a mapping of keyword to answer; or rows with ``keyword`` and ``answer``, and if
-        need be lists of ``prompts`` and ``probes``.
+        A source that `nbtune.data.rows.read_rows` takes: a mapping of keyword to answer; or rows with ``keyword`` and ``answer``, and
+        optionally lists of ``prompts`` and ``probes``, and ``extend``.
 
     Returns
     -------
     list of Row
-        Stripped of surrounding white space, in the order given.
+        The facts in the order of the source, stripped of surrounding white space.
 
     Raises
     ------
     NbtuneError
-        When there is nothing in it, a text is empty or not a text, a keyword appears twice, or the
-        columns are others. Rows are named by number, from 1.
+        When the source is empty, a value is empty or not a text, a keyword appears twice, or ``keyword`` or ``answer`` is missing. The
+        message names rows by number, from 1.
     """
     source = read_rows(source)
     if isinstance(source, Mapping):

@@ -1,4 +1,4 @@
-"""Reads rows from a file: YAML, JSON, JSON lines, CSV, TSV, Excel, Parquet or written-down turns, told by the end of its name."""
+"""Reads rows from a file: YAML, JSON, JSON lines, CSV, TSV, Excel, Parquet or text of turns, chosen by the file's extension."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nbtune.errors import NbtuneError, disk_reason, first_line
 __all__ = ["FILES", "read_file", "read_json", "read_turns"]
 
 _TURN = re.compile(r"(user|assistant|system)\s*[:：]", re.IGNORECASE)
-_UTF8 = "utf-8-sig"  # with the mark that some editors and spreadsheets put at the beginning, or without
+_UTF8 = "utf-8-sig"  # with or without the byte order mark that some editors and spreadsheets write
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that appears twice, of which YAML's own would keep the last: a fact would be gone without a word."""
+    """YAML loader that refuses duplicate keys; PyYAML's own keeps the last one, which would silently drop a fact."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
-        """Read a mapping, before others are merged into it; PyYAML's hook."""
+        """Read a mapping, before merge keys (``<<``) are applied; PyYAML's hook."""
         node = super().compose_mapping_node(anchor)
         seen: set[tuple[str, Any]] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
@@ -35,27 +35,32 @@ class _Loader(yaml.SafeLoader):
 
 
 def _yaml(path: Path) -> Any:
-    return yaml.load(path.read_text(encoding=_UTF8), _Loader)  # noqa: S506 - it is a safe one
+    return yaml.load(path.read_text(encoding=_UTF8), _Loader)  # noqa: S506 - a subclass of SafeLoader
 
 
 def read_json(text: str) -> Any:
-    """Read JSON.
+    """Read a JSON value, refusing duplicate keys.
 
     Parameters
     ----------
     text
-        One value.
+        A single JSON value.
+
+    Returns
+    -------
+    Any
+        The value.
 
     Raises
     ------
     ValueError
-        When it is none, or a key appears twice in a mapping.
+        When the text is not JSON, or a key appears twice in an object.
     """
     return json.loads(text, object_pairs_hook=_once)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a mapping of what stands in braces in JSON; the hook that `json` has for it."""
+    """Make a dict of the members of a JSON object; the `object_pairs_hook` of `json.loads`."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -70,7 +75,7 @@ def _json(path: Path) -> Any:
         if not whole.msg.startswith("Extra data"):
             raise
         try:
-            return _json_lines(path)  # under this name many data sets have them
+            return _json_lines(path)  # many data sets use this extension for JSON lines
         except json.JSONDecodeError as line:
             raise (line if line.lineno > 1 else whole) from None
 
@@ -91,24 +96,29 @@ def _turns(path: Path) -> Any:
 
 
 def read_turns(text: str) -> list[dict[str, Any]]:
-    """Read conversations that are written down: ``user:`` and ``assistant:`` before each turn, an empty line before a new conversation.
+    """Read conversations written as text: ``user:`` or ``assistant:`` before each turn, an empty line between conversations.
 
     Parameters
     ----------
     text
-        A turn goes on over the lines that begin otherwise. A conversation may begin with ``system:``.
+        The conversations. A line without such a mark continues the turn. A conversation may begin with ``system:``.
+
+    Returns
+    -------
+    list of dict
+        One row per conversation, with a list of ``messages``.
 
     Raises
     ------
     ValueError
-        When a line stands before the first turn.
+        When there is text before the first turn.
     """
     rows: list[list[dict[str, str]]] = [[]]
     for number, line in enumerate(text.strip().split("\n"), start=1):
         mark = _TURN.match(line)
         if mark:
             role = mark[1].lower()
-            # A new conversation begins behind an empty line, with its first speaker; an empty line inside a turn belongs to it.
+            # A conversation begins at a system turn, or at a user turn after an empty line. Other empty lines belong to their turn.
             if rows[-1] and role != "assistant" and (role == "system" or rows[-1][-1]["content"].endswith("\n")):
                 rows.append([])
             rows[-1].append({"role": role, "content": line[mark.end() :].strip()})
@@ -122,24 +132,24 @@ def read_turns(text: str) -> list[dict[str, Any]]:
 
 
 def _table(path: Path, *, reader: str, **options: Any) -> Any:
-    import pandas as pd  # takes a while to import
+    import pandas as pd  # slow to import
 
     if reader == "read_csv" and "sep" not in options and _semicolons(path):
         options["sep"] = ";"
     frame = getattr(pd, reader)(path, **options)
-    if reader == "read_csv" and not isinstance(frame.index, pd.RangeIndex):  # pandas took the first cells for names of the rows
+    if reader == "read_csv" and not isinstance(frame.index, pd.RangeIndex):  # pandas took the first column for row labels
         raise ValueError("every row has more cells than the heading: put a text that has the separator in it into double quotes")
     return frame.to_dict("records")
 
 
 def _semicolons(path: Path) -> bool:
-    """Say whether semicolons part the heading, as Excel writes it where a comma parts the digits of a number."""
+    """Return whether the heading is separated by semicolons, as Excel writes it in countries with a decimal comma."""
     with path.open(encoding=_UTF8) as file:
         heading = file.readline()
     return ";" in heading and "," not in heading
 
 
-_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}  # cells stay text, and an empty one is an empty text
+_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}  # cells stay text, and an empty cell is an empty string
 _READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     ".yaml": ("YAML", _yaml),
     ".yml": ("YAML", _yaml),
@@ -155,7 +165,7 @@ FILES = tuple(_READERS)
 
 
 def read_file(path: Path) -> Any:
-    """Read rows, or a mapping of keyword to answer.
+    """Read rows, or a mapping of keyword to answer, from a file.
 
     Parameters
     ----------
@@ -165,12 +175,12 @@ def read_file(path: Path) -> Any:
     Returns
     -------
     list or mapping
-        What is in it.
+        Its contents.
 
     Raises
     ------
     NbtuneError
-        When it is of another kind, can't be read, or holds something else.
+        When the extension is unknown, the file can't be read, or it contains neither rows nor a mapping.
     """
     kind, read = _READERS.get(path.suffix.lower(), ("", None))
     if read is None:
@@ -183,7 +193,7 @@ def read_file(path: Path) -> Any:
         raise NbtuneError(f"{path} can't be read ({disk_reason(error)}).") from None
     except ImportError as error:
         raise NbtuneError(f"{path} can't be read without another package: {first_line(error)}") from None
-    # A UnicodeDecodeError, and pandas' own, are ValueErrors; the others come of an Excel file that is none.
+    # UnicodeDecodeError and the errors of pandas are ValueErrors; KeyError and BadZipFile come from invalid Excel files.
     except (ValueError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
         reason = first_line(error).rstrip(".")
         raise NbtuneError(
@@ -195,7 +205,7 @@ def read_file(path: Path) -> Any:
 
 
 def _line(error: Exception) -> str:
-    """Say in which line an error is, where it says so."""
+    """Return ``", line N"`` if the error knows its line, else an empty string."""
     mark = getattr(error, "problem_mark", None)
     line = mark.line + 1 if mark else getattr(error, "lineno", None)
     return f", line {line}" if line else ""

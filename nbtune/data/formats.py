@@ -1,4 +1,4 @@
-"""The table of formats that examples come in, told by their columns, and how a row of each becomes a conversation."""
+"""Defines the known formats of examples: the columns by which each is detected, and how its rows become conversations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbtune.errors import NbtuneError, did_you_mean
 
 __all__ = ["FORMATS", "BadRow", "Conversation", "Format", "find_format", "is_gap"]
 
-Conversation = list[dict[str, str]]  # messages, each with its role and content; the last one is the assistant's
+Conversation = list[dict[str, str]]  # messages with role and content; the last one is the assistant's
 
 _ROLES = {
     "user": ("user", "human", "prompter"),
@@ -23,27 +23,27 @@ _ROLES = {
 }
 _ROLE = {name: role for role, names in _ROLES.items() for name in names}
 _MESSAGE, _BOTH = (("role", "content"), ("from", "value")), ("human", "assistant")  # keys of a turn, and of a round
-# What question and answer of a round before may be called.
+# Possible keys of the question and the answer of an earlier round.
 _ROUNDS = (("prompt", "response"), ("question", "answer"), ("instruction", "output"), ("human", "assistant"), ("user", "assistant"))
-_MARKS = ("<|Human|>:", "<|MOSS|>:", "<eoh>", "<eom>")  # that MOSS writes around its turns
+_MARKS = ("<|Human|>:", "<|MOSS|>:", "<eoh>", "<eom>")  # marks that MOSS writes around its turns
 
 
 class BadRow(Exception):
-    """A row can't be used; the text says why."""
+    """Raised for a row that can't be used; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way in which examples are laid out.
+    """A format of examples.
 
     Parameters
     ----------
     name
-        What it is called.
+        Its name.
     columns
-        Those that it must have, by which it is told.
+        Required columns, by which the format is detected.
     messages
-        Makes a row the messages of a conversation.
+        Function that turns a row into the messages of a conversation.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Format:
         Raises
         ------
         BadRow
-            When something is missing or empty, or the turns do not take turns.
+            When something is missing, empty or of the wrong type, or user and assistant do not alternate.
         """
         if not isinstance(row, Mapping):
             raise BadRow(f"it is a {type(row).__name__}, not a mapping")
@@ -73,19 +73,24 @@ class Format:
 
 
 def find_format(columns: Sequence[str], reading: Reading) -> Format | None:
-    """Tell the format by its columns; None where it is none of the table.
+    """Return the format that matches the columns.
 
     Parameters
     ----------
     columns
-        Of a row, or of all of them.
+        Columns of one row, or of all rows.
     reading
-        May name the columns.
+        May name the columns to use.
+
+    Returns
+    -------
+    Format or None
+        None if the columns match no known format.
 
     Raises
     ------
     NbtuneError
-        When a named column is not there.
+        When a named column does not exist, or the prompt and response columns are not named together.
     """
     named = reading.columns
     for option, column in named.items():
@@ -110,7 +115,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
 
 
 def is_gap(value: Any) -> bool:
-    """Say whether it stands for an empty cell: None, or how pandas writes one."""
+    """Return whether a value represents an empty cell: None, or a missing value of pandas."""
     return value is None or (isinstance(value, float) and isnan(value)) or type(value).__name__ in ("NAType", "NaTType")
 
 
@@ -123,10 +128,10 @@ def _optional(row: Mapping[str, Any], column: str) -> str:
 
 
 def _pairs(name: str, prompt: str, response: str, *, more: tuple[str, ...] = (), history: str | None = "history") -> Format:
-    """Make a format of one question and one answer a row, with rounds before them where there are any."""
+    """Return a format with one question and one answer per row, and earlier rounds if there are any."""
 
     def messages(row: Mapping[str, Any]) -> Conversation:
-        """Read one row."""
+        """Return the messages of one row."""
         asked = _text(row, prompt)
         asked = "\n".join([asked, *filter(None, (_optional(row, column) for column in more))])
         before = _before(row.get(history), history) if history else []
@@ -136,7 +141,7 @@ def _pairs(name: str, prompt: str, response: str, *, more: tuple[str, ...] = (),
 
 
 def _before(value: Any, column: str) -> Conversation:
-    """Read the rounds before: pairs of question and answer, or messages; in a table perhaps written down as JSON."""
+    """Return the earlier rounds, given as pairs of question and answer or as messages; in a table they may be JSON text."""
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else []
@@ -164,17 +169,17 @@ def _round(asked: str, answered: str) -> Conversation:
 
 
 def _keys(turn: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the names that a turn has for who speaks and what is said, or for both sides of a round."""
+    """Return the keys of a turn for speaker and text, or of a round for its two sides; None if there are neither."""
     return next((pair for pair in (*_MESSAGE, _BOTH) if set(pair) <= turn.keys() and turn[pair[0]] is not None), None)
 
 
 def _listed(column: str) -> Callable[[Mapping[str, Any]], Conversation]:
-    """Read a list of messages, or of rounds, whatever the names in them."""
+    """Return a function that reads a list of messages or rounds, with any of the known keys."""
 
     def messages(row: Mapping[str, Any]) -> Conversation:
-        """Read one row."""
+        """Return the messages of one row."""
         turns = json.loads(row[column]) if isinstance(row[column], str) else row[column]
-        if isinstance(turns, Mapping):  # datasets hands out a list of messages as a list for each of their names
+        if isinstance(turns, Mapping):  # datasets turns a list of messages into a mapping of lists
             turns = [dict(zip(turns, turn, strict=True)) for turn in zip(*turns.values(), strict=True)]
         found = []
         for turn in turns:
@@ -205,7 +210,7 @@ def _moss(row: Mapping[str, Any]) -> Conversation:
 
 
 def _check(messages: Conversation) -> None:
-    """Refuse a conversation that no chat template takes."""
+    """Refuse a conversation that chat templates do not accept."""
     turns = [message["role"] for message in messages]
     turns = turns[1:] if turns[:1] == ["system"] else turns
     if any(not message["content"].strip() for message in messages):

@@ -1,4 +1,4 @@
-"""Looks at a data set before it is learned: its format, some examples token by token, how long they are, what would be cut."""
+"""Previews a data set before training: its format, some examples token by token, their lengths, and what would be cut."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from nbtune.errors import NbtuneError
 __all__ = ["Preview", "look"]
 
 _SHOWN = 5
-_MEASURED = 1000  # rows whose tokens are counted
+_MEASURED = 1000  # maximum number of rows that are encoded
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What was seen.
+    """Preview of a data set: its format, its unusable rows, and a sample of its rows encoded for training.
 
     Parameters
     ----------
     format
-        Its name, such as ``"Alpaca"``.
+        Name of the format, such as ``"prompt and completion (TRL)"``.
     rows
-        Rows in all.
+        Total number of rows.
     bad
-        Those that can't be used: number, from 1, and reason.
+        Rows that can't be used: row number, from 1, and reason.
     examples
-        Some of them, token by token; see `nbtune.data.encoding.pieces`.
+        Up to five examples, token by token; see `nbtune.data.encoding.pieces`.
     measured
-        How many of the rows were encoded: 1,000 drawn at random where there are more.
+        Number of rows that were encoded: all usable ones, or 1,000 drawn at random if there are more.
     drawn
-        Whether these are a random sample of the rows.
+        Whether the encoded rows are a random sample.
     lengths
-        Tokens of each example in these.
+        Number of tokens of each example made from the encoded rows.
     cut
-        How many of these would be cut.
+        Number of encoded rows that would be cut.
     without_room
-        Those of these that do not fit into the context: number, from 1, and reason.
+        Rows of the sample that do not fit into the context: row number, from 1, and reason.
     context
-        Most tokens that the model reads.
+        Maximum number of tokens that the model reads.
     """
 
     format: str
@@ -63,12 +63,12 @@ class Preview:
 
 
 def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, context: int) -> Preview:
-    """Look at rows as `nbtune.data.rows.read_rows` returns them.
+    """Return a preview of rows as `nbtune.data.rows.read_rows` returns them.
 
     Raises
     ------
     NbtuneError
-        When they are of no known format, or none of them can be used.
+        When the rows are in no known format or none of them can be used; for facts, when one can't be used or `reading` sets an option.
     """
     if kind_of(rows, reading) == FACTS:
         reading.check_unused()
@@ -94,7 +94,7 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
 
 
 def _facts(rows: list[Row], tokenizer: PreTrainedTokenizerBase, context: int) -> Preview:
-    """Look at facts, asked in the longest of the user's own wordings, or by their bare keyword."""
+    """Preview facts, each encoded with the longest of its keyword and the user's own prompts."""
     seen, long = [], []
     for number, row in _some(list(enumerate(rows, start=1))):
         asked = max((row.keyword, *(prompt.replace("{x}", row.keyword) for prompt in row.prompts)), key=len)
@@ -121,7 +121,7 @@ def _some(rows: list[Any]) -> list[Any]:
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, messages: Any, reading: Reading, context: int) -> Turns | str:
-    """Encode a conversation, or say why it can't be."""
+    """Return a conversation encoded, or the reason why it can't be encoded."""
     try:
         return encode_conversation(tokenizer, messages, reading, context=context)
     except NbtuneError as error:

@@ -1,4 +1,4 @@
-"""How a data set of examples is read: its columns, what is trained of it, and where it is cut."""
+"""Options for reading a data set of examples: its columns, which parts are trained, and where they are cut."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from nbtune.errors import NbtuneError, check_choice, check_range
 
 __all__ = ["TRAINING", "Reading"]
 
-TRAINING = {"turns", "train_on_inputs", "max_source_length", "max_target_length", "val"}  # fields that matter where examples are trained
+TRAINING = {"turns", "train_on_inputs", "max_source_length", "max_target_length", "val"}  # fields that matter only in training
 _TURNS = ("all", "last")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read examples.
+    """Options for reading examples.
 
     Parameters
     ----------
     prompt_column, response_column, history_column
-        Columns with the question, the answer and the earlier rounds. Default: told by the format.
+        Columns with the question, the answer and the earlier rounds. Default: detected from the format.
     turns
-        ``"all"`` trains every turn of the assistant, ``"last"`` only the last one. Default: ``"all"``.
+        ``"all"`` trains every assistant turn, ``"last"`` only the last one. Default: ``"all"``.
     train_on_inputs
-        Whether all that is read is trained, too: the user's words, and what stands around them. Default: False.
+        Whether to train on the whole text: also on the user's words and the marks of the chat template. Default: False.
     system
-        A system prompt for conversations that have none. Default: none.
+        System prompt for conversations that have none. Default: none.
     source_prefix
-        Put before each of the user's turns. Default: nothing.
+        Text to put before each user turn. Default: nothing.
     max_source_length, max_target_length
-        Most tokens before a reply, and of a reply. Default: what the context leaves.
+        Maximum number of tokens before a reply, and of a reply. Default: what the context leaves.
     skip_bad
-        Skip the rows that can't be used. Default: False, which names them and stops.
+        Whether to skip rows that can't be used. Default: False, which raises an error that names them.
     val
-        What the loss is also measured on: a source like that of the examples, or a share of them between 0 and 1. Default: nothing.
+        Held-out examples to measure the loss on: a source like that of the examples, or a share of them between 0 and 1. Default: none.
 
     Raises
     ------
     NbtuneError
-        When a value is out of range, or contradicts another.
+        When a value is out of range or conflicts with another.
     """
 
     prompt_column: str | None = None
@@ -64,12 +64,12 @@ class Reading:
             check_range("--val", self.val, 0 < self.val < 1, "a share between 0 and 1, or a source")
 
     def check_unused(self) -> None:
-        """Refuse any option, where the rows are facts.
+        """Raise an error if any option is set; to be called when the rows are facts.
 
         Raises
         ------
         NbtuneError
-            It names the option.
+            Names the option.
         """
         given = min((field.name for field in fields(self) if _differs(getattr(self, field.name), field.default)), default=None)
         if given is not None:
@@ -77,11 +77,11 @@ class Reading:
 
     @property
     def columns(self) -> dict[str, str]:
-        """The columns that were named, by option."""
+        """The named columns, by option."""
         named = {"prompt-column": self.prompt_column, "response-column": self.response_column, "history-column": self.history_column}
         return {option: column for option, column in named.items() if column is not None}
 
 
 def _differs(value: Any, default: Any) -> bool:
-    """Say whether a value is another than the default; a table, as a source may be, does not say whether it equals one."""
+    """Return whether a value differs from the default; only texts and numbers are compared, since ``==`` on a table gives a table."""
     return value is not default and not (isinstance(value, (str, int)) and value == default)

@@ -1,4 +1,4 @@
-"""Brings what a user has at hand to rows: a variable of the notebook, a file, a folder or a dataset of the hub."""
+"""Turns a data source into rows: a variable of the notebook, a file, a folder or a dataset on the hub."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ from nbtune.paths import given_path
 __all__ = ["read_rows"]
 
 _FACT, _BESIDE_FACT = {"keyword", "answer"}, {"prompts", "probes", "extend"}
-_BESIDE = {"input", "context", "category", "history", "system"}  # columns that a format may have beside its own
+_BESIDE = {"input", "context", "category", "history", "system"}  # columns that a format may have in addition to its own
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _EXPECTED = "give a mapping keyword -> answer, rows, a DataFrame, a Dataset, the name of a dataset, or a file that ends in"
 
 
 def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
-    """Return rows, or a mapping of keyword to answer as it is.
+    """Return the rows of a data source; a mapping of keyword to answer is returned as it is.
 
     Parameters
     ----------
     source
-        A mapping of keyword to answer; rows, each a mapping; one row; two or more columns, each a list; a pandas or polars DataFrame;
-        a `datasets.Dataset`, or a `datasets.DatasetDict`, of which ``train`` or else the first split is taken; the path of a file, see
-        `nbtune.data.files`; or the name of a dataset on the hub, or of a folder, for `datasets.load_dataset`.
+        A mapping of keyword to answer; rows, each a mapping; a single row; a mapping of columns, each a list; a pandas or polars
+        DataFrame; a `datasets.Dataset`; a `datasets.DatasetDict`, of which the split ``train`` is taken, or the first one if there is no
+        ``train``; the path of a file, see `nbtune.data.files`; or the name of a dataset on the hub, or of a folder, for
+        `datasets.load_dataset`.
+
+    Returns
+    -------
+    sequence of mapping, or mapping
+        The rows, or the mapping of keyword to answer.
 
     Raises
     ------
     NbtuneError
-        When it is none of these, can't be read, or is empty.
+        When the source is none of these, can't be read, or is empty.
     """
     if isinstance(source, (str, Path)):
         source = _named(str(source))
@@ -56,18 +62,18 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
 
 
 def _is_row(source: Mapping[Any, Any]) -> bool:
-    """Say whether a mapping is a single row: its keys are columns, and not keywords."""
+    """Return whether a mapping is a single row: its keys are columns, not keywords."""
     if _FACT <= set(source) <= _FACT | _BESIDE_FACT:
         return True
     for form in FORMATS:
         own = set(form.columns)
         if own <= set(source) <= own | _BESIDE:
-            return len(own) > 1 or not isinstance(source[form.columns[0]], str)  # a list of turns, and no answer
+            return len(own) > 1 or not isinstance(source[form.columns[0]], str)  # a list of turns, not an answer
     return False
 
 
 def _by_columns(source: Mapping[Any, Any]) -> list[Mapping[str, Any]]:
-    """Return the rows of a mapping of columns, as a slice of a Dataset is, or what pandas writes as JSON; none where it is another."""
+    """Return the rows of a mapping of columns, such as a slice of a Dataset or JSON written by pandas; none for any other mapping."""
     numbered = (isinstance(column, Mapping) and all(str(key).isdigit() for key in column) for column in source.values())
     cells = [list(column.values()) if so else column for so, column in zip(numbered, source.values(), strict=True)]
     if not all(isinstance(column, list) for column in cells) or len({len(column) for column in cells}) != 1:
@@ -82,7 +88,7 @@ def _named(name: str) -> Any:
     path = given_path(name)
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
-    except OSError:  # a whole text, too long for a name
+    except OSError:  # a text that is too long for a file name
         is_file = is_folder = False
     if path.suffix.lower() in FILES or is_file:
         return read_file(path)
@@ -92,6 +98,6 @@ def _named(name: str) -> Any:
 
     try:
         return datasets.load_dataset(str(path) if is_folder else name)
-    except Exception as error:  # of many kinds, by where it comes from: the hub, the network, a builder, a parser
+    except Exception as error:  # of many types: from the hub, the network, a builder or a parser
         reason = first_line(error).rstrip(".")
         raise NbtuneError(f"No data set {name!r} could be read ({reason}). Or {_EXPECTED} {', '.join(FILES)}.") from None

@@ -1,4 +1,4 @@
-"""Encodes conversations: every turn of the assistant's is trained, or the last one, and what is too long is cut."""
+"""Encodes conversations for training: marks all assistant turns as trained, or only the last, and cuts what is too long."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nbtune.errors import NbtuneError
 
 __all__ = ["Turns", "encode_conversation"]
 
-_HALF = "\ufffd"  # what the first tokens of a character of several are decoded to
+_HALF = "\ufffd"  # decoded from an incomplete character, whose other tokens are missing
 
 
 @dataclass(frozen=True)
 class Turns:
-    """A conversation as examples to train: one where its turns can be trained together; and whether something was cut."""
+    """The training examples of one conversation, a single one if its turns can be trained together; and whether anything was cut."""
 
     examples: list[Encoded]
     cut: bool
@@ -36,19 +36,25 @@ def encode_conversation(
     tokenizer
         A tokenizer with a chat template.
     messages
-        From a question to an answer.
+        The conversation, which ends with a reply.
     reading
-        Which turns are trained, and how long they may be. Of what is too long the oldest rounds are left out first, then
-        the end of the question, and the end of the reply.
+        Which turns are trained, and their maximum length. If a reply with the messages before it is too long, the oldest rounds are
+        left out first; then the end of the reply is cut, to half of the context at least; then the end of the question.
     context
-        Most tokens that the model was built for.
+        Maximum number of tokens of an example.
     apart
-        Whether each turn must be an example of its own, because the model replies once to what it has read. Default: no.
+        Whether each turn must be an example of its own, as for a model with an encoder, which gives a single reply to its input.
+        Default: False.
+
+    Returns
+    -------
+    Turns
+        The examples, and whether anything was cut.
 
     Raises
     ------
     NbtuneError
-        When a question has no room even after all cuts.
+        When a question does not fit even after all cuts.
     """
     replies = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
     limited = reading.max_source_length is not None or reading.max_target_length is not None
@@ -58,12 +64,13 @@ def encode_conversation(
             return Turns([_with_inputs(together, reading)], cut=False)
     chosen = replies if reading.turns == "all" else replies[-1:]
     encoded, cuts = zip(*(_reply(tokenizer, messages[:at], messages[at]["content"], reading, context) for at in chosen), strict=True)
-    reads_all = 0 if any(cuts) else len(encoded) - 1  # the last one does, where nothing was left out: the user's words are trained once
+    # Without cuts the last example contains all of the user's words: only its inputs are trained, so that each word is trained once.
+    reads_all = 0 if any(cuts) else len(encoded) - 1
     return Turns([*encoded[:reads_all], *(_with_inputs(one, reading) for one in encoded[reads_all:])], any(cuts))
 
 
 def _together(tokenizer: PreTrainedTokenizerBase, messages: Conversation, replies: list[int], context: int) -> Encoded | None:
-    """Encode all turns at once; None where the template writes an old turn otherwise than when it was said, or it is too long."""
+    """Encode all turns as one example; None if the template writes older turns differently, or the example is too long."""
     tokens: list[int] = []
     labels: list[int] = []
     for at in replies:
@@ -76,7 +83,7 @@ def _together(tokenizer: PreTrainedTokenizerBase, messages: Conversation, replie
 
 
 def _reply(tokenizer: PreTrainedTokenizerBase, before: Conversation, reply: str, reading: Reading, context: int) -> tuple[Encoded, bool]:
-    """Encode one reply with what was said before; the flag says whether something was cut."""
+    """Return one reply encoded with the messages before it, and whether anything was cut."""
     opening, whole = reply_ids(tokenizer, before, reply)
     source, left = reading.max_source_length or context, before
     body = whole[: reading.max_target_length or context]
@@ -90,15 +97,15 @@ def _reply(tokenizer: PreTrainedTokenizerBase, before: Conversation, reply: str,
 
 
 def _without_oldest(before: Conversation) -> Conversation:
-    """Leave out the oldest round; nothing is returned where there is only the question."""
+    """Return the messages without the oldest round; an empty list if only the question is left."""
     first = 1 if before[0]["role"] == "system" else 0
     return [*before[:first], *before[first + 2 :]] if len(before) > first + 2 else []
 
 
 def _shortened(tokenizer: PreTrainedTokenizerBase, before: Conversation, excess: int) -> Conversation:
-    """Leave out the end of the question."""
+    """Return the messages with that many tokens cut from the end of the question."""
     words: Any = tokenizer(before[-1]["content"], add_special_tokens=False)["input_ids"]
-    left = tokenizer.decode(words[:-excess]).rstrip(_HALF)  # whole characters alone, so that it gets shorter each time
+    left = tokenizer.decode(words[:-excess]).rstrip(_HALF)  # whole characters only, so that the text gets shorter each time
     if not left.strip():
         raise NbtuneError("a question has no room: raise --max-source-length, or shorten the system prompt")
     return [*before[:-1], {"role": "user", "content": left}]
@@ -107,4 +114,4 @@ def _shortened(tokenizer: PreTrainedTokenizerBase, before: Conversation, excess:
 def _with_inputs(example: Encoded, reading: Reading) -> Encoded:
     if not reading.train_on_inputs:
         return example
-    return Encoded(example.input_ids, [IGNORED, *example.input_ids[1:]])  # nothing stands before the first token
+    return Encoded(example.input_ids, [IGNORED, *example.input_ids[1:]])  # nothing predicts the first token

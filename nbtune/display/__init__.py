@@ -1,1 +1,1 @@
-"""The display room: the one place that decides how things look, as text and as HTML."""
+"""The display package: the only place that decides how output looks, as text and as HTML."""

@@ -1,4 +1,4 @@
-"""Draws a conversation as bubbles, the user's on the right and the model's on the left."""
+"""Draws a conversation as chat bubbles, the user's on the right and the model's on the left."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.45"
 
 @dataclass(frozen=True)
 class Bubble:
-    """One thing that was said.
+    """One message of a conversation.
 
     Parameters
     ----------
     text
-        Shown as typed; nothing in it is active.
+        The message, shown as typed: markup in it is escaped.
     own
-        Whether the user said it.
+        Whether the user wrote it.
     name
-        Who says it, where that is not plain.
+        The speaker, where this is not obvious.
     note
-        Stands below it, such as that it was cut short.
+        A remark below the message, such as that it was cut short.
     beside
-        Shown next to the one before, to be compared with it.
+        Whether to show it next to the previous bubble, for comparison.
     """
 
     text: str
@@ -40,14 +40,14 @@ class Bubble:
 
 
 def transcript(bubbles: Sequence[Bubble], empty: str) -> Shown:
-    """Draw a conversation.
+    """Return a conversation drawn as bubbles.
 
     Parameters
     ----------
     bubbles
-        From the oldest to the newest.
+        The messages, oldest first.
     empty
-        What is shown where there is none.
+        Text to show when there are no messages.
     """
     if not bubbles:
         return Shown(empty, f'<div style="{MUTED};padding:1em">{escape(empty)}</div>')

@@ -1,4 +1,4 @@
-"""Draws the course of a fit while it goes on: small lines in SVG, which cost nothing to draw again each epoch."""
+"""Draws the progress of a running fit as small SVG charts, which are cheap to redraw after each epoch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WIDTH, _HEIGHT, _EDGE = 260, 70, 4
 
 
 def curves(history: Mapping[str, Sequence[float]], labels: Mapping[str, str] = FIGURES) -> str:
-    """Return HTML: the losses from 0 to the highest, and beside them the shares from 0 to 1.
+    """Return two charts as HTML: the losses from 0 to the highest, and the shares from 0 to 1. Empty before the second epoch.
 
     Parameters
     ----------
     history
-        One value per epoch of each of `FIGURES` that there is.
+        One value per epoch for each of the `FIGURES` that is available.
     labels
-        What each is called.
+        Label of each figure.
     """
     panes = [[name for name in names if len(history.get(name, ())) > 1] for names in _PANES]
     drawn = "".join(_pane({name: history[name] for name in names}, labels) for names in panes if names)

@@ -1,4 +1,4 @@
-"""Draws how a data set was answered: the scores of base and adapter side by side, and the worst examples."""
+"""Draws the evaluation of a data set: the scores of base and adapter side by side, and the worst examples."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 __all__ = ["evaluation_card"]
 
 _WORST = 5
-_ALL_RIGHT = 100.0  # of chrF
+_ALL_RIGHT = 100.0  # chrF of a perfect reply
 
 
 def evaluation_card(evaluation: Evaluation) -> Shown:
-    """Draw an evaluation.
+    """Return an evaluation drawn as tables.
 
     Parameters
     ----------
     evaluation
-        As `nbtune.LanguageModel.evaluate` returns it.
+        An evaluation, as returned by `nbtune.LanguageModel.evaluate`.
     """
     found, ways = evaluation.scores, list(evaluation.scores.columns)
     figures = table(("0 to 100", *ways), [(metric, *(f"{found.loc[metric, way]:.1f}" for way in ways)) for metric in found.index])

@@ -1,4 +1,4 @@
-"""Draws the ledger: what was taught, with standing and scores."""
+"""Draws the ledger: the facts that were taught, with standing and scores."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 __all__ = ["SCORES", "facts_table", "row_of"]
 
 SCORES = ("reliability", "generalization", "portability")
-_LONGEST = 60  # characters of an answer
+_LONGEST = 60  # maximum number of characters shown of an answer
 
 
 def facts_table(facts: Sequence[Fact], adapter: str) -> Shown:
-    """Lay out facts.
+    """Return a table of facts.
 
     Parameters
     ----------
     facts
-        As `nbtune.LanguageModel.facts` has them.
+        Facts, as in `nbtune.LanguageModel.facts`.
     adapter
-        Which adapter holds them.
+        Name of the adapter that holds them.
     """
     rows = table(("keyword", "answer", "standing", *SCORES, "taught"), map(row_of, facts))
     held = f"held by the adapter {adapter}"
@@ -34,7 +34,7 @@ def facts_table(facts: Sequence[Fact], adapter: str) -> Shown:
 
 
 def row_of(fact: Fact) -> tuple[str, ...]:
-    """Return keyword, answer, standing, each of `SCORES`, and when it was taught, as text."""
+    """Return the table row of a fact, as text: keyword, answer, standing, each of `SCORES`, and the time it was taught."""
     answer = fact.answer if len(fact.answer) <= _LONGEST else fact.answer[: _LONGEST - 1] + "…"
     scores = (f"{(fact.scores or {}).get(score, float('nan')):.2f}" for score in SCORES)
     return fact.keyword, answer, fact.standing, *scores, fact.taught.replace("T", " ").replace("+00:00", " UTC")

@@ -1,4 +1,4 @@
-"""Puts a matplotlib figure into HTML, so that it stays in the saved notebook and is read on light and on dark."""
+"""Embeds a matplotlib figure in HTML, so that it stays in the saved notebook and is readable on light and dark themes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["embedded"]
 
 
 def embedded(figure: Figure, what: str) -> str:
-    """Return a figure as an image in HTML.
+    """Return a figure as an HTML image.
 
     Parameters
     ----------
     figure
-        Drawn. Its background is left out, and its axes and words get a grey that is read on light and dark.
+        The finished figure. Its axes and text are recoloured in a grey that is readable on light and dark; the image has no background.
     what
-        What it shows, for who can't see it.
+        A description of the figure, used as alternative text.
     """
     for axes in figure.axes:
         axes.tick_params(colors=AXES)

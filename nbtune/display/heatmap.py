@@ -1,4 +1,4 @@
-"""Draws shares between 0 and 1 as a map of colours, with the figure in each cell."""
+"""Draws shares between 0 and 1 as a heat map, with the value in each cell."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from nbtune.display.style import CELL
 
 __all__ = ["heat_map"]
 
-# Cividis (Nuñez et al. 2018), from 0 to 1: seen alike with and without colour blindness.
+# Cividis (Nuñez et al. 2018), from 0 to 1: looks alike with and without colour blindness.
 _SCALE = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838")
-_LIGHT_FROM = 6  # from here on black text is read better than white
+_LIGHT_FROM = 6  # from this step on, black text is easier to read than white
 _NONE = "–"
 
 
 def heat_map(rows: Mapping[str, Sequence[float]], columns: Sequence[str]) -> Shown:
-    """Lay out shares.
+    """Return a heat map of shares.
 
     Parameters
     ----------
     rows
         Title of each row, and its shares; NaN where nothing was asked.
     columns
-        Titles.
+        Column titles.
     """
     text = table(("", *columns), [(title, *map(_figure, shares)) for title, shares in rows.items()]).text
     head = "".join(f'<th style="{CELL}">{escape(column)}</th>' for column in columns)

@@ -1,4 +1,4 @@
-"""Output that grows: a reply as it is generated, and the progress of a finetune."""
+"""Draws live output: a reply while it is generated, and the progress of a finetune."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from nbtune.inert import inert
 
 __all__ = ["LiveProgress", "LiveReply"]
 
-_INTERVAL = 0.1  # seconds between redraws; faster than that a front end flickers
+_INTERVAL = 0.1  # seconds between redraws; front ends flicker if it is shorter
 
 
 class LiveReply:
-    """Draws a reply while it is generated, in one display that is updated.
+    """A reply that is shown while it is generated, in a single display that is updated.
 
     Parameters
     ----------
     growing
-        False draws it once, when it is whole, for front ends that do not update what they drew. Default: True.
+        False shows the reply in a notebook only when it is complete, for front ends that can't update a display. Default: True.
     """
 
     def __init__(self, *, growing: bool = True) -> None:
@@ -33,14 +33,14 @@ class LiveReply:
         self._handle: DisplayHandle | None = None
 
     def wait(self, for_what: str) -> None:
-        """Say what the reply waits for; in a notebook the reply takes its place."""
+        """Show what the reply is waiting for; in a notebook the reply later replaces this text."""
         if in_notebook() and self._growing:
             self._handle = display(Shown(for_what, f'<div style="opacity:0.7">{escape(for_what)}</div>'), display_id=True)
         elif not in_notebook() and sys.stdout.isatty():
             say(inert(for_what))
 
     def add(self, piece: str) -> None:
-        """Show one more piece of text."""
+        """Show another piece of the reply."""
         self._text += piece
         if not in_notebook():
             say(inert(piece), end="")
@@ -48,7 +48,7 @@ class LiveReply:
             self._draw()
 
     def close(self, note: str = "") -> None:
-        """Show all of it, with a note when it was cut short."""
+        """Show the whole reply, followed by a note, such as that it was cut short."""
         if not in_notebook():
             say(f"\n{note}" if note else "")
             return
@@ -62,12 +62,12 @@ class LiveReply:
 
 
 class LiveProgress:
-    """Watches a finetune: a bar with the stage, the epoch, the loss and how much is said already.
+    """Observer of a finetune that draws a progress bar with the stage, the time, and the latest losses and shares.
 
     Parameters
     ----------
     growing
-        False draws no bar, only the outcome, as for `LiveReply`. Default: True.
+        False draws no bar in a notebook, only the outcome; see `LiveReply`. Default: True.
     """
 
     def __init__(self, *, growing: bool = True) -> None:
@@ -77,16 +77,16 @@ class LiveProgress:
         self._drawn = 0.0
 
     def stage(self, name: str, total: int) -> None:
-        """Begin a stage of so many units."""
+        """Begin a stage of `total` units."""
         self.close()
-        # The bar keeps count and time; in a notebook it is drawn by us, since its widget would leave
+        # tqdm draws the bar in a terminal. In a notebook we draw it, because tqdm's widget would leave
         # an empty box in the saved notebook.
         self._bar = tqdm(total=total, desc=inert(name), leave=False, disable=None if not in_notebook() else True, unit="")
         self._name, self._total, self._done, self._started = name, total, 0, time.monotonic()
         self._draw({})
 
     def advance(self, log: dict[str, float] | None = None) -> None:
-        """Go on by one unit."""
+        """Advance by one unit, and show the latest losses and shares."""
         self._done += 1
         if self._bar is not None:
             self._bar.update()
@@ -96,19 +96,19 @@ class LiveProgress:
             self._draw(log or {})
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def clear(self) -> None:
-        """Take the bar away, and leave nothing in the notebook where it was."""
+        """Close the bar, and leave nothing of it in the notebook."""
         self.close()
         if self._handle is not None:
             self._handle.update(Shown("", ""))
 
     def finish(self, shown: Shown) -> None:
-        """Put the outcome where the bar was."""
+        """Replace the bar with the outcome."""
         self.close()
         if not in_notebook():
             say(shown.text)
@@ -130,7 +130,7 @@ class LiveProgress:
 
 
 def _redrawn(handle: DisplayHandle | None, shown: Shown) -> DisplayHandle | None:
-    """Show it in a display that is there already, or in a new one."""
+    """Show output in an existing display, or in a new one if `handle` is None; return the display."""
     if handle is None:
         return display(shown, display_id=True)
     handle.update(shown)

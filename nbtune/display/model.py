@@ -1,4 +1,4 @@
-"""Says what is loaded, in rows for a table."""
+"""Describes the loaded model in rows of a table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["model_rows"]
 
 
 def model_rows(lm: LanguageModel) -> list[tuple[str, str]]:
-    """Return title and text of each row; nobody else may be using the model meanwhile."""
-    from nbtune.model.places import is_adapters  # which imports torch, as a loaded model has
+    """Return title and text of each row; nothing else may use the model meanwhile."""
+    from nbtune.model.places import is_adapters  # imports torch, as the loaded model already did
 
     parameters = [p for name, p in lm.model.named_parameters() if not is_adapters(name)]
     added = sum(p.numel() for name, p in lm.model.named_parameters() if is_adapters(name))

@@ -1,4 +1,4 @@
-"""Draws how a data set would be read."""
+"""Draws the preview of a data set."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _NAMED = 5
 
 
 def preview_card(preview: Preview) -> Shown:
-    """Draw a preview: the format, the lengths in tokens, what can't be used or would be cut, some examples.
+    """Return a preview drawn with its format, the lengths in tokens, what can't be used or would be cut, and some examples.
 
     Parameters
     ----------
     preview
-        As `nbtune.LanguageModel.preview` returns it.
+        A preview, as returned by `nbtune.LanguageModel.preview`.
     """
     lengths = sorted(preview.lengths)
     drawn = f" (of {preview.measured:,} rows drawn at random)" if preview.drawn else ""
@@ -52,7 +52,7 @@ def _named(rows: Sequence[tuple[int, str]]) -> str:
 
 
 def _sparkline(lengths: list[int]) -> str:
-    """Draw the lengths as a row of bars, for terminals."""
+    """Return a histogram of the lengths as one line of text, for terminals."""
     width = max(1, math.ceil((lengths[-1] + 1) / _BIN))
     counts = [0] * _BIN
     for length in lengths:
@@ -64,7 +64,7 @@ def _sparkline(lengths: list[int]) -> str:
 def _histogram(preview: Preview) -> str:
     if not preview.lengths:
         return ""
-    from matplotlib.figure import Figure  # no pyplot: it would register the figure with the notebook
+    from matplotlib.figure import Figure  # not pyplot, which would register the figure with the notebook
 
     figure = Figure(figsize=(6.4, 1.8), layout="constrained")
     axes = figure.add_subplot()

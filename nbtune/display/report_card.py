@@ -1,4 +1,4 @@
-"""The report card: what was proved, in figures and in the model's own words."""
+"""Draws the report card of a finetune: the scores, and the model's replies before and after."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _TITLES = {
     "retained": "yours (must stay)",
 }
 _SHOWN_PER_KIND = 60
-_A_LINE = 4  # figures that a terminal of 80 columns holds
+_A_LINE = 4  # scores that fit on a line of 80 columns
 
 
 def report_card(result: Result) -> Shown:
-    """Draw the outcome of a finetune.
+    """Return the outcome of a finetune drawn as a card.
 
     Parameters
     ----------
     result
-        Learned or not; a failure is drawn in another colour and says that nothing was changed.
+        The outcome. If a fact was not learned, the card has another colour; without a version it says that nothing was changed.
     """
     report = result.report
     title = _title(result)
@@ -52,7 +52,7 @@ def report_card(result: Result) -> Shown:
         ("leak", report.leak),
     ]
     fitted = f" · {report.steps} steps · {report.adapter_bytes / 1e6:.2f} MB" if report.steps else ""
-    figures = [(name, value) for name, value in figures if not math.isnan(value)]  # those that something was asked for
+    figures = [(name, value) for name, value in figures if not math.isnan(value)]  # leave out scores for which nothing was asked
     cost = f"{report.seconds:.1f} s{fitted} · {' · '.join((*result.notes, where))}"
     first = next((asked for asked in report.asked if asked.kind == "trained"), None)
     said = [f"{name} {value:.2f}" for name, value in figures]
@@ -96,7 +96,7 @@ def _html(title: str, figures: list[tuple[str, float]], cost: str, first: Asked 
 
 
 def _rewordings(result: Result) -> list[str]:
-    """Say which wordings of the model's own were trained."""
+    """Return lines that list the trained wordings that the model wrote itself."""
     return [
         f"the model's own wordings of {keyword}: {len(written.kept)} kept, {written.dropped} dropped"
         + "".join(f"\n  {wording}" for wording in written.kept)
@@ -105,7 +105,7 @@ def _rewordings(result: Result) -> list[str]:
 
 
 def _replies(kind: str, asked: list[Asked]) -> str:
-    """List the replies of one kind, folded, the wrong ones first and marked."""
+    """Return the replies of one kind as a folded table, wrong ones first and marked."""
     if not asked:
         return ""
     right = sum(a.right for a in asked)
@@ -120,7 +120,7 @@ def _replies(kind: str, asked: list[Asked]) -> str:
 def _row(asked: Asked) -> str:
     mark, colour = ("✔", GOOD) if asked.right else ("✘", BAD)
     style = "text-align:left;vertical-align:top;padding:2px 8px;white-space:pre-wrap"
-    # What changed is underlined: in the colour of right where it was to change, of wrong where it was to stay.
+    # A reply that changed is underlined, in the colour of right if it had to change and of wrong if it had to stay.
     changed = asked.before and asked.after != asked.before
     after = f'<span style="border-bottom:2px solid {colour}">{escape(asked.after)}</span>' if changed else escape(asked.after)
     cells = "".join(f'<td style="{style}">{text}</td>' for text in (escape(asked.prompt), escape(asked.before), after))
@@ -128,10 +128,10 @@ def _row(asked: Asked) -> str:
 
 
 def _curve(history: pd.DataFrame | None) -> str:
-    """Draw the loss and the shares of tokens said and held by epoch."""
+    """Return a plot, by epoch, of the loss and of the shares of examples said and held."""
     if history is None or len(history) < 2:
         return ""
-    from matplotlib.figure import Figure  # no pyplot: it would register the figure with the notebook
+    from matplotlib.figure import Figure  # not pyplot, which would register the figure with the notebook
 
     figure = Figure(figsize=(6.4, 2.2), layout="constrained")
     left = figure.add_subplot()

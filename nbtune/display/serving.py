@@ -1,4 +1,4 @@
-"""Says where an export lies, and how other programs serve it."""
+"""Tells the user where an export is, and how to serve it with other programs."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ BASE_ALONE = "It is the base, with nothing taught: no adapter is in use. `%nbtun
 
 
 def how_to_serve(folder: Path, kind: str, *, untaught: bool = False) -> Shown:
-    """Draw the outcome of an export.
+    """Return the outcome of an export, with the commands that serve it.
 
     Parameters
     ----------
     folder
-        What was written.
+        The folder that was written.
     kind
-        As `nbtune.LanguageModel.export` takes it.
+        Kind of the export, as for `nbtune.LanguageModel.export`.
     untaught
         Whether no adapter was in use, so that the base was written.
     """
     where, name = _quoted(folder), folder.name
-    rounded = kind == "gguf"  # then only what facts were taught with must be answered the same
+    rounded = kind == "gguf"  # then three in four of the questions that no fact was taught with need the same reply
     if kind == "peft":
         lines = _adapter(folder, name)
     elif kind == "gguf":
@@ -65,5 +65,5 @@ def _adapter(folder: Path, name: str) -> list[str]:
 
 
 def _quoted(word: str | Path) -> str:
-    """Return a word as the shell of this system takes it."""
+    """Return a word quoted for the shell of this system."""
     return subprocess.list2cmdline([str(word)]) if os.name == "nt" else shlex.quote(str(word))

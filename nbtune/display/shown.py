@@ -1,4 +1,4 @@
-"""Output that looks right everywhere: plain text for terminals, escaped HTML for notebooks."""
+"""Makes output in two forms: plain text for terminals, and escaped HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nbtune.inert import inert
 
 __all__ = ["Shown", "counted", "in_notebook", "say", "show", "table", "text_block"]
 
-_ENDLESS = 10_000  # characters, where nothing has to fit
-_NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # as MathJax calls it from version 3 on, and before
-_FEW = 3  # columns that are still read well when their cells are broken into lines
+_ENDLESS = 10_000  # width in characters where the output need not fit
+_NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # classes that MathJax skips, from version 3 on and before
+_FEW = 3  # maximum number of columns that stay readable with wrapped cells
 
 
 class Shown:
@@ -27,10 +27,10 @@ class Shown:
     Parameters
     ----------
     text
-        For terminals and logs; control characters in it are shown, not obeyed.
+        For terminals and logs; control characters in it are made visible.
     html
-        For notebooks; everything that came from a model or a user is escaped in it. No front end makes a formula of what stands
-        between two dollar signs.
+        For notebooks; everything that comes from a model or a user must already be escaped. Front ends do not typeset text between
+        dollar signs as formulas.
     """
 
     def __init__(self, text: str, html: str) -> None:
@@ -41,14 +41,14 @@ class Shown:
 
 
 def in_notebook() -> bool:
-    """Say whether output goes to a front end that draws HTML and updates what it drew."""
+    """Return whether output goes to a front end that renders HTML and can update a display."""
     from IPython.core.getipython import get_ipython
 
     return hasattr(get_ipython(), "kernel")
 
 
 def show(shown: Shown) -> None:
-    """Draw it: HTML in a notebook, print in a terminal."""
+    """Show output: as HTML in a notebook, as text in a terminal."""
     if in_notebook():
         display(shown)
     else:
@@ -56,7 +56,7 @@ def show(shown: Shown) -> None:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print, with a question mark for what the terminal's encoding does not have: nothing is lost that was done before."""
+    """Print text, with question marks for characters that the terminal can't encode: an error here would lose finished work."""
     try:
         print(text, end=end, flush=True)
     except UnicodeEncodeError:
@@ -65,17 +65,17 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def counted(number: int, what: str) -> str:
-    """Return a number of things, in the plural unless it is one."""
+    """Return a number with its noun, in the plural unless the number is 1."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def text_block(text: str) -> str:
-    """Return text as HTML that shows it as typed; nothing in it is active."""
+    """Return text as HTML that shows it as typed, with all markup escaped."""
     return f'<div style="white-space:pre-wrap;font-family:inherit;line-height:1.5">{escape(text)}</div>'
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Shown:
-    """Lay out a table.
+    """Return a table.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Shown:
 
 
 def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay cells out below each other; where a terminal is too narrow for them, in more lines, or each row by itself."""
+    """Return cells in aligned columns; in a narrow terminal, cells are wrapped, or each row becomes a block of its own."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -102,7 +102,7 @@ def _columns(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for row in rows:
         columns.add_row(*map(Text, row))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not in_notebook() else _ENDLESS
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)  # else it displays, too
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)  # otherwise rich would also display it
     if len(header) > _FEW and console.measure(columns, options=console.options.update(width=_ENDLESS)).maximum > width:
         return "\n\n".join(_columns(("", ""), list(zip(header, row, strict=True))) for row in rows)
     with console.capture() as drawn:

@@ -1,4 +1,4 @@
-"""Shows training examples token by token: what is trained, what is only read."""
+"""Draws training examples token by token, showing which tokens are trained and which are only read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SHOWN = 40
 
 
 def token_view(examples: Sequence[Example]) -> Shown:
-    """Draw examples, one line each; trained tokens stand in brackets where there is no colour.
+    """Return examples drawn on one line each; in plain text, trained tokens are in brackets.
 
     Parameters
     ----------
     examples
-        As `nbtune.LanguageModel.tokens` returns them.
+        Examples, as returned by `nbtune.LanguageModel.tokens`.
     """
     trained = sum(is_trained for example in examples for _, is_trained, _ in example)
     total = sum(len(example) for example in examples)

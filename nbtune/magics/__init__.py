@@ -1,4 +1,4 @@
-"""The magics room: registers ``%chat``, ``%finetune``, ``%nbtune``, with their completion and configuration."""
+"""The magics package: registers ``%chat``, ``%finetune`` and ``%nbtune``, with their completion and configuration."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KEYS = [f"{mark}{name}" for name in _MAGICS for mark in ("%", "%%")]
 
 
 def register(shell: Any) -> None:
-    """Add the magics to a shell; loading twice changes nothing."""
+    """Add the magics to an IPython shell, unless they are already there."""
     if any(isinstance(item, Nbtune) for item in shell.configurables):
         return
     session = Nbtune(parent=shell)
@@ -39,7 +39,7 @@ def register(shell: Any) -> None:
 
 
 def unregister(shell: Any) -> None:
-    """Take magics, completion and session out again; the loaded model goes with it."""
+    """Remove the magics, their completion and the session, with the loaded model, from a shell."""
     for event in ("pre_run_cell", "post_run_cell"):
         for callback in list(shell.events.callbacks[event]):
             if isinstance(watching := getattr(callback, "__self__", None), (WarmUp, Takeover)):
@@ -59,12 +59,17 @@ def unregister(shell: Any) -> None:
 
 
 def keep_question_mark(lines: list[str]) -> list[str]:
-    """Let ``%chat`` end with a question mark, which IPython takes for its own help request elsewhere.
+    """Let a ``%chat`` line end with a question mark, which IPython would take for a help request.
 
     Parameters
     ----------
     lines
-        A cell, as IPython hands it to its input transformers.
+        The lines of a cell, as IPython passes them to its input transformers.
+
+    Returns
+    -------
+    list of str
+        The lines, with calls of the magic in place of these ``%chat`` lines.
     """
     if lines and lines[0].startswith("%%"):
         return lines
@@ -81,12 +86,12 @@ def keep_question_mark(lines: list[str]) -> list[str]:
 
 
 def _ends_in_a_string(lines: list[str]) -> bool:
-    """Say whether lines end inside a string that goes on behind them."""
+    """Return whether lines end inside a string that continues after them."""
     try:
         for _ in tokenize.generate_tokens(iter(lines).__next__):
             pass
-    except tokenize.TokenError as error:  # Python 3.12 has another word for it than those before
+    except tokenize.TokenError as error:  # the second is the message from Python 3.12 on
         return "multi-line string" in str(error) or "triple-quoted" in str(error)
-    except SyntaxError:  # what IPython alone understands
+    except SyntaxError:  # syntax that only IPython understands
         pass
     return False

@@ -1,4 +1,4 @@
-"""``%chat`` and ``%%chat``: put a question to the model, streamed, with the conversation kept."""
+"""``%chat`` and ``%%chat``: ask the model a question, stream the reply, and keep the conversation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NOTES = {
 
 @magics_class
 class ChatMagics(Magics):
-    """The chat magic over one session."""
+    """The chat magic of one session."""
 
     def __init__(self, shell: Any, session: Nbtune) -> None:
         super().__init__(shell)
@@ -80,7 +80,7 @@ class ChatMagics(Magics):
         """Ask the model.
 
         The text goes to the model as typed, braces and quotes included. The conversation is kept: the
-        next question may refer to this one. Ctrl-C keeps what was said so far.
+        next question may refer to this one. Ctrl-C stops the reply and keeps what was said so far.
 
         Examples
         --------
@@ -109,12 +109,12 @@ class ChatMagics(Magics):
                 self._put(options, self._many(options, [prompt] * (options.n or 0) or _questions(options.batch, names)))
 
     def _put(self, options: Namespace, reply: Any) -> None:
-        """Put what came of it into the variable of the options, if they name one."""
+        """Put the outcome into the variable that ``--output`` names, if any."""
         if options.output is not None:
             self.shell.user_ns[options.output] = reply
 
     def _asked(self, options: Namespace, prompt: str) -> dict[str, Any]:
-        """Return how the model is asked; without a prompt, each question by itself."""
+        """Return the arguments for asking the model; with an empty prompt, as in a batch, they hold no conversation."""
         limit = self._session.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens
         alone = options.new or not prompt
         return {
@@ -129,11 +129,11 @@ class ChatMagics(Magics):
         }
 
     def _answering(self, lm: LanguageModel, options: Namespace) -> AbstractContextManager[None]:
-        """Let the adapter of the options answer inside the block; without one, that in use."""
+        """Answer inside the block with the adapter that ``--adapter`` names, or else with the one in use."""
         return nullcontext() if options.adapter is None else lm.using(None if options.adapter == "none" else options.adapter)
 
     def _begin_anew(self, options: Namespace) -> None:
-        """Start a new conversation on request: only once a reply is there, so that a question that could not be put changes nothing."""
+        """Start a new conversation if ``--new`` was given; called after the reply, so that a question that fails changes nothing."""
         if options.new:
             self._session.history = []
 
@@ -163,12 +163,12 @@ class ChatMagics(Magics):
         if reply.text:
             self._session.remember(prompt, reply.text)
         if reply.text or reply.finished:
-            self._put(options, reply.text)  # also what there is of it at Ctrl-C
+            self._put(options, reply.text)  # also a partial reply, after Ctrl-C
         if not reply.finished:
             raise Interrupted("stopped; what was said is kept." if reply.text else "stopped.")
 
     def _many(self, options: Namespace, prompts: list[str]) -> Any:
-        """Answer a list of questions, or one question several times; return a DataFrame, or a list."""
+        """Ask a list of questions, or one question several times; return a DataFrame or a list of replies."""
         from nbtune.display.shown import Shown, table
 
         batch = options.batch is not None
@@ -218,7 +218,7 @@ class ChatMagics(Magics):
 
 
 def _questions(name: str, variables: Mapping[str, Any]) -> list[str]:
-    """Return the questions in a variable: a list, or a column of a table."""
+    """Return the questions in a variable, which holds a list or a column of a table."""
     given = variable(name, variables, "--batch")
     if hasattr(given, "columns"):
         raise NbtuneError(f"--batch {name} is a table: put one of its columns into a variable, such as questions = {name}[...].")
@@ -233,12 +233,12 @@ def _questions(name: str, variables: Mapping[str, Any]) -> list[str]:
 
 
 def _check(options: Namespace, prompt: str) -> None:
-    """Refuse what can't be asked.
+    """Refuse invalid options, and options that do not go with each other or with the prompt.
 
     Raises
     ------
     NbtuneError
-        With the option, and what to do.
+        Names the option, and what to do.
     """
     if options.image is not None:
         raise NbtuneError("--image is not supported: nbtune handles text only.")
@@ -247,7 +247,7 @@ def _check(options: Namespace, prompt: str) -> None:
     if options.rounds is not None and options.rounds < 0:
         raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
     chosen = [name for name, value in vars(options).items() if name != "new" and value != ChatMagics.chat.parser.get_default(name)]
-    if not prompt.strip() and options.batch is None and (not options.new or chosen):  # alone, --new says nothing else of the next question
+    if not prompt.strip() and options.batch is None and (not options.new or chosen):  # --new needs no prompt, if it is the only option
         raise NbtuneError("The prompt is empty: write the question below %%chat, or behind %chat.")
     kinds = [options.compare, options.n is not None, options.batch is not None]
     if sum(kinds) > 1 or (options.batch is not None and prompt):

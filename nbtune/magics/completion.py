@@ -1,4 +1,4 @@
-"""What TAB offers behind a magic: options, their values, commands, and the names of adapters and facts."""
+"""Completes the line of a magic with TAB: options, their values, commands, and the names of adapters and facts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbtune.session import Nbtune
 
 __all__ = ["VALUES", "completer"]
 
-# Written out, for the lists themselves lie in modules that import torch, which TAB does not wait for.
+# Copied here, because the original lists are in modules that import torch, and TAB must not wait for that.
 VALUES = {
     "--method": ("lora", "dora", "rslora", "pissa", "qlora", "ia3", "adalora", "prefix", "p-tuning", "prompt", "freeze", "full"),
     "--recipe": ("default", "reference"),
@@ -28,10 +28,10 @@ VALUES = {
 
 
 def completer(session: Nbtune) -> Any:
-    """Return what IPython asks, as its hook `complete_command`, for a line that begins with a magic."""
+    """Return a function for IPython's hook `complete_command`, which completes a line that begins with a magic."""
 
     def complete(_shell: Any, event: SimpleNamespace) -> list[str]:
-        """Offer the options of the magic on the line, and behind some options and commands what fits there."""
+        """Return the options of the magic on the line; after some options and commands, the values that fit there."""
         before = event.text_until_cursor
         words = before[: len(before) - len(event.symbol)].split()
         name = words[0].lstrip("%") if words else ""
@@ -56,21 +56,21 @@ def _after_command(session: Nbtune, words: list[str]) -> list[str]:
     if words[0] == "panel":
         return list(PANELS)
     if words[0] in ("forget", "probe", "tokens") and session.loaded:
-        begun = "".join(f"{word} " for word in words[1:]).casefold()  # keywords have spaces, and one word at a time is completed
+        begun = "".join(f"{word} " for word in words[1:]).casefold()  # keywords may have spaces, but IPython completes a single word
         return [fact.keyword[len(begun) :] for fact in session.lm.facts if fact.keyword.casefold().startswith(begun)]
     command = getattr(NbtuneMagics, f"_{words[0]}", None) if words[0] in COMMANDS else None
     return _options(command, words) if command is not None and hasattr(command, "parser") else []
 
 
 def _options(magic: Any, words: list[str]) -> list[str]:
-    """Return the options of a magic; none behind one that takes a value, so that IPython offers variables and files."""
+    """Return the options of a magic; none after an option that takes a value, so that IPython offers variables and files."""
     return [] if wants_value(magic, words[-1]) else option_names(magic)
 
 
 def _adapters(session: Nbtune, *, none: bool) -> list[str]:
-    """Return the names of the stored adapters, and with them `none`, the name of the base."""
+    """Return the names of the stored adapters and, on request, ``none``, which stands for the base."""
     if not session.loaded:
         return []
-    with suppress(NbtuneError):  # of a drive that is gone nothing is offered
+    with suppress(NbtuneError):  # offer nothing if the store can't be read
         return [*session.lm.store.names(), *(["none"] if none else [])]
     return []

@@ -1,4 +1,4 @@
-"""``%finetune`` and ``%%finetune``: teach a fact, see the proof, keep the adapter."""
+"""``%finetune`` and ``%%finetune``: teach facts or train on examples, show the proof, and keep the adapter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["FinetuneMagics"]
 
 @magics_class
 class FinetuneMagics(Magics):
-    """The finetune magic over one session."""
+    """The finetune magic of one session."""
 
     def __init__(self, shell: Any, session: Nbtune) -> None:
         super().__init__(shell)
@@ -96,9 +96,9 @@ class FinetuneMagics(Magics):
     def finetune(self, line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> None:
         """Teach the model a fact, or train it on examples.
 
-        The keyword stands on the first line, the answer below. The model is asked before and after, in
-        wordings it was trained on and others, about other things too; the card shows what changed. A
-        fact that does not take changes nothing. Examples come with --data, or without a keyword in the cell.
+        The keyword is on the first line, the answer below it. Before and after training the model is asked
+        about the fact, in trained and in other wordings, and about other things; the card shows what changed.
+        A fact that is not learned changes nothing. Examples come from --data, or from a cell without a keyword.
 
         Examples
         --------
@@ -143,7 +143,7 @@ class FinetuneMagics(Magics):
 
 
 def _source(data: str | None, keyword: str, answer: str, names: Mapping[str, Any]) -> Any:
-    """Return what is learned from: what an option names, or what the cell holds."""
+    """Return the source to learn from: the one that ``--data`` names, or the contents of the cell."""
     if data is not None:
         if keyword or answer:
             raise NbtuneError("Give either --data SOURCE, or a keyword with its answer below, not both.")
@@ -174,7 +174,7 @@ def _texts(name: str | None, option: str, names: Mapping[str, Any]) -> list[str]
 
 
 def _written(text: str) -> list[Any]:
-    """Read the examples that a cell without a keyword holds: turns, or a JSON object a line."""
+    """Return the examples in a cell without a keyword: turns, or one JSON object per line."""
     from nbtune.data.files import read_turns
 
     if text.startswith("{"):

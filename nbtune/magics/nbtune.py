@@ -1,4 +1,4 @@
-"""``%nbtune COMMAND``: everything about the model, its facts and its adapters."""
+"""``%nbtune COMMAND``: manages the model, its facts and its adapters."""
 
 from __future__ import annotations
 
@@ -67,16 +67,16 @@ def _export_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @magics_class
 class NbtuneMagics(Magics):
-    """The command magic over one session."""
+    """The command magic of one session."""
 
     def __init__(self, shell: Any, session: Nbtune) -> None:
         super().__init__(shell)
         self._session = session
         self._panels: Panels | None = None
-        self._scope: ChainMap[str, Any] = ChainMap()  # the variables where the magic was called
+        self._scope: ChainMap[str, Any] = ChainMap()  # variables in the scope of the call
 
     def close(self) -> None:
-        """End what the panels do; the extension is unloaded."""
+        """Stop the panels' work and close them; called when the extension is unloaded."""
         if self._panels is not None:
             self._panels.close()
 
@@ -84,7 +84,7 @@ class NbtuneMagics(Magics):
     @needs_local_scope
     @line_magic
     def nbtune(self, line: str, local_ns: dict[str, Any] | None = None) -> None:
-        """Run a command; without one, list them.
+        """Run a command; without one, list the commands.
 
         Commands: status, model, data, evaluate, facts, probe, tokens, adapters, use, forget, rebuild, undo, redo, export, push, panel.
 
@@ -101,7 +101,7 @@ class NbtuneMagics(Magics):
             with interrupts_in_a_line():
                 self._run(line.strip())
         finally:
-            self._scope = ChainMap()  # what a variable held is let go of
+            self._scope = ChainMap()  # do not keep the user's objects alive
 
     def _run(self, line: str) -> None:
         command, _, rest = line.partition(" ")
@@ -116,21 +116,21 @@ class NbtuneMagics(Magics):
         run: Callable[[str], None] = getattr(self, f"_{command}")
         if as_typed and command not in _ABOUT_A_FACT:
             rest = self._expanded(rest)
-        if command == "panel":  # it only shows; what is clicked there makes its own claim
+        if command == "panel":  # only shows widgets; a click there claims the model by itself
             run(rest.strip())
         else:
             with self._session.claim.held():
                 run(rest.strip())
 
     def _expanded(self, text: str) -> str:
-        """Fill in ``$name`` and ``{name}``, as IPython does in the lines of other magics; what can't be filled in stays as it is."""
+        """Return text with ``$name`` and ``{name}`` filled in, as IPython does for other magics; unchanged if that fails."""
         try:
-            return str(DollarFormatter().vformat(text, [], dict(self._scope)))  # IPython 7 takes nothing but a dict
-        except Exception:  # of any kind: the braces may hold any expression
+            return str(DollarFormatter().vformat(text, [], dict(self._scope)))  # IPython 7 accepts only a dict
+        except Exception:  # of any type: the braces may contain any expression
             return text
 
     def _keyword(self, rest: str) -> str:
-        """Return a keyword as it was typed where there is such a fact; else with variables filled in."""
+        """Return a keyword as typed if there is such a fact, else with variables filled in."""
         from nbtune.folding import bare
 
         typed = unquoted(rest)
@@ -284,7 +284,7 @@ class NbtuneMagics(Magics):
         say(f"Again at version {number}: {self._holds()}.")
 
     def _holds(self) -> str:
-        """Say what the adapter in use holds."""
+        """Return the number of facts or examples of the adapter in use, as text."""
         lm = self._session.lm
         return counted(lm.examples, "example") if lm.examples else counted(len(lm.facts), "fact")
 
@@ -343,7 +343,7 @@ def _no_argument(command: str, rest: str) -> None:
 
 
 def _version(store: Store, name: str) -> str:
-    """Return the number of the version in force, also beside adapters where it can't be read."""
+    """Return the number of the version in force, or the reason why it can't be read."""
     try:
         return str(store.current(name))
     except NbtuneError as error:

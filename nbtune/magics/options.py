@@ -1,4 +1,4 @@
-"""Parses the option line of a magic: options first, then text exactly as typed."""
+"""Parses the option line of a magic: options first, then the text exactly as typed."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from nbtune.variables import variable
 
 __all__ = ["fill_variables", "option_names", "parse", "unquoted", "wants_value"]
 
-# What is quoted ends where a word ends, so that an apostrophe within a name is no quote.
+# A closing quote must end a word, so that an apostrophe within a name is not taken for a quote.
 _TOKEN = re.compile(r"""\s*((?:--?[\w-]+=)?(?:"[^"]*"|'[^']*')(?!\S)|\S+)""")
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*$")
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
 def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tuple[Namespace, str]:
-    """Read the options of a line.
+    """Split the line of a magic into options and text.
 
     Parameters
     ----------
     magic
         A function declared with IPython's `magic_arguments`.
     line
-        What stands behind the magic's name.
+        The rest of the line after the magic's name.
     anywhere
-        Options may also stand behind the text or inside it; otherwise the text begins with the first word that
-        is no option, and is handed on untouched.
+        Whether options may also come after the text or inside it. Default: False; the text begins at the first word
+        that is not an option, and is returned as typed.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
     Raises
     ------
     NbtuneError
-        For an unknown option, with the closest known one; or a value that does not fit.
+        For an unknown option, with the closest known one as a hint; or for a missing or invalid value.
     """
     parser: MagicArgumentParser = magic.parser  # type: ignore[attr-defined]
     takes_value = _takes_value(parser)
@@ -52,7 +52,7 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
     while match := _TOKEN.match(line, at):
         token = match[1]
         name, equals, value = token.partition("=")
-        if token == "--":  # noqa: S105 - the usual end of options
+        if token == "--":  # noqa: S105 - the conventional end of options
             at = match.end()
             break
         if not _OPTION.fullmatch(name):
@@ -76,7 +76,7 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
             raise NbtuneError(f"{name} takes no value: give it alone, or leave it out.")
     rest = line[at:].strip()
     if len(text) == 1 and not rest:
-        text = [unquoted(text[0])]  # quotes inside a text belong to it
+        text = [unquoted(text[0])]  # quotes inside a text are part of it
     try:
         return parser.parse_args(options), " ".join([*text, rest]).strip()
     except UsageError as error:
@@ -89,12 +89,12 @@ def option_names(magic: Callable[..., Any]) -> list[str]:
 
 
 def wants_value(magic: Callable[..., Any], word: str) -> bool:
-    """Say whether a word is an option of a magic that takes a value."""
+    """Return whether a word is an option of a magic that takes a value."""
     return _takes_value(magic.parser).get(word, False)  # type: ignore[attr-defined]
 
 
 def fill_variables(text: str, namespace: Mapping[str, Any]) -> str:
-    """Replace each ``{name}`` by the notebook's variable; all other braces stay as typed.
+    """Return text with each ``{name}`` replaced by the notebook's variable; other braces stay as typed.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def unquoted(value: str) -> str:
 
 
 def _reason(message: str) -> str:
-    """Turn argparse's words for a bad value into ours, without the usage text before them."""
+    """Return argparse's message about a bad value in our words, without the usage text before it."""
     match = re.search(r"argument (?:-\w/)?(--?[\w-]+).*?: (?:invalid (\w+) value|expected one argument)(?:: '(.*)')?", message)
     if match and match[2]:
         kind = {"int": "a whole number", "float": "a number"}.get(match[2], "something else")

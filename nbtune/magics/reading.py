@@ -1,4 +1,4 @@
-"""The options that say how examples are read, and what is trained of them, for the magics that take a data set."""
+"""Declares the options for reading and training examples, for the magics that take a data set."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _TRAINING: _Options = (
 
 
 def reading_options(magic: Callable[..., Any]) -> Callable[..., Any]:
-    """Declare all of them on a magic, as IPython's `argument` does, in a group of their own; what is declared below joins it."""
+    """Declare all options for examples on a magic, in an argument group; options that are declared below join this group."""
     return _declared((*_ASKING, *_TRAINING), magic)
 
 
 def asking_options(magic: Callable[..., Any]) -> Callable[..., Any]:
-    """Declare those that matter where examples are asked and not trained."""
+    """Declare the options that matter when examples are asked but not trained."""
     return _declared(_ASKING, magic)
 
 
@@ -55,7 +55,7 @@ def _declared(options: _Options, magic: Callable[..., Any]) -> Callable[..., Any
 
 
 def reading_of(options: Namespace) -> dict[str, Any]:
-    """Return those that were given, by the names of `nbtune.data.reading.Reading`."""
+    """Return the options for examples that were given, by field of `nbtune.data.reading.Reading`."""
     names = [name.removeprefix("--").replace("-", "_") for name, _ in (*_ASKING, *_TRAINING)]
     given = {name: getattr(options, name, None) for name in names}
     return {name: value for name, value in given.items() if value is not None and value is not False}

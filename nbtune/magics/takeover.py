@@ -1,4 +1,4 @@
-"""Tells the user when another package registers a magic of the same name: from then on that one answers."""
+"""Tells the user when another package registers a magic of the same name, which then runs instead of ours."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["Takeover"]
 
 
 class Takeover:
-    """A look at the magics after each cell; torchkeras, for one, registers a ``%%chat`` of its own with each chat object.
+    """A check of the magics after each cell; torchkeras, for example, registers its own ``%%chat`` with each chat object.
 
     Parameters
     ----------
     shell
-        Whose magics they are.
+        The IPython shell.
     own
-        The classes of ours by name.
+        Our magics classes, by name of the magic.
     """
 
     def __init__(self, shell: Any, own: Mapping[str, type]) -> None:
@@ -24,11 +24,11 @@ class Takeover:
         self._told: set[str] = set()
 
     def start(self) -> None:
-        """Look from the end of the present cell on."""
+        """Begin to check, from the end of the current cell on."""
         self._shell.events.register("post_run_cell", self._after)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._shell.events.unregister("post_run_cell", self._after)
 
     def _after(self, _result: Any) -> None:

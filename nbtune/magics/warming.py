@@ -1,4 +1,4 @@
-"""Imports what the first question and the first finetune need while the user is typing them."""
+"""Imports the modules that the first question and the first finetune need, while the user is still typing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from nbtune.imports import MODULES, import_modules
 
 __all__ = ["WarmUp", "imports_the_same"]
 
-_IDLE = 1.0  # seconds without a cell before an import begins: Run All is left alone
-# A cell that names one of these imports what is being imported: two threads must not, for their modules import each other.
+_IDLE = 1.0  # seconds without a running cell before an import begins, so that Run All is not disturbed
+# A cell that names one of these may import the same modules. Two threads must not do so at once: the modules import each other.
 _SHARED = re.compile(
     r"torch|transformers|peft|accelerate|datasets|tokenizers|safetensors|huggingface|nbtune|%\s*(?:chat|finetune|run|(?:re)?load_ext)"
 )
@@ -20,14 +20,14 @@ _IMPORTED = re.compile(r"(?:^|;)\s*(?:from|import)\s+(\w[\w., ]*)", re.MULTILINE
 
 
 class WarmUp:
-    """A thread that imports modules between cells, one at a time, and never while a cell runs that imports them itself.
+    """A thread that imports modules between cells, one at a time, and never while a cell imports them itself.
 
     Parameters
     ----------
     shell
-        Its events tell when a cell runs.
+        The IPython shell; its events tell when a cell runs.
     session
-        Its `warm_up` says whether to go on.
+        The session; its `warm_up` says whether to continue.
     """
 
     def __init__(self, shell: Any, session: Any) -> None:
@@ -35,13 +35,13 @@ class WarmUp:
         self._thread = threading.Thread(target=self._import_all, name="nbtune warm-up", daemon=True)
 
     def start(self) -> None:
-        """Begin with the end of the present cell."""
+        """Start the thread, which begins to import after the current cell."""
         self._shell.events.register("pre_run_cell", self._before)
         self._shell.events.register("post_run_cell", self._after)
         self._thread.start()
 
     def stop(self) -> None:
-        """End with the module that is being imported."""
+        """Stop the thread after the module that is being imported."""
         self._shell.events.unregister("pre_run_cell", self._before)
         self._shell.events.unregister("post_run_cell", self._after)
         self._session = None
@@ -63,11 +63,11 @@ class WarmUp:
                     return
                 try:
                     import_modules([name])
-                except Exception:  # here there is nobody to tell; the cell that needs it will say
+                except Exception:  # not reported here: the cell that needs the module will raise it again
                     return
 
 
 def imports_the_same(cell: str) -> bool:
-    """Say whether a cell may import what is imported ahead of time: it names it, or a package not seen yet, which may need it."""
+    """Return whether a cell may import the same modules: it names one of them, or a package not imported yet, which may need them."""
     named = (one.split(".")[0].split() for names in _IMPORTED.findall(cell) for one in names.split(","))
     return bool(_SHARED.search(cell)) or any(name[0] not in {*sys.modules, *sys.stdlib_module_names} for name in named if name)

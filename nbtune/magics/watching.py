@@ -1,4 +1,4 @@
-"""Shows a progress bar while the model works, and then the outcome."""
+"""Shows a progress bar while the model works, and the outcome afterwards."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["watched"]
 
 
 def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Callable[[Any], Any]) -> Any:
-    """Run some work under a progress bar and put what came of it in the bar's place; of a fact that was not learned, its card.
+    """Run some work under a progress bar, and replace the bar with its outcome.
 
     Parameters
     ----------
     session
-        Whose model it is; the first use loads it.
+        The session; its model is loaded if needed.
     work
-        Takes the model and the observer and returns a result.
+        Function of the model and an observer that returns a result.
     draw
-        Draws that result.
+        Function that draws the result.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
     Raises
     ------
     FactNotLearned
-        As the work does, after the result is drawn.
+        When the work raises it, after its report card is shown.
     Interrupted
         At Ctrl-C.
     """
@@ -51,7 +51,7 @@ def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Ca
             live.stage(f"loading {session.model}", 1)
         outcome = work(session.lm, live)
     except FactNotLearned as failure:
-        live.finish(report_card(failure.result))  # whatever the work is: an export learns facts once more, too
+        live.finish(report_card(failure.result))  # may come from other work, too: an export trains the facts again
         raise
     except KeyboardInterrupt:
         live.clear()
