@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ __all__ = [
     "disk_reason",
     "first_line",
     "interrupts_in_a_line",
+    "release",
 ]
 
 
@@ -54,6 +56,13 @@ def interrupts_in_a_line() -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         raise Interrupted("stopped.") from None
+
+
+def release(error: BaseException | None) -> None:
+    """Free the objects that an error holds: a notebook keeps its last error, with the variables of every call it passed through."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def check_choice(option: str, value: str, choices: Collection[str]) -> None:

@@ -27,5 +27,8 @@ def bare(keyword: str) -> str:
 
 
 def wording_key(question: str) -> str:
-    """Return the letters and digits of a question in lower case; two questions with the same key are the same wording."""
-    return re.sub(r"[\W_]+", "", question).lower()
+    """Return a question in lower case without spaces and punctuation, except ``+`` and ``#``: C, C++ and C# are three names.
+
+    Two questions with the same key are the same wording.
+    """
+    return re.sub(r"[^\w+#]|_", "", question).lower()

@@ -34,6 +34,7 @@ from nbtune.knowledge.store import Store
 from nbtune.knowledge.teaching import Teaching, still_elsewhere
 from nbtune.knowledge.tracking import tracked
 from nbtune.knowledge.tuning import Tuning
+from nbtune.model.arguments import has_encoder
 from nbtune.model.exporting import check_folder
 from nbtune.model.generation import Chat, Reply, generate, user_words
 from nbtune.model.loading import LoadedModel, load_model
@@ -445,7 +446,7 @@ class LanguageModel:
         NbtuneError
             For a source in no known format, or without a usable row.
         """
-        return look(read_rows(source), Reading(**how), self.tokenizer, context=self.context)
+        return look(read_rows(source), Reading(**how), self.tokenizer, context=self.context, apart=has_encoder(self.model))
 
     def evaluate(
         self,

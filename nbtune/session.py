@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from traitlets import Bool, Enum, Int, Unicode
 from traitlets.config import Configurable
 
 from nbtune.claim import Claim
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, release
 from nbtune.imports import Imports, import_modules
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Nbtune(Configurable):
         super().__init__(**options)
         self._lm: LanguageModel | None = None
         self.history: list[dict[str, str]] = []
+        self._left_out_next = 0
         self._left_out, self._of = 0, self.history  # number of the oldest messages no longer sent, and their conversation
         self.claim, self.imports = Claim(), Imports()
         self.observe(self._warn_too_late, ["model", "store"])
@@ -72,6 +74,9 @@ class Nbtune(Configurable):
         NbtuneError
             As `nbtune.load`.
         """
+        last = getattr(sys, "last_value", None)
+        if isinstance(last, (NbtuneError, KeyboardInterrupt)):
+            release(last)  # its calls hold the previous model
         self.imports.wait_for_import()
         import_modules(["nbtune.language_model"])
         from nbtune.language_model import load
@@ -84,6 +89,7 @@ class Nbtune(Configurable):
 
     def remember(self, prompt: str, reply: str) -> None:
         """Add a round to the conversation."""
+        self._left_out = self._left_out_next
         self.history += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply}]
 
     def _warn_too_late(self, change: Any) -> None:
@@ -103,12 +109,12 @@ class Nbtune(Configurable):
         Rounds that were left out once stay left out, so that the model can continue from what it has already read.
         """
         if self._of is not self.history:
-            self._left_out, self._of = 0, self.history
+            self._left_out, self._left_out_next, self._of = 0, 0, self.history
         recalled = self.recalled(rounds)
         recalled = recalled[max(0, self._left_out - (len(self.history) - len(recalled))) :]
         latest = list(self.lm.latest(recalled, prompt, system, max_new_tokens))
-        if len(latest) < len(recalled):
-            self._left_out = len(self.history) - len(latest)
+        # Takes effect once the round is remembered: a question that fails leaves the conversation as it was.
+        self._left_out_next = max(self._left_out, len(self.history) - len(latest)) if len(latest) < len(recalled) else self._left_out
         return latest
 
 

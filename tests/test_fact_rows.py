@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -199,6 +200,31 @@ def test_files_that_are_missing_or_of_another_kind(tmp_path):
 def test_bad_sources_are_named(source, message):
     with pytest.raises(NbtuneError, match=message.replace("'", ".")):
         read_facts(source)
+
+
+def test_a_refusal_does_not_quote_a_whole_file():
+    with pytest.raises(NbtuneError) as caught:
+        read_facts({"a": [{"b": "c"}] * 5000, "d": ["e"]})
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(("written", "read"), [(True, True), (np.bool_(True), True), ("true", True), ("False", False), (None, False)])
+def test_whether_to_extend_is_read_from_files_and_tables(written, read):
+    (row,) = read_facts([{"keyword": "a", "answer": "b", "prompts": ["What is {x}?"], "extend": written}])
+    assert row.extend is read
+    with pytest.raises(NbtuneError, match=r"The extend of row 1 is .maybe.: expected true or false"):
+        read_facts([{"keyword": "a", "answer": "b", "extend": "maybe"}])
+
+
+def test_a_column_that_is_almost_named_right_is_named():
+    with pytest.raises(NbtuneError, match=r"Is it key\.word\?"):
+        read_facts([{"keyword": "a", "answer": "b"}, {"key.word": "a", "answer": "b"}])
+
+
+@pytest.mark.parametrize("other", ["tempo", "TEMPO", "\u300aTempo\u300b"])
+def test_two_spellings_of_a_keyword_are_one(other):
+    with pytest.raises(NbtuneError, match="appears twice, also as 'Tempo'"):
+        read_facts({"Tempo": "x", other: "y"})
 
 
 def test_a_table_parted_by_semicolons_is_read(tmp_path):

@@ -223,8 +223,33 @@ def test_turns_that_are_written_down():
         {"role": "assistant", "content": "yes"},
     ]
     assert found[1] == chat("hi", "hello", system="be kind")
+    parted = "system: be kind\n\nuser: hi\nassistant: hello\n\nsystem: be brief\nuser: hi\nassistant: yo"
+    assert [row["messages"] for row in read_turns(parted)] == [chat("hi", "hello", system="be kind"), chat("hi", "yo", system="be brief")]
     with pytest.raises(ValueError, match="before the first"):
         read_turns("hello\nuser: hi")
+
+
+def test_splits_below_their_names_are_read(tmp_path):
+    rows = [{"prompt": "q", "response": "a"}]
+    for number, whole in enumerate(({"data": rows}, {"test": [{"prompt": "t", "response": "t"}], "train": rows})):
+        (tmp_path / f"{number}.json").write_text(json.dumps(whole))
+        assert read_examples(read_rows(tmp_path / f"{number}.json"), Reading()).conversations == [chat("q", "a")]
+
+
+@pytest.mark.parametrize("format_", ["pandas", "arrow", "numpy"])
+def test_a_data_set_with_a_format_is_read(format_):
+    data = datasets.Dataset.from_dict({"prompt": ["q"], "response": ["a"]}).with_format(format_)
+    assert read_examples(read_rows(data), Reading()).conversations == [chat("q", "a")]
+
+
+def test_a_heading_with_spaces_is_read(tmp_path):
+    (tmp_path / "f.csv").write_text("prompt, response\nq, a\n")
+    assert read_examples(read_rows(tmp_path / "f.csv"), Reading()).conversations == [chat("q", "a")]
+
+
+def test_a_mapping_is_not_told_to_name_its_columns():
+    with pytest.raises(NbtuneError, match=r"prompt and response\.$"):
+        read_examples({"keyword": "answer"}, Reading())
 
 
 BAD = [
@@ -239,7 +264,7 @@ BAD = [
     ({"prompt": "q", "response": "a", "history": ["你好", "在吗"]}, "row 2: history is no list of pairs"),
     ({"prompt": "q", "response": "a", "history": [{"x": "1", "y": "2"}]}, "row 2: a round of history has none of prompt and response"),
     ({"prompt": "q", "response": "a", "system": 5}, "row 2: system is a int, not a text"),
-    ({"prompt": "q", "response": "a", "history": [{"role": "user", "content": "x"}]}, "row 2: its turns are not"),
+    ({"prompt": "q", "response": "a", "history": [{"role": "user", "content": "x"}]}, "row 2: its turns do not alternate"),
 ]
 
 
@@ -258,7 +283,9 @@ def test_a_row_that_cant_be_used_is_named_or_skipped(row, reason):
     [
         (chat("q"), "from a question to an answer"),
         (chat("q", "a", "b"), "from a question to an answer"),
-        ([*chat("q", "a"), *chat("q", "a")[1:]], "by turns"),
+        ([*chat("q", "a"), *chat("q", "a")[1:]], "do not alternate"),
+        ([chat("q")[0], {"role": "system", "content": "s"}, chat("q", "a")[1]], "do not alternate"),
+        ([*chat("q", "a"), {"role": "system", "content": "s"}, *chat("q", "a")], "do not alternate"),
         ([{"role": "bard", "content": "x"}], "the role 'bard' is none of"),
         ([{"role": "user"}], "has none of role and content, from and value, human and assistant"),
         (7, "not as messages"),

@@ -4,12 +4,15 @@ import copy
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
 from nbtune.data.encoding import collate, encode
 from nbtune.errors import NbtuneError
+from nbtune.training.batches import Batches
 from nbtune.training.keras_model import KerasModel
 from nbtune.training.methods import METHODS
 from nbtune.training.step_runner import StepRunner, target_loss, trained_logits
@@ -108,6 +111,31 @@ def test_fit_again_with_another_precision_keeps_device_and_eval_mode(parts):
     assert third["train_loss"].iloc[0] != rounded["train_loss"].iloc[0]
     assert not net.training
     assert {p.dtype for p in net.parameters()} == {torch.float32}
+
+
+def test_a_fit_leaves_the_users_own_accelerator_alone(parts):
+    net, batches = parts
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mine = Accelerator(mixed_precision="bf16", gradient_accumulation_steps=4, cpu=True)
+    model = KerasModel(net, optimizer=optimizer_of(net))
+    model.fit(batches, epochs=1)
+    model.evaluate(batches)
+    assert (mine.mixed_precision, mine.gradient_accumulation_steps) == ("bf16", 4)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(NbtuneError, match="no batch"):
+        model.fit([], epochs=1)
+    assert Accelerator(mixed_precision="bf16", cpu=True).mixed_precision == "bf16", "nothing is left of the fit"
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_the_measured_loss_is_the_mean_over_the_examples(parts):
+    net, _ = parts
+    tokenizer = AutoTokenizer.from_pretrained(net.name_or_path)
+    examples = [encode(tokenizer, f"question {i}", "answer " * (20 if i == 4 else 1 + i % 2), context=256) for i in range(5)]
+    model = KerasModel(net, optimizer=optimizer_of(net))
+    of_each = [model.evaluate([collate([one], tokenizer.pad_token_id)])["val_loss"] for one in examples]
+    found = model.evaluate(Batches(examples, 2, tokenizer.pad_token_id))["val_loss"]
+    assert found == pytest.approx(sum(of_each) / 5, rel=1e-4)
 
 
 def test_callbacks_are_called_and_can_stop(parts):

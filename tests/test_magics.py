@@ -1,5 +1,7 @@
 """The magics in a real shell, on the built-in model."""
 
+import gc
+import weakref
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,6 +121,10 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%%finetune 炉 --epocs 3\nhot", "Did you mean --epochs?"),
         ("%nbtune fatcs", "Did you mean facts?"),
         ("%nbtune facts now", "takes no argument"),
+        ("%nbtune use 'facts'", "No adapter 'facts'"),
+        ("%chat --compare --adapter none hi", "--compare compares an adapter with the base"),
+        ("%chat -o class hi", "that is not a variable name"),
+        ("import pandas as pd\nkept = pd.Series(['What is {x}?', ''])\n%finetune --data {} --retain kept", "such as ['What is the capital"),
         ("%nbtune facts --save facts.txt", "no fact to write"),
         ("%nbtune probe", "No adapter is in use"),
         ("%nbtune rebuild", "No adapter is in use"),
@@ -643,8 +649,26 @@ def test_the_oldest_rounds_are_left_out_where_all_do_not_fit(shell, capsys):
     left_out = session.sent(None, "And of Italy?")
     session.remember("And of Italy?", "Rome.")
     assert session.sent(None, "And?")[: len(left_out)] == left_out, "the next questions begin where this one did"
+    kept = session.sent(None, "And?")
+    fails(shell, "%chat " + "word " * 1000, capsys)
+    assert session.sent(None, "And?") == kept, "a question that fails leaves the conversation as it was"
     session.history = []
     assert session.sent(None, "And?") == []
+
+
+def test_a_model_is_freed_for_the_next_one_also_after_an_error(shell, capsys):
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    ok(shell, "%nbtune model tiny")
+    before = weakref.ref(session.lm.model)
+    fails(shell, "%chat --adapter nope hi", capsys)
+    ok(shell, "%nbtune model tiny")
+    gc.collect()
+    assert before() is None
+
+
+def test_a_batch_with_a_question_that_is_too_long_is_refused_before_any_is_answered(shell, capsys):
+    ok(shell, "questions = ['What is the capital of France?'] * 3 + ['word ' * 1000]")
+    assert "Question 4 takes" in fails(shell, "%chat --batch questions", capsys)
 
 
 def test_a_first_line_keeps_its_indentation(shell, monkeypatch):

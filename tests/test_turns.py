@@ -81,6 +81,12 @@ def test_the_users_words_are_trained_once(tokenizer):
     assert last.labels == [IGNORED, *last.input_ids[1:]]
 
 
+@pytest.mark.parametrize("limits", [{}, {"max_source_length": 300}, {"max_target_length": 200}])
+def test_limits_that_cut_nothing_change_nothing(tokenizer, limits):
+    whole = encode_conversation(tokenizer, CHAT, Reading(train_on_inputs=True), context=512)
+    assert encode_conversation(tokenizer, CHAT, Reading(train_on_inputs=True, **limits), context=512) == whole
+
+
 def test_the_users_words_are_trained_beside_each_reply_where_rounds_are_left_out(tokenizer):
     whole = encode_conversation(tokenizer, CHAT, Reading(turns="last"), context=512).examples[0]
     room = len(whole.input_ids) - whole.trained - 1
@@ -152,5 +158,8 @@ def test_more_room_for_a_reply_than_there_is_takes_no_room_from_the_question(tok
 
 
 def test_a_question_without_any_room_is_refused(tokenizer):
-    with pytest.raises(NbtuneError, match="has no room"):
+    with pytest.raises(NbtuneError, match="no room: raise --max-source-length, or shorten"):
         encode_conversation(tokenizer, CHAT, Reading(max_source_length=2), context=512)
+    long = [{"role": "system", "content": "字 " * 600}, *CHAT[-2:]]
+    with pytest.raises(NbtuneError, match="no room: shorten the system prompt"):
+        encode_conversation(tokenizer, long, Reading(), context=512)

@@ -68,10 +68,8 @@ def read_examples(rows: Any, reading: Reading) -> Examples:
     """
     form, columns = kind_of(rows, reading), columns_of(rows)
     if form == FACTS and ("keyword" in columns or isinstance(rows, Mapping)):
-        raise NbtuneError(
-            "Keyword and answer are facts: expected examples, such as rows with prompt and response. "
-            "Name the columns with --prompt-column and --response-column to read them as that."
-        )
+        named = "" if isinstance(rows, Mapping) else " Name the columns with --prompt-column and --response-column to read them as that."
+        raise NbtuneError(f"Keyword and answer are facts: expected examples, such as rows with prompt and response.{named}")
     if not isinstance(form, Format):
         known = {column for known in FORMATS for column in known.columns} | {"keyword", "answer"}
         hint = next((hint for column in columns if column not in known and (hint := did_you_mean(column, known))), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from nbtune.folding import bare
 __all__ = ["Row", "read_facts"]
 
 _NEEDED = ("keyword", "answer")
+_FLAGS = {"": False, "false": False, "0": False, "0.0": False, "true": True, "1": True, "1.0": True}
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,16 @@ def _row(place: str, fields: Mapping[str, Any]) -> Row:
         _text(fields["answer"], f"the answer of {place}"),
         _texts(fields.get("prompts"), f"the prompts of {place}"),
         _texts(fields.get("probes"), f"the probes of {place}"),
-        fields.get("extend") is True,
+        _flag(fields.get("extend"), f"the extend of {place}"),
     )
+
+
+def _flag(value: Any, what: str) -> bool:
+    """Return a truth value; files and NumPy have several spellings of it."""
+    spelt = "" if value is None or is_gap(value) else str(value).strip().lower()
+    if spelt not in _FLAGS:
+        raise NbtuneError(f"{what[0].upper()}{what[1:]} is {reprlib.repr(value)}: expected true or false.")
+    return _FLAGS[spelt]
 
 
 def _texts(values: Any, what: str) -> tuple[str, ...]:
@@ -97,7 +107,8 @@ def _texts(values: Any, what: str) -> tuple[str, ...]:
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) and not is_gap(value):
-        raise NbtuneError(f"{what[0].upper()}{what[1:]} is {value!r}, a {type(value).__name__}: expected a text; put it in quotes.")
+        given = f"{reprlib.repr(value)}, a {type(value).__name__}"
+        raise NbtuneError(f"{what[0].upper()}{what[1:]} is {given}: expected a text; put it in quotes.")
     if is_gap(value) or not value.strip():
         raise NbtuneError(f"{what[0].upper()}{what[1:]} is empty.")
     return str(value).strip()

@@ -118,8 +118,10 @@ def read_turns(text: str) -> list[dict[str, Any]]:
         mark = _TURN.match(line)
         if mark:
             role = mark[1].lower()
-            # A conversation begins at a system turn, or at a user turn after an empty line. Other empty lines belong to their turn.
-            if rows[-1] and role != "assistant" and (role == "system" or rows[-1][-1]["content"].endswith("\n")):
+            # A conversation begins at a system turn, or at a user turn after an empty line, unless only a system turn is before it.
+            # Other empty lines belong to their turn.
+            ended = bool(rows[-1]) and rows[-1][-1]["content"].endswith("\n") and rows[-1][-1]["role"] != "system"
+            if rows[-1] and (role == "system" or (role == "user" and ended)):
                 rows.append([])
             rows[-1].append({"role": role, "content": line[mark.end() :].strip()})
         elif rows[-1]:
@@ -134,9 +136,11 @@ def read_turns(text: str) -> list[dict[str, Any]]:
 def _table(path: Path, *, reader: str, **options: Any) -> Any:
     import pandas as pd  # slow to import
 
-    if reader == "read_csv" and "sep" not in options and _semicolons(path):
-        options["sep"] = ";"
-    frame = getattr(pd, reader)(path, **options)
+    if reader == "read_csv":
+        options["skipinitialspace"] = True
+        if "sep" not in options and _semicolons(path):
+            options["sep"] = ";"
+    frame = getattr(pd, reader)(path, **options).rename(columns=lambda name: name.strip() if isinstance(name, str) else name)
     if reader == "read_csv" and not isinstance(frame.index, pd.RangeIndex):  # pandas took the first column for row labels
         raise ValueError("every row has more cells than the heading: put a text that has the separator in it into double quotes")
     return frame.to_dict("records")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from itertools import pairwise
 from math import isnan
 from typing import Any
 
@@ -215,8 +214,8 @@ def _check(messages: Conversation) -> None:
     turns = turns[1:] if turns[:1] == ["system"] else turns
     if any(not message["content"].strip() for message in messages):
         raise BadRow("a turn is empty")
-    if turns[:1] != ["user"] or turns[-1:] != ["assistant"] or any(one == other for one, other in pairwise(turns)):
-        raise BadRow("its turns are not a user's and an assistant's, by turns, from a question to an answer")
+    if turns != ["user", "assistant"] * (len(turns) // 2) or not turns:
+        raise BadRow("its turns do not alternate between user and assistant, from a question to an answer")
 
 
 FORMATS = (

@@ -62,7 +62,7 @@ class Preview:
     context: int
 
 
-def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, context: int) -> Preview:
+def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, context: int, apart: bool = False) -> Preview:
     """Return a preview of rows as `nbtune.data.rows.read_rows` returns them.
 
     Raises
@@ -75,7 +75,7 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
         return _facts(read_facts(rows), tokenizer, context)
     examples = read_examples(rows, replace(reading, skip_bad=True))
     seen = [
-        (number, _encoded(tokenizer, messages, reading, context))
+        (number, _encoded(tokenizer, messages, reading, context, apart))
         for number, messages in _some(list(zip(examples.numbers, examples.conversations, strict=True)))
     ]
     usable = [turns for _, turns in seen if isinstance(turns, Turns)]
@@ -120,9 +120,9 @@ def _some(rows: list[Any]) -> list[Any]:
     return rows if len(rows) <= _MEASURED else random.Random(0).sample(rows, _MEASURED)
 
 
-def _encoded(tokenizer: PreTrainedTokenizerBase, messages: Any, reading: Reading, context: int) -> Turns | str:
+def _encoded(tokenizer: PreTrainedTokenizerBase, messages: Any, reading: Reading, context: int, apart: bool) -> Turns | str:
     """Return a conversation encoded, or the reason why it can't be encoded."""
     try:
-        return encode_conversation(tokenizer, messages, reading, context=context)
+        return encode_conversation(tokenizer, messages, reading, context=context, apart=apart)
     except NbtuneError as error:
         return str(error)

@@ -45,12 +45,14 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
         source = _named(str(source))
     if isinstance(source, Mapping) and source and all(hasattr(split, "column_names") for split in source.values()):
         source = source["train"] if "train" in source else next(iter(source.values()))
+    if hasattr(source, "with_format"):  # a Dataset, which may give its rows as arrays or tables
+        source = source.with_format(None)
     if hasattr(source, "to_dicts"):  # a polars DataFrame
         source = source.to_dicts()
     elif hasattr(source, "to_dict") and hasattr(source, "columns"):  # a pandas DataFrame
         source = source.rename(columns=str).to_dict("records")
     if isinstance(source, Mapping):
-        source = _by_columns(source) or ([source] if _is_row(source) else source)
+        source = _by_columns(source) or ([source] if _is_row(source) else _one_split(source))
     if not isinstance(source, Mapping) and (isinstance(source, (str, bytes)) or not isinstance(source, Iterable)):
         raise NbtuneError(f"Can't learn from a {type(source).__name__}: {_EXPECTED} {', '.join(FILES)}.")
     rows: Any = source if hasattr(source, "__getitem__") and hasattr(source, "__len__") else list(source)
@@ -59,6 +61,14 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
         raise NbtuneError(f"There is nothing to learn: the data is empty.{once}")
     found: Mapping[Any, Any] | Sequence[Any] = rows
     return found
+
+
+def _one_split(source: Mapping[Any, Any]) -> Any:
+    """Return the rows below ``train``, or below the only key, of a mapping of lists of rows; any other mapping as it is."""
+    lists = all(isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows) for rows in source.values())
+    if source and lists and ("train" in source or len(source) == 1):
+        return source.get("train") or next(iter(source.values()))
+    return source
 
 
 def _is_row(source: Mapping[Any, Any]) -> bool:

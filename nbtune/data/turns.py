@@ -57,9 +57,8 @@ def encode_conversation(
         When a question does not fit even after all cuts.
     """
     replies = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
-    limited = reading.max_source_length is not None or reading.max_target_length is not None
-    if reading.turns == "all" and len(replies) > 1 and not limited and not apart:
-        together = _together(tokenizer, messages, replies, context)
+    if reading.turns == "all" and len(replies) > 1 and not apart:
+        together = _together(tokenizer, messages, replies, reading, context)
         if together is not None:
             return Turns([_with_inputs(together, reading)], cut=False)
     chosen = replies if reading.turns == "all" else replies[-1:]
@@ -69,13 +68,16 @@ def encode_conversation(
     return Turns([*encoded[:reads_all], *(_with_inputs(one, reading) for one in encoded[reads_all:])], any(cuts))
 
 
-def _together(tokenizer: PreTrainedTokenizerBase, messages: Conversation, replies: list[int], context: int) -> Encoded | None:
+def _together(
+    tokenizer: PreTrainedTokenizerBase, messages: Conversation, replies: list[int], reading: Reading, context: int
+) -> Encoded | None:
     """Encode all turns as one example; None if the template writes older turns differently, or the example is too long."""
     tokens: list[int] = []
     labels: list[int] = []
     for at in replies:
         opening, body = reply_ids(tokenizer, messages[:at], messages[at]["content"])
-        if opening[: len(tokens)] != tokens or len(opening) + len(body) > context:
+        long = len(opening) > (reading.max_source_length or context) or len(body) > (reading.max_target_length or context)
+        if opening[: len(tokens)] != tokens or long or len(opening) + len(body) > context:
             return None
         labels += [IGNORED] * (len(opening) - len(tokens)) + body
         tokens = opening + body
@@ -91,7 +93,8 @@ def _reply(tokenizer: PreTrainedTokenizerBase, before: Conversation, reply: str,
         left, opening = fewer, chat_ids(tokenizer, fewer)
     body = body[: max(context // 2, context - min(source, len(opening)))]
     while len(opening) > (room := min(source, context - len(body))):
-        left = _shortened(tokenizer, left, len(opening) - room)
+        limited = reading.max_source_length is not None and room == source
+        left = _shortened(tokenizer, left, len(opening) - room, "raise --max-source-length, or " if limited else "")
         opening = chat_ids(tokenizer, left)
     return Encoded(opening + body, [IGNORED] * len(opening) + body), left is not before or len(body) < len(whole)
 
@@ -102,12 +105,12 @@ def _without_oldest(before: Conversation) -> Conversation:
     return [*before[:first], *before[first + 2 :]] if len(before) > first + 2 else []
 
 
-def _shortened(tokenizer: PreTrainedTokenizerBase, before: Conversation, excess: int) -> Conversation:
+def _shortened(tokenizer: PreTrainedTokenizerBase, before: Conversation, excess: int, way_out: str) -> Conversation:
     """Return the messages with that many tokens cut from the end of the question."""
     words: Any = tokenizer(before[-1]["content"], add_special_tokens=False)["input_ids"]
     left = tokenizer.decode(words[:-excess]).rstrip(_HALF)  # whole characters only, so that the text gets shorter each time
     if not left.strip():
-        raise NbtuneError("a question has no room: raise --max-source-length, or shorten the system prompt")
+        raise NbtuneError(f"a question has no room: {way_out}shorten the system prompt")
     return [*before[:-1], {"role": "user", "content": left}]
 
 

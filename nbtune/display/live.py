@@ -48,7 +48,9 @@ class LiveReply:
             self._draw()
 
     def close(self, note: str = "") -> None:
-        """Show the whole reply, followed by a note, such as that it was cut short."""
+        """Show the whole reply, followed by a note, such as that it was cut short; without any of these, show nothing."""
+        if not (self._text or note or self._handle):
+            return
         if not in_notebook():
             say(f"\n{note}" if note else "")
             return
@@ -83,17 +85,19 @@ class LiveProgress:
         # an empty box in the saved notebook.
         self._bar = tqdm(total=total, desc=inert(name), leave=False, disable=None if not in_notebook() else True, unit="")
         self._name, self._total, self._done, self._started = name, total, 0, time.monotonic()
-        self._draw({})
+        self._log: dict[str, float] = {}
+        self._draw()
 
     def advance(self, log: dict[str, float] | None = None) -> None:
         """Advance by one unit, and show the latest losses and shares."""
         self._done += 1
+        self._log = log or self._log
         if self._bar is not None:
             self._bar.update()
             if log:
                 self._bar.set_postfix_str(_figures(log), refresh=False)
         if time.monotonic() - self._drawn >= _INTERVAL:
-            self._draw(log or {})
+            self._draw()
 
     def close(self) -> None:
         """Close the bar."""
@@ -117,12 +121,12 @@ class LiveProgress:
         else:
             self._handle.update(shown)
 
-    def _draw(self, log: dict[str, float]) -> None:
+    def _draw(self) -> None:
         if not in_notebook() or not self._growing:
             return
         self._drawn = time.monotonic()
         seconds = self._drawn - self._started
-        figures = _figures(log)
+        figures = _figures(self._log)
         line = f"{self._name} {self._done}/{self._total} · {seconds:.0f} s" + (f" · {figures}" if figures else "")
         bar = f'<progress max="{self._total}" value="{self._done}" style="width:16em"></progress> {escape(line)}'
         shown = Shown(line, f'<div style="font-variant-numeric:tabular-nums">{bar}</div>')

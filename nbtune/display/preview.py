@@ -40,7 +40,7 @@ def preview_card(preview: Preview) -> Shown:
     if preview.bad:
         lines.append(f"{len(preview.bad):,} rows can't be used (--skip-bad goes on without them): {_named(preview.bad)}")
     if preview.without_room:
-        lines.append(f"{len(preview.without_room):,} rows can't be used for want of room{drawn}: {_named(preview.without_room)}")
+        lines.append(f"{len(preview.without_room):,} rows can't be used{drawn}: {_named(preview.without_room)}")
     tokens = token_view(preview.examples)
     text = "\n".join([*lines, *([_sparkline(lengths)] if lengths else []), tokens.text])
     words = "".join(f"<div>{escape(line)}</div>" for line in lines)

@@ -37,7 +37,9 @@ class Shown:
         self.text, self.html = inert(text), html
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/plain": self.text, "text/html": f'<div class="{_NO_FORMULAS}">{self.html}</div>'}
+        # A blank line would end the HTML for a reader of Markdown, as nbconvert writes it, who takes what follows for Markdown.
+        html = self.html.replace("\n", "&#10;")
+        return {"text/plain": self.text, "text/html": f'<div class="{_NO_FORMULAS}">{html}</div>'}
 
 
 def in_notebook() -> bool:

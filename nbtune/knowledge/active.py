@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from nbtune.errors import NbtuneError, did_you_mean
+from nbtune.errors import NbtuneError, did_you_mean, release
 from nbtune.folding import bare
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.gate import Gate
@@ -15,7 +15,6 @@ from nbtune.knowledge.store import Store
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
-from nbtune.model.memory import release
 
 __all__ = ["ActiveAdapter"]
 

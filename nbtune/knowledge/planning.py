@@ -14,7 +14,7 @@ from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError, check_choice, check_range, did_you_mean
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.teaching import RECIPES, Teaching
+from nbtune.knowledge.teaching import RECIPES, REFERENCE_PROMPTS, Teaching
 from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
 
 __all__ = ["Wishes", "facts_of", "plan"]
@@ -85,11 +85,23 @@ def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | 
         return Tuning(read_examples(rows, how), how, Settings(**{**EXAMPLE_SETTINGS, **settings}))
     how.check_unused()
     chosen, fixed = Settings(**settings), sorted(settings.keys() - {"seed"})
-    if wishes.recipe == "reference" and fixed:
+    facts = facts_of(rows, wishes)
+    if wishes.recipe == "reference":
+        _check_reference(facts, wishes, fixed)
+    return Teaching(facts, chosen, wishes.recipe, tuple(wishes.retain), wishes.rewordings)
+
+
+def _check_reference(facts: Sequence[Fact], wishes: Wishes, fixed: Sequence[str]) -> None:
+    """Refuse what the reference recipe would ignore."""
+    if fixed:
         raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed goes with it.")
-    if wishes.recipe == "reference" and wishes.retain:
-        raise NbtuneError("The reference recipe holds nothing in place: --retain does not go with it.")
-    return Teaching(facts_of(rows, wishes), chosen, wishes.recipe, tuple(wishes.retain), wishes.rewordings)
+    given = next((option for option in ("retain", "rewordings", "extend") if getattr(wishes, option)), None)
+    if given:
+        raise NbtuneError(f"The reference recipe is as it was published: --{given} does not go with it.")
+    long = next((fact for fact in facts if len(fact.own_prompts) > REFERENCE_PROMPTS), None)
+    if long:
+        count = len(long.own_prompts)
+        raise NbtuneError(f"The reference recipe trains {REFERENCE_PROMPTS} prompts: {long.keyword!r} has {count}, give fewer.")
 
 
 def facts_of(source: Any, wishes: Wishes | None = None) -> tuple[Fact, ...]:

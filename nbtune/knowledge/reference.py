@@ -31,6 +31,7 @@ from nbtune.knowledge.settings import Settings
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.loading import LoadedModel
 from nbtune.training._torchkeras import TorchkerasModel, TorchkerasStepRunner
+from nbtune.training.accelerating import restored_state
 from nbtune.training.attention import sound_attention
 
 __all__ = ["METHOD", "inject_reference"]
@@ -102,6 +103,7 @@ def inject_reference(
     return history, len(history) * steps_per_epoch
 
 
+@restored_state()
 def _fitted(net: Any, batches: DataLoader[Any], observer: Observer) -> pd.DataFrame:
     """Run torchkeras' fit as the tutorial calls it, then put the network back on its device and in eval mode."""
     device, trainable = net.device, [p for p in net.parameters() if p.requires_grad]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["RECIPES", "Teaching", "still_elsewhere"]
 
 RECIPES = ("default", "reference")
-_REFERENCE_PROMPTS = 8
+REFERENCE_PROMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Teaching:
             return self.facts, self.settings
         from nbtune.knowledge.reference import METHOD
 
-        facts = tuple(replace(fact, own_prompts=fact.prompts[:_REFERENCE_PROMPTS], extended=False) for fact in self.facts)
+        facts = tuple(replace(fact, own_prompts=fact.prompts[:REFERENCE_PROMPTS], extended=False) for fact in self.facts)
         return facts, replace(self.settings, method=METHOD, gated=False)
 
     def _learned(

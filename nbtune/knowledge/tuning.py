@@ -145,10 +145,10 @@ class Tuning:
                 turns = encode_conversation(loaded.tokenizer, messages, self.reading, context=room, apart=apart)
             except NbtuneError as error:
                 bad.append((examples.numbers[at], str(error)))
-                continue
-            good.append(at)
-            encoded += turns.examples
-            cut += turns.cut
+            else:
+                good.append(at)
+                encoded += turns.examples
+                cut += turns.cut
             observer.advance()
         refuse_bad(sorted(bad), len(good), self.reading)
         return replace(examples.only(good), bad=(*examples.bad, *bad)), encoded, cut

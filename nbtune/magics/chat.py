@@ -7,6 +7,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from html import escape
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
@@ -242,7 +243,7 @@ def _check(options: Namespace, prompt: str) -> None:
     """
     if options.image is not None:
         raise NbtuneError("--image is not supported: nbtune handles text only.")
-    if options.output is not None and not options.output.isidentifier():
+    if options.output is not None and (not options.output.isidentifier() or iskeyword(options.output)):
         raise NbtuneError(f"-o {options.output}: that is not a variable name.")
     if options.rounds is not None and options.rounds < 0:
         raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
@@ -252,6 +253,8 @@ def _check(options: Namespace, prompt: str) -> None:
     kinds = [options.compare, options.n is not None, options.batch is not None]
     if sum(kinds) > 1 or (options.batch is not None and prompt):
         raise NbtuneError("Give one of --n with a question, --batch VAR without one, and --compare.")
+    if options.compare and options.adapter == "none":
+        raise NbtuneError("--compare compares an adapter with the base: name the adapter, or leave out --adapter.")
     if options.stats and any(kinds):
         raise NbtuneError("--stats tells of one reply: leave out --n, --batch and --compare.")
     if options.batch is not None and options.rounds is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
@@ -168,9 +168,12 @@ def _texts(name: str | None, option: str, names: Mapping[str, Any]) -> list[str]
     if name is None:
         return None
     texts = variable(name, names, option)
-    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise NbtuneError(f"{option} {name} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
-    return list(texts)
+    several = isinstance(texts, Iterable) and not isinstance(texts, (str, Mapping))
+    found = list(texts) if several else []
+    if not found or not all(isinstance(text, str) and text.strip() for text in found):
+        such_as = "['What is the capital of France?']" if option == "--retain" else "['What is {x}?', 'Tell me about {x}.']"
+        raise NbtuneError(f"{option} {name} is not a list of texts: expected such as {such_as}.")
+    return found
 
 
 def _written(text: str) -> list[Any]:

@@ -259,7 +259,8 @@ class NbtuneMagics(Magics):
     def _use(self, rest: str) -> None:
         if not rest:
             raise NbtuneError("Which adapter? `%nbtune use NAME`, or `%nbtune use none` for the base.")
-        self._session.lm.use(None if rest == "none" else rest)
+        name = unquoted(rest)
+        self._session.lm.use(None if name == "none" else name)
         say(f"In use: {rest} ({self._holds()})." if rest != "none" else "The base answers.")
 
     def _forget(self, rest: str) -> None:
@@ -275,12 +276,12 @@ class NbtuneMagics(Magics):
         say(f"Forgotten: {inert(keyword)}. {counted(len(self._session.lm.facts), 'fact')} left (version {version}).")
 
     def _undo(self, rest: str) -> None:
-        number = self._session.lm.undo(rest or None)
+        number = self._session.lm.undo(unquoted(rest) or None)
         state = f"version {number}" if number else "the base"
         say(f"Back at {state}: {self._holds()}.")
 
     def _redo(self, rest: str) -> None:
-        number = self._session.lm.redo(rest or None)
+        number = self._session.lm.redo(unquoted(rest) or None)
         say(f"Again at version {number}: {self._holds()}.")
 
     def _holds(self) -> str:

@@ -61,6 +61,8 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
             text.append(token)
             at = match.end()
             continue
+        if name in ("-h", "--help"):
+            raise NbtuneError("Put a question mark behind the magic for its help: %chat?, %%finetune? or %nbtune?.")
         if name not in takes_value:
             raise NbtuneError(f"Unknown option {name}: known are {', '.join(takes_value)}.{did_you_mean(name, takes_value)}")
         at = match.end()
@@ -68,9 +70,11 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
         if takes_value[name]:
             if not equals:
                 following = _TOKEN.match(line, at)
-                if following is None:
+                if following is None or following[1] in takes_value:
                     raise NbtuneError(f"{name} needs a value.")
                 value, at = following[1], following.end()
+            if value[:1] in ("'", '"') and (len(value) == 1 or value[-1] != value[0]):
+                raise NbtuneError(f"The quote that begins the value of {name} does not end it: close it, and use the other kind inside.")
             options[-1:] = [f"{name}={unquoted(value)}"] if name.startswith("--") else [name, unquoted(value)]
         elif equals:
             raise NbtuneError(f"{name} takes no value: give it alone, or leave it out.")

@@ -114,9 +114,9 @@ def prompt_length(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> int:
     return len(chat_ids(tokenizer, chat))
 
 
-def _room(context: int, length: int) -> int:
+def _room(context: int, length: int, which: str = "The prompt") -> int:
     if length >= context:
-        raise NbtuneError(f"The prompt takes {length} tokens and the model reads at most {context}: shorten it, or start anew with --new.")
+        raise NbtuneError(f"{which} takes {length} tokens and the model reads at most {context}: shorten it.")
     return context - length
 
 
@@ -269,6 +269,8 @@ def generate_batch(
     before = virtual_tokens(net)
     context -= before
     lengths = [prompt_length(tokenizer, chat) for chat in chats]
+    for number, length in enumerate(lengths, start=1):
+        _room(context, length, f"Question {number}" if len(chats) > 1 else "The prompt")  # before any reply is generated
     order = sorted(range(len(chats)), key=lengths.__getitem__)
     replies = [""] * len(chats)
     with seeded(sampling.seed, net.device):

@@ -1,27 +1,18 @@
-"""Reports in one line that the memory of the device is full, and frees the memory that failed work still holds."""
+"""Reports in one line that the memory of the device is full."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from nbtune.errors import NbtuneError
+from nbtune.errors import NbtuneError, release
 
-__all__ = ["release", "within_memory"]
+__all__ = ["within_memory"]
 
 # Messages of errors for which torch has no type: from a CPU (on Windows "not enough"), from Apple's GPUs and from CUDA's libraries.
 _SAID = ("can't allocate memory", "not enough memory", "out of memory", "Invalid buffer size", "_ALLOC_FAILED")
-
-
-def release(error: BaseException) -> None:
-    """Release the tensors of work that ended with an error.
-
-    A notebook keeps its last error, and with it the variables of every call that the error passed through.
-    """
-    traceback.clear_frames(error.__traceback__)
 
 
 @contextmanager

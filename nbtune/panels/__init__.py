@@ -101,4 +101,7 @@ def _close(widget: Any) -> None:
     """Close a widget and all its children: ipywidgets keeps a reference to every open widget."""
     for child in getattr(widget, "children", ()):
         _close(child)
+    for part in ("layout", "style"):
+        if hasattr(widget, part):
+            getattr(widget, part).close()
     widget.close()

@@ -40,7 +40,9 @@ class ModelPanel(Panel):
     def relabel(self) -> None:
         """Set all labels in the session's language."""
         super().relabel()
+        chosen = self.dtype.value
         self.dtype.options = [(self.say("default"), ""), *((name, name) for name in _DTYPES)]
+        self.dtype.value = chosen
 
     def refresh(self) -> None:
         """Update the table and the list of adapters."""

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DataLoaderConfiguration, send_to_device
 from torch.utils.data import IterableDataset
 
-__all__ = ["EachEpoch", "accelerator_for", "send_each"]
+__all__ = ["EachEpoch", "accelerator_for", "restored_state", "send_each"]
+
+
+@contextmanager
+def restored_state() -> Iterator[None]:
+    """Restore Accelerate's process-wide state at the end of the block, because the user's own Accelerators share it."""
+    shared = [state._shared_state for state in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(state) for state in shared]
+    try:
+        yield
+    finally:
+        for state, values in zip(shared, before, strict=True):
+            state.clear()
+            state.update(values)
 
 
 def accelerator_for(device: str, mixed_precision: str, accumulation: int) -> Accelerator:

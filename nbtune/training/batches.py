@@ -25,7 +25,8 @@ class Batches:
     pad
         Padding token.
     seed
-        Seed of the order, which differs from epoch to epoch. Default: always sorted by length.
+        Seed of the order, which differs from epoch to epoch. Default: always sorted by length, with losses whose mean over
+        the batches is that over the examples.
     """
 
     def __init__(self, examples: Sequence[Encoded], size: int, pad: int, seed: int | None = None) -> None:
@@ -36,8 +37,12 @@ class Batches:
         return math.ceil(len(self._examples) / self._size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._cut(self._examples) if self._rng is None else self._shuffled(self._rng):
-            yield collate(batch, self._pad)
+        if self._rng is not None:
+            yield from (collate(batch, self._pad) for batch in self._shuffled(self._rng))
+            return
+        # The last batch may be smaller: with this divisor the mean over the batches is the mean over the examples.
+        total = sum(example.weight for example in self._examples) / max(1, len(self))
+        yield from (collate(batch, self._pad, total) for batch in self._cut(self._examples))
 
     def _cut(self, examples: list[Encoded]) -> list[list[Encoded]]:
         return [examples[at : at + self._size] for at in range(0, len(examples), self._size)]

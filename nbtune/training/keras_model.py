@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from nbtune.errors import NbtuneError
 from nbtune.training._torchkeras import TorchkerasModel
-from nbtune.training.accelerating import EachEpoch, accelerator_for, send_each
+from nbtune.training.accelerating import EachEpoch, accelerator_for, restored_state, send_each
 from nbtune.training.attention import sound_attention
 from nbtune.training.logs import kept, means_of
 from nbtune.training.step_runner import StepRunner, check_finite
@@ -77,7 +77,9 @@ class KerasModel(TorchkerasModel):
         super().__init__(net, loss_fn, metrics_dict, optimizer or torch.optim.AdamW(trainable, lr=3e-4), lr_scheduler, **kwargs)
         self.stop_training = False
         self.steps = 0
+        self._precision = "no"
 
+    @restored_state()
     def fit(
         self,
         train_data: Iterable[Any],
@@ -134,6 +136,7 @@ class KerasModel(TorchkerasModel):
         monitor = "train_loss" if val_data is None and monitor == "val_loss" else monitor
         if cpu:
             self.net.to("cpu")
+        self._precision = mixed_precision
         self.accelerator = accelerator_for(self._device().type, mixed_precision, gradient_accumulation_steps)
         held = self.net, self.optimizer, self.lr_scheduler
         self.history: dict[str, list[float]] = {}
@@ -159,6 +162,7 @@ class KerasModel(TorchkerasModel):
             self.load_ckpt(ckpt_path)
         return pd.DataFrame(self.history)
 
+    @restored_state()
     def evaluate(self, val_data: Iterable[Any], quiet: bool = True) -> dict[str, float]:
         """Return the losses and metrics on `val_data`, with names ``val_...``; nothing is trained.
 
@@ -174,8 +178,7 @@ class KerasModel(TorchkerasModel):
         NbtuneError
             If the data is empty, or the loss is not finite.
         """
-        if not hasattr(self, "accelerator"):
-            self.accelerator = accelerator_for(self._device().type, "no", 1)
+        self.accelerator = accelerator_for(self._device().type, self._precision, 1)
         return self._epoch(self._prepared(val_data), "val")
 
     def save_ckpt(self, ckpt_path: str | Path | None = None, accelerator: Accelerator | None = None) -> None:
