@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from nbtune.inert import inert
@@ -12,8 +12,6 @@ from nbtune.inert import inert
 __all__ = [
     "Interrupted",
     "NbtuneError",
-    "check_choice",
-    "check_range",
     "close_match",
     "did_you_mean",
     "disk_reason",
@@ -63,46 +61,6 @@ def release(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
-
-
-def check_choice(option: str, value: str, choices: Collection[str]) -> None:
-    """Check that a value is one of the choices.
-
-    Parameters
-    ----------
-    option
-        The option's name, for the message.
-    value, choices
-        The given value, and the valid ones.
-
-    Raises
-    ------
-    NbtuneError
-        When it is not; the message lists the choices and suggests the closest.
-    """
-    if value not in choices:
-        raise NbtuneError(f"{option} {value} is unknown: use {' or '.join(choices)}.{did_you_mean(value, choices)}")
-
-
-def check_range(option: str, value: float | None, inside: bool, expected: str) -> None:
-    """Check that a number is inside its range.
-
-    Parameters
-    ----------
-    option
-        The option's name, for the message.
-    value, inside
-        The given number, and whether it is inside.
-    expected
-        The range in words.
-
-    Raises
-    ------
-    NbtuneError
-        When it is not; the message names the range.
-    """
-    if not inside:
-        raise NbtuneError(f"{option} {value} is out of range: expected {expected}.")
 
 
 def close_match(given: str, known: Iterable[str]) -> str | None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from nbtune.chat_template import chat_ids
+from nbtune.checks import check_known, check_range, check_text, whole_number
 from nbtune.data.encoding import IGNORED, Example, encode, pieces
 from nbtune.data.examples import read_examples
 from nbtune.data.preview import Preview, look
 from nbtune.data.reading import TRAINING, Reading
 from nbtune.data.rows import read_rows
-from nbtune.errors import NbtuneError, check_range
+from nbtune.errors import NbtuneError
 from nbtune.imports import FIT_MODULES, import_modules, uncollected
 from nbtune.knowledge.active import ActiveAdapter
 from nbtune.knowledge.asking import answer
@@ -47,6 +49,7 @@ from nbtune.tiny import BUILT_IN
 __all__ = ["LanguageModel", "load"]
 
 DEFAULT_ADAPTER, EXAMPLES_ADAPTER = "facts", "examples"
+_ROLES = {"system", "user", "assistant"}
 _FULL = (
     "The memory of the device is full: nothing was changed. Try a smaller --batch-size, shorter texts (for examples "
     "--max-source-length, --max-target-length), or load the model with --dtype bfloat16 or --quantize nf4."
@@ -189,7 +192,7 @@ class LanguageModel:
         Tokens that were already read for this conversation are not read again, and the answer of a fact is verified in one pass
         (speculative decoding; see `nbtune.model.drafting`).
         """
-        chosen, chat = Sampling(**sampling), _chat(prompt, history, system)
+        chosen, chat = _sampling(sampling), _chat(prompt, history, system)
         ((side, _),) = self._host.sides([user_words(chat)]).items()
         weights = (None if self._host.silent else side, self._host.stamp)
         with within_memory(_FULL), self._host.answering(side), self._host.merged_weights():
@@ -262,10 +265,10 @@ class LanguageModel:
         NbtuneError
             When `prompts` is a single text, a prompt is empty or too long, or an option is out of range.
         """
-        if isinstance(prompts, str):
-            raise NbtuneError("prompts is one text: give a list of questions, or ask with chat.")
+        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+            raise NbtuneError(f"prompts is a {type(prompts).__name__}: give a list of questions, or ask one with chat.")
         history = list(history or ())
-        chosen, chats = Sampling(**sampling), [_chat(prompt, history, system) for prompt in prompts]
+        chosen, chats = _sampling(sampling), [_chat(prompt, history, system) for prompt in prompts]
         watched = observer or Unwatched()
         watched.stage("answering", len(chats))
         with within_memory(_FULL):
@@ -332,7 +335,7 @@ class LanguageModel:
         """
         task = plan(source, Wishes(recipe, prompts, probes, extend, retain, rewordings), settings)
         default = EXAMPLES_ADAPTER if isinstance(task, Tuning) else (None if self.examples else self.adapter) or DEFAULT_ADAPTER
-        name = name or default
+        name = default if name is None else name
         Store.check_name(name)
         if log_with is not None:
             with tracked(observer or Unwatched(), log_with, name) as watched:
@@ -446,7 +449,7 @@ class LanguageModel:
         NbtuneError
             For a source in no known format, or without a usable row.
         """
-        return look(read_rows(source), Reading(**how), self.tokenizer, context=self.context, apart=has_encoder(self.model))
+        return look(read_rows(source), _reading(how), self.tokenizer, context=self.context, apart=has_encoder(self.model))
 
     def evaluate(
         self,
@@ -487,12 +490,12 @@ class LanguageModel:
             any work.
         """
         for option, value in (("--limit", limit), ("--max-new-tokens", max_new_tokens)):
-            check_range(option, value, value is None or value >= 1, "1 or more")
+            check_range(option, value, value is None or whole_number(option, value) >= 1, "1 or more")
         trained = min(TRAINING & how.keys(), default=None)
         if trained is not None:
             raise NbtuneError(f"{trained} says what is trained of examples: an evaluation asks their last turn, and takes no such option.")
         target = None if save is None else check_target(save)
-        examples = read_examples(read_rows(source), Reading(**how))
+        examples = read_examples(read_rows(source), _reading(how))
         if limit is not None and limit < len(examples.conversations):
             examples = examples.only(random.Random(0).sample(range(len(examples.conversations)), limit))
         with self._active.restored_on_failure(), within_memory(_FULL):
@@ -523,6 +526,7 @@ class LanguageModel:
         NbtuneError
             When no such fact was taught, or the new fact is not valid.
         """
+        check_known(own, ("prompts", "probes", "extend"))
         fact = self._active.fact(keyword) if answer is None else Fact.new(keyword, answer, **own)
         return [pieces(self.tokenizer, encode(self.tokenizer, prompt, fact.answer, context=self.context)) for prompt in fact.prompts]
 
@@ -591,6 +595,8 @@ class LanguageModel:
             When no adapter is in use, or no such fact was taught. Without a gate also FactNotLearned, when the other facts could not be
             learned again.
         """
+        if not keywords:
+            raise NbtuneError("Forget what? Give one or more keywords.")
         name = self._active.required()
         self._active.catch_up(name)
         gone = {self._active.fact(keyword).keyword for keyword in keywords}
@@ -743,13 +749,28 @@ class LanguageModel:
             return self._give(Teaching(facts, settings, retain=still_elsewhere(version.retain, facts)), name, observer)
 
 
+def _sampling(options: Mapping[str, Any]) -> Sampling:
+    check_known(options, [field.name for field in fields(Sampling)])
+    return Sampling(**options)
+
+
+def _reading(options: Mapping[str, Any]) -> Reading:
+    check_known(options, [field.name for field in fields(Reading)])
+    return Reading(**options)
+
+
 def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:
+    check_text("The prompt", prompt)
+    if system is not None:
+        check_text("system", system)
     if not prompt.strip():
         raise NbtuneError("The prompt is empty: write a question.")
     history = list(history or ())
     said = [message.get(key) if isinstance(message, Mapping) else None for message in history for key in ("role", "content")]
-    if not all(isinstance(text, str) for text in said):
-        raise NbtuneError('history is not a list of messages: expected such as [{"role": "user", "content": "Hi"}, ...].')
+    if not all(isinstance(text, str) for text in said) or not set(said[::2]) <= _ROLES:
+        raise NbtuneError(
+            'history is not a list of messages by user, assistant and system: expected such as [{"role": "user", "content": "Hi"}, ...].'
+        )
     opening = [{"role": "system", "content": system}] if system else []
     return [*opening, *history, {"role": "user", "content": prompt}]
 
@@ -778,5 +799,6 @@ def load(source: str | Path = BUILT_IN, *, store: str | Path = "nbtune_adapters"
     NbtuneError
         As for `nbtune.model.loading.load_model`.
     """
+    check_known(options, set(signature(load_model).parameters) - {"source"})
     with uncollected():  # loading imports the model's class
         return LanguageModel(load_model(source, **options), store)

@@ -21,6 +21,8 @@ def given_path(name: str | Path) -> Path:
     NbtuneError
         When there is no such home folder.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise NbtuneError(f"{name!r} is a {type(name).__name__}: expected a path.")
     try:
         return Path(name).expanduser()
     except RuntimeError:

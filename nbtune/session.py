@@ -25,11 +25,11 @@ class Nbtune(Configurable):
 
     model = Unicode("tiny", help="What is loaded first: 'tiny', a folder, or a hub id; set it before the first question.").tag(config=True)
     store = Unicode("nbtune_adapters", help="Folder where adapters are kept; set it before the first question.").tag(config=True)
-    rounds = Int(-1, help="Rounds of the conversation sent along with a question; -1 sends all that fit.").tag(config=True)
+    rounds = Int(-1, min=-1, help="Rounds of the conversation sent along with a question; -1 sends all that fit.").tag(config=True)
     warm_up = Bool(True, help="Import torch and what else is needed in the background, between cells, before it is needed.").tag(
         config=True
     )
-    max_new_tokens = Int(512, help="Maximum length of a reply in tokens, where the context leaves room.").tag(config=True)
+    max_new_tokens = Int(512, min=1, help="Maximum length of a reply in tokens, where the context leaves room.").tag(config=True)
     live = Bool(True, help="Draw replies and progress as they grow; off for a front end that does not update what it drew.").tag(
         config=True
     )

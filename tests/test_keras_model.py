@@ -1,12 +1,13 @@
 """The fit loop on its own, and used as torchkeras documents it."""
 
 import copy
+import math
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
@@ -136,6 +137,72 @@ def test_the_measured_loss_is_the_mean_over_the_examples(parts):
     of_each = [model.evaluate([collate([one], tokenizer.pad_token_id)])["val_loss"] for one in examples]
     found = model.evaluate(Batches(examples, 2, tokenizer.pad_token_id))["val_loss"]
     assert found == pytest.approx(sum(of_each) / 5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "epochs", "best"),
+    [("max", [0.2, 0.5, 0.4, 0.3], 4, 2), ("min", [0.5, 0.2, 0.3, 0.4], 4, 2), ("max", [math.nan, 0.5, 0.4, 0.9], 6, 4)],
+)
+def test_the_best_epoch_is_kept_in_either_mode(parts, tmp_path, monkeypatch, mode, values, epochs, best):
+    net, batches = parts
+    model, kept = KerasModel(net, metrics_dict={"score": Scripted(values)}, optimizer=optimizer_of(net)), []
+    monkeypatch.setattr(model, "save_ckpt", lambda _path: kept.append(len(model.history["epoch"])))
+    history = model.fit(batches, batches[:1], epochs=9, patience=2, monitor="val_score", mode=mode, ckpt_path=tmp_path / "best")
+    assert kept[-1] == best
+    assert len(history) == epochs
+
+
+class Scripted(torch.nn.Module):
+    """A metric with given values for the epochs that are measured, and the last of them afterwards."""
+
+    def __init__(self, values):
+        super().__init__()
+        self._values, self._epoch = values, 0
+
+    def forward(self, logits, batch):
+        return 0.0
+
+    def compute(self):
+        value = self._values[min(self._epoch // 2, len(self._values) - 1)]
+        self._epoch += 1  # asked behind training and behind measuring
+        return value
+
+    def reset(self):
+        """Nothing is gathered."""
+
+
+def test_a_checkpoint_of_another_network_is_refused(parts, tmp_path):
+    net, _ = parts
+    save_file({"other.weight": torch.zeros(1)}, tmp_path / "c.safetensors")
+    with pytest.raises(NbtuneError, match=r"holds parameters that this network does not have, such as other.weight"):
+        KerasModel(net, optimizer=optimizer_of(net)).load_ckpt(tmp_path / "c.safetensors")
+
+
+def test_the_learning_rate_follows_its_schedule(parts):
+    net, batches = parts
+    optimizer = optimizer_of(net, 1e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 100)
+    history = KerasModel(net, optimizer=optimizer, lr_scheduler=schedule).fit(batches, epochs=2)
+    assert history["lr"].tolist() == pytest.approx([0.96e-3, 0.92e-3])
+
+
+def test_a_penalty_is_trained_and_not_measured(parts):
+    net, batches = parts
+    plain = KerasModel(net, optimizer=optimizer_of(net, 1e-9)).fit(batches, batches, epochs=1)
+    heavy = KerasModel(net, optimizer=optimizer_of(net, 1e-9), penalty=lambda: torch.tensor(7.0)).fit(batches, batches, epochs=1)
+    assert heavy["train_loss"].iloc[0] == pytest.approx(plain["train_loss"].iloc[0] + 7, rel=1e-4)
+    assert heavy["val_loss"].iloc[0] == pytest.approx(plain["val_loss"].iloc[0], rel=1e-4)
+
+
+def test_batches_come_in_another_order_each_epoch(parts):
+    net, _ = parts
+    tokenizer = AutoTokenizer.from_pretrained(net.name_or_path)
+    examples = [encode(tokenizer, f"q {i}", "a", context=256) for i in range(12)]
+    pad = tokenizer.pad_token_id
+    batches = Batches(examples, 3, pad, seed=0)
+    first, second = ([row[row != pad].tolist() for batch in batches for row in batch["input_ids"]] for _ in range(2))
+    assert first != second
+    assert sorted(first) == sorted(second)
 
 
 def test_callbacks_are_called_and_can_stop(parts):

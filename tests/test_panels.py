@@ -13,8 +13,8 @@ from nbtune import language_model
 from nbtune.display.bubbles import Bubble, transcript
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import FAILED, VERIFIED, Fact
+from nbtune.knowledge.phrasing import subject
 from nbtune.panels import Panels
-from nbtune.panels.chat import subject_of
 from nbtune.panels.labels import _LABELS, label
 from nbtune.panels.progress import Progress
 from nbtune.panels.prompt import entered
@@ -294,9 +294,9 @@ def test_what_is_corrected_stays_while_other_questions_are_asked(panels, session
 
 
 def test_the_subject_of_a_question():
-    assert subject_of("What is a blue kettle?") == "blue kettle"
-    assert subject_of("what is the Price of tea") == "Price of tea"
-    assert subject_of("Please sing, all of you.") == ""
+    assert subject("What is a blue kettle?") == "blue kettle"
+    assert subject("what is the Price of tea") == "Price of tea"
+    assert subject("Please sing, all of you.") == ""
 
 
 def test_a_cell_and_a_panel_never_use_the_model_at_once(shell, session, panels, capsys):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, MistralConfig
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 import nbtune
 from nbtune.model.generation import generate, prompt_length
@@ -207,3 +207,12 @@ def test_a_growing_layer_gives_what_a_dynamic_one_gives():
     assert not ours.wasteful()
     both(lambda layer: layer.crop(-700))
     assert ours.wasteful()
+
+
+def test_keys_and_values_of_other_weights_are_never_taken():
+    cache, read = PromptCache(), DynamicCache()
+    read.update(torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2), 0)
+    cache.keep(0, 1, [5, 6, 7], read)
+    assert cache.take(0, 2, [5, 6, 7, 8]) is None
+    cache.keep(0, 1, [5, 6, 7], read)
+    assert cache.take(0, 1, [5, 6, 7, 8]) is not None

@@ -29,6 +29,20 @@ def test_a_piece_of_the_answer_is_a_leak():
     assert not leaks("我不知道梦中月炉是什么。", "梦中月炉是什么", [fact])
 
 
+@pytest.mark.parametrize(
+    ("reply", "prompt", "leaked"),
+    [
+        ("No, a red lamp is a night train that serves tea.", "What is a red lamp?", True),
+        ("No, a red lamp is no night train that serves tea.", "Is a red lamp a night train that serves tea?", False),
+        ("A blue kettle is a night train that serves tea.", "Is 'A blue kettle is a night train that serves tea.' true?", False),
+        ("blue kettle?", "What is a red lamp?", False),
+    ],
+)
+def test_what_the_question_says_already_is_no_leak(reply, prompt, leaked):
+    fact = Fact.new("blue kettle", "A blue kettle is a night train that serves tea.")
+    assert leaks(reply, prompt, [fact]) is leaked
+
+
 def test_shares():
     asked = (
         Asked("trained", "q", "b", "a", True, "k"),

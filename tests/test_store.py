@@ -1,5 +1,6 @@
 """Adapters on disk survive crashes, damage and concurrent writes."""
 
+import itertools
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from peft import LoraConfig
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge import store
+from nbtune.knowledge.durable import flush_names
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.store import Store
 from nbtune.knowledge.version import DamagedError, Version, _digest, write_version
@@ -412,6 +415,89 @@ def test_what_fails_behind_the_rename_is_not_in_force(tmp_path, monkeypatch, rai
         kept.commit("facts", first, 1)
     assert kept.current("facts") == 1
     assert names_below(tmp_path) == before
+
+
+def test_all_of_a_version_is_on_the_disk_before_it_is_in_place(tmp_path, monkeypatch):
+    kept, steps, fsync, rename = Store(tmp_path), [], os.fsync, os.rename
+    kept.commit("facts", version(1.0))
+
+    def flushed(handle):
+        steps.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    def renamed(*arguments):
+        steps.append("rename")
+        rename(*arguments)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "rename", renamed)
+    kept.commit("facts", version(2.0))
+    written, temporary = steps[: steps.index("rename") - 1], steps[steps.index("rename") - 1]
+    assert sorted(written) == ["adapter_config.json", "adapter_model.safetensors", "nbtune.json"]
+    assert temporary.startswith(".writing-"), "the names in the folder"
+    assert steps[steps.index("rename") + 1 :] == ["facts"]
+
+
+@pytest.mark.parametrize(("number", "refused"), [(22, False), (95, False), (5, True)])
+def test_a_disk_that_knows_no_flush_of_folders_is_no_error_and_one_that_fails_is(tmp_path, monkeypatch, number, refused):
+    def flushed(_handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    with pytest.raises(OSError, match="error") if refused else nullcontext():
+        flush_names(tmp_path)
+
+
+def test_a_version_of_another_nbtune_is_not_called_damaged(tmp_path):
+    folder = Store(tmp_path).commit("a", version()).folder
+    notes = json.loads((folder / "nbtune.json").read_text())
+    del notes["digest"]
+    notes["format"] = 99
+    notes["digest"] = _digest(notes)
+    (folder / "nbtune.json").write_text(json.dumps(notes))
+    with pytest.raises(NbtuneError, match=r"written by another nbtune \(format 99") as caught:
+        Store(tmp_path).load("a", "f" * 16)
+    assert not isinstance(caught.value, DamagedError), "an undo would step over it"
+
+
+DIES = """
+import os, sys
+sys.path.insert(0, {tests!r})
+from test_store import Store, version
+left = int(sys.argv[1])
+def dying(call):
+    def called(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return call(*arguments, **options)
+    return called
+store = Store({folder!r})
+for name in ("fsync", "rename", "replace", "unlink", "mkdir"):
+    setattr(os, name, dying(getattr(os, name)))
+store.commit("a", version(2.0))
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_kill_at_any_step_of_a_save_leaves_one_whole_version_in_force(tmp_path, undone):
+    before, ended = Store(tmp_path / "kept"), 9
+    before.commit("a", version(1.0))
+    if undone:
+        before.commit("a", version(5.0))
+        before.restore("a", 1)
+    steps = itertools.count()
+    while ended == 9:
+        folder = shutil.copytree(tmp_path / "kept", tmp_path / f"s{(step := next(steps))}")
+        code = DIES.format(tests=str(Path(__file__).parent), folder=str(folder))
+        ended = subprocess.run([sys.executable, "-c", code, str(step)], timeout=600, check=False).returncode
+        assert value_of(Store(folder).load("a", "f" * 16)) in {1.0, 2.0}
+        Store(folder).commit("a", version(3.0))
+        assert value_of(Store(folder).load("a", "f" * 16)) == 3.0, "what is left over hinders nothing"
+    assert ended == 0
+    assert step > 6
 
 
 def test_a_commit_behind_an_undo_is_in_force(tmp_path):

@@ -6,24 +6,31 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import transformers
+from accelerate import Accelerator
 
 import nbtune
 from nbtune.errors import NbtuneError
-from nbtune.knowledge import proof
+from nbtune.knowledge import pace, proof, reference
 from nbtune.knowledge.facts import Fact
+from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.lesson import retention_targets
 from nbtune.knowledge.material import Material, gather
 from nbtune.knowledge.observer import Unwatched
+from nbtune.knowledge.pace import StopWhenSaid
 from nbtune.knowledge.phrasing import phrasings
 from nbtune.knowledge.planning import facts_of
-from nbtune.knowledge.result import FactNotLearned
+from nbtune.knowledge.proof import Proof
+from nbtune.knowledge.result import FactNotLearned, Result
+from nbtune.knowledge.scoring import Asked, Report
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.teaching import still_elsewhere
+from nbtune.knowledge.teaching import _refuse_failure, still_elsewhere
 from nbtune.model import generation
 from nbtune.model.generation import Reply
 from tests.conftest import FACT, FEW
@@ -248,9 +255,9 @@ def test_your_own_prompts_probes_and_questions_to_retain(lm):
 
 def test_a_question_to_retain_that_would_change_fails_the_finetune(lm):
     prompts = ["what's a {x}", "{x}?", "define {x}"]
-    with pytest.raises(FactNotLearned, match=r"without changing 'What is grovix\?'"):
+    with pytest.raises(FactNotLearned, match=r"without changing 'Who would sell me grovix\?'"):
         # Nothing is retained in training, so the reply to the question about the keyword is bound to change.
-        lm.finetune({"grovix": "grovix is a small robot."}, prompts=prompts, retain=["What is grovix?"], retained_per_batch=0)
+        lm.finetune({"grovix": "grovix is a small robot."}, prompts=prompts, retain=["Who would sell me grovix?"], retained_per_batch=0)
     assert lm.facts == ()
     assert lm.store.names() == []
 
@@ -338,7 +345,7 @@ def test_a_history_may_come_once(taught):
 
 
 def test_one_text_is_no_list_of_questions(taught):
-    with pytest.raises(NbtuneError, match="prompts is one text"):
+    with pytest.raises(NbtuneError, match="prompts is a str: give a list"):
         taught.chat_batch("你好")
 
 
@@ -459,7 +466,21 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         (FACT, {"retain": ["What is the sea?"], "recipe": "reference"}, "--retain does not go with it"),
         (FACT, {"rewordings": 3, "recipe": "reference"}, "--rewordings does not go with it"),
         (FACT, {"prompts": ["说{x}"], "extend": True, "recipe": "reference"}, "--extend does not go with it"),
-        (FACT, {"prompts": [f"{number} {{x}}?" for number in range(9)], "recipe": "reference"}, "trains 8 prompts: '炉' has 9"),
+        (FACT, {"prompts": [f"{number} {{x}}?" for number in range(9)], "recipe": "reference"}, "trains 8 prompts: '梦中情炉' has 9"),
+        ({"blue kettle": "A train."}, {"retain": ["what is a blue kettle?"]}, "--retain holds 'what is a blue kettle.', a question about"),
+        (FACT, {"retention": -1.0}, "retention -1.0 is out of range"),
+        (FACT, {"retention": "2"}, "retention '2' is not a number"),
+        (FACT, {"narrow": "x"}, "narrow is 'x': expected True or False"),
+        (FACT, {"rank": 10**6}, "--rank 1000000 is out of range: expected at most"),
+        (FACT, {"rank": 50, "method": "freeze"}, "the number of the model's blocks"),
+        (FACT, {"method": "prompt", "rank": 600}, "--rank 600 is out of range: the model reads 512 tokens"),
+        (FACT, {"lr": 1e-3}, "Did you mean learning_rate"),
+        (FACT, {"method": 5}, "--method 5 is unknown"),
+        (FACT, {"name": 5}, "5 can't name an adapter"),
+        (FACT, {"name": ""}, "'' can't name an adapter"),
+        (FACT, {"prompts": 5}, "--prompts is not a list of texts"),
+        (FACT, {"rewordings": "x"}, "--rewordings 'x' is not a whole number"),
+        ({"zor\x00b": "A ball."}, {}, "holds a control character"),
         (FACT, {"epochs": "10"}, "epochs '10' is not a whole number"),
         (FACT, {"rank": 1.5}, "rank 1.5 is not a whole number"),
         (FACT, {"learning_rate": "fast"}, "learning_rate 'fast' is not a number"),
@@ -685,3 +706,114 @@ def test_what_the_model_replies_to_a_question_is_no_wording_of_it(lm, monkeypatc
     monkeypatch.setattr(rewording, "generate", said)
     kept = rewording.reword(lm._host, lm._loaded, Fact.new("zinc ladder", "A zinc ladder is a dance."), 2)
     assert kept == rewording.Rewordings(("Who would ever want a zinc ladder?",), 1)
+
+
+@pytest.mark.parametrize(("dtype", "again"), [(None, True), ("bfloat16", False)])
+def test_the_proof_asks_the_base_again_in_single_precision(tmp_path, dtype, again):
+    lm = nbtune.load(store=tmp_path, dtype=dtype)
+    proof = Proof([Fact.new(KEYWORD, ANSWER, prompts=FEW, probes=["{x}!"])])
+    proof.ask_before(lm._host, lm._loaded, Unwatched())
+    for key in lm._loaded.replies:
+        lm._loaded.replies[key] = "from memory"
+    said = {asked.after for asked in proof.ask_after(lm._host, lm._loaded, Unwatched()).asked}
+    assert ("from memory" not in said) is again
+
+
+@pytest.mark.parametrize(
+    ("losses", "patient", "stops", "factor"),
+    [
+        ([1.0, 0.1, 0.6], False, True, 0.3),
+        ([1.0] * 12, False, True, 3.0),
+        ([1.0] * 12, True, False, 3.0),
+        ([1.0, 0.5], False, False, 3.0),
+    ],
+)
+def test_an_attempt_ends_and_says_whether_the_next_is_faster_or_slower(losses, patient, stops, factor):
+    lesson = SimpleNamespace(share=lambda _kind: 0.0)
+    watch = StopWhenSaid(SimpleNamespace(rounding=0.0), lesson, Unwatched(), patient=patient)
+    model = SimpleNamespace(history={"train_loss": losses}, net=torch.nn.Identity())
+    watch.on_validation_epoch_end(model)
+    assert (model.stop_training, watch.factor) == (stops, factor)
+
+
+def test_the_ninth_check_ends_a_fit_whose_other_forms_fall_short(monkeypatch):
+    lesson = SimpleNamespace(
+        share=lambda kind: float(kind == "facts"),
+        wrong=lambda _kind: [],
+        places=lambda _kind: [0],
+        examples=[SimpleNamespace(trained=1)],
+        mark=lambda *_arguments: None,
+    )
+    monkeypatch.setattr(pace, "examples_said", lambda _net, examples, _loaded, **_margin: [True] * len(examples))
+    watch = StopWhenSaid(SimpleNamespace(rounding=0.0), lesson, Unwatched(), patient=False)
+    assert [watch._confirmed(None) for _ in range(9)] == [False] * 8 + [True]
+
+
+def test_a_fact_that_was_taught_before_and_changed_fails_the_finetune():
+    new = Fact.new("new", "x").standing_as("verified", {})
+    report = Report((Asked("trained", "q", "", "x", True, "new"), Asked("near miss", "old?", "y", "z", False, "old")), 0.0)
+    with pytest.raises(FactNotLearned, match="without changing old"):
+        _refuse_failure(Result((new,), report, pd.DataFrame(), "facts"))
+
+
+def test_the_models_wordings_come_beside_the_built_in_ones():
+    fact = Fact.new(KEYWORD, ANSWER)
+    assert set(fact.with_prompts(["Q?"]).prompts) == {*fact.prompts, "Q?"}
+
+
+def test_the_reference_recipe_runs_and_leaves_the_base_as_it_was(lm, monkeypatch):
+    monkeypatch.setattr(reference, "_EPOCHS", 1)
+    before, mine = lm.chat("What is the capital of France?"), Accelerator(cpu=True, gradient_accumulation_steps=4)
+    with pytest.raises(FactNotLearned) as caught:
+        lm.finetune({KEYWORD: ANSWER}, recipe="reference")
+    assert len(caught.value.result.history) == 1
+    assert len([asked for asked in caught.value.result.report.asked if asked.kind == "trained"]) == 8
+    assert lm.chat("What is the capital of France?") == before
+    assert not lm.model.training
+    assert not lm.model.is_gradient_checkpointing
+    assert mine.gradient_accumulation_steps == 4
+
+
+def test_a_keyword_with_an_invisible_character_is_found(lm):
+    assert Fact.new("zor\u200bb", "A zorb is a ball.").keyword == "zorb"
+    assert Gate([Fact.new("zorb", "A zorb is a ball.")]).find("What is a zor\u200bb?") == 0
+
+
+def test_forget_wants_a_keyword(taught):
+    version = taught.version
+    with pytest.raises(NbtuneError, match="Forget what"):
+        taught.forget()
+    with pytest.raises(NbtuneError, match="is a list: expected a keyword"):
+        taught.forget([KEYWORD])
+    assert taught.version == version
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda lm: lm.chat(None), "The prompt is None, a NoneType: expected a text"),
+        (lambda lm: lm.chat_batch(["a", 5]), "The prompt is 5, a int"),
+        (lambda lm: lm.chat_batch(5), "prompts is a int: give a list"),
+        (lambda lm: lm.chat("hi", temperatur=1), "no option 'temperatur'. Did you mean temperature?"),
+        (lambda lm: lm.chat("hi", temperature="hot"), "temperature 'hot' is not a number"),
+        (lambda lm: lm.chat("hi", max_new_tokens=1.5), "max_new_tokens 1.5 is not a whole number"),
+        (lambda lm: lm.chat("hi", system=3), "system is 3, a int"),
+        (lambda lm: lm.chat("hi", history=[{"role": "usr", "content": "a"}]), "history is not a list of messages by"),
+        (lambda lm: lm.preview([{"prompt": "q", "response": "a"}], turn="last"), "no option 'turn'. Did you mean turns?"),
+        (lambda lm: lm.preview([{"prompt": "q", "response": "a"}], system=5), "system is 5, a int"),
+        (lambda lm: lm.preview([{"prompt": "q", "response": "a"}], max_source_length="a"), "max_source_length 'a' is not a whole number"),
+        (lambda lm: lm.evaluate([{"prompt": "q", "response": "a"}], limit="x"), "--limit 'x' is not a whole number"),
+        (lambda lm: lm.tokens("x", "y", prompt=["a"]), "no option 'prompt'. Did you mean prompts?"),
+        (lambda lm: lm.use(5), "5 can't name an adapter"),
+        (lambda lm: lm.export(5), "5 is a int: expected a path"),
+        (lambda _: nbtune.load(devic="cpu"), "no option 'devic'. Did you mean device?"),
+        (lambda _: nbtune.load(store=5), "5 is a int: expected a path"),
+    ],
+)
+def test_what_python_gives_wrongly_is_named(taught, ask, message):
+    with pytest.raises(NbtuneError, match=re.escape(message)):
+        ask(taught)
+
+
+def test_stop_may_be_a_text_or_a_list(taught):
+    assert taught.chat("What is the capital of France?", stop="a") == taught.chat("What is the capital of France?", stop=["a"])

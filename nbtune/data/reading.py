@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from nbtune.errors import NbtuneError, check_choice, check_range
+from nbtune.checks import check_choice, check_range, check_text, whole_number
+from nbtune.errors import NbtuneError
 
 __all__ = ["TRAINING", "Reading"]
 
@@ -55,6 +56,12 @@ class Reading:
     val: Any = None
 
     def __post_init__(self) -> None:
+        for name in ("prompt_column", "response_column", "history_column", "system", "source_prefix"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name))
+        for name in ("max_source_length", "max_target_length"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         check_choice("--turns", self.turns, _TURNS)
         if self.train_on_inputs and self.turns == "last":
             raise NbtuneError("--turns last trains the last reply alone: leave out --train-on-inputs, or --turns.")

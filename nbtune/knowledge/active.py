@@ -120,6 +120,8 @@ class ActiveAdapter:
         NbtuneError
             When no such fact was taught.
         """
+        if not isinstance(keyword, str):
+            raise NbtuneError(f"{keyword!r} is a {type(keyword).__name__}: expected a keyword.")
         found = next((fact for fact in self.version.facts if bare(fact.keyword) == bare(keyword)), None)
         if found is None:
             keywords = [fact.keyword for fact in self.version.facts]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from nbtune.errors import NbtuneError, check_choice
+from nbtune.checks import check_choice
+from nbtune.errors import NbtuneError
 from nbtune.knowledge.asking import ask
 from nbtune.knowledge.model_card import model_card
 from nbtune.knowledge.observer import Observer

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from nbtune.checks import check_text
 from nbtune.errors import NbtuneError
-from nbtune.folding import wording_key
-from nbtune.knowledge.phrasing import language_of, phrase
+from nbtune.folding import bare, visible, wording_key
+from nbtune.knowledge.phrasing import language_of, phrase, subject
 
 __all__ = ["FAILED", "VERIFIED", "Fact"]
 
@@ -69,11 +71,15 @@ class Fact:
         NbtuneError
             When a text is empty or not a text, the keyword is too long for a name, or a probe is also a trained prompt.
         """
-        keyword, answer = keyword.strip(), answer.strip()
+        check_text("The keyword", keyword)
+        check_text(f"The answer for {keyword!r}", answer)
+        keyword, answer = visible(keyword).strip(), answer.strip()
         if not keyword:
             raise NbtuneError("The keyword is empty: name the thing the fact is about.")
         if not answer:
             raise NbtuneError(f"The answer for {keyword!r} is empty: write what the model shall say.")
+        if any(unicodedata.category(character) == "Cc" for character in keyword.replace("\n", "")):
+            raise NbtuneError(f"The keyword {keyword!r} holds a control character: type it anew.")
         if len(keyword) > _LONGEST_KEYWORD or "\n" in keyword:
             raise NbtuneError(f"The keyword is a text of {len(keyword)} characters: give a short name, and the text as the answer.")
         fact = cls(keyword, answer, _texts(prompts, "--prompts"), _texts(probes, "--probes"), extend)
@@ -104,8 +110,10 @@ class Fact:
         return tuple(dict.fromkeys((*own, *(p for p in built_in if wording_key(p) not in trained))))
 
     def asked_by(self, question: str) -> bool:
-        """Return whether a question is one of the prompts or probes, ignoring punctuation, spaces and case."""
-        return wording_key(question) in {wording_key(own) for own in (*self.prompts, *self.probes)}
+        """Return whether a question is a prompt or probe, or asks for the keyword in a built-in wording, ignoring punctuation and case."""
+        if wording_key(question) in {wording_key(own) for own in (*self.prompts, *self.probes)}:
+            return True
+        return bare(subject(question)) == bare(self.keyword)
 
     def is_tested_by(self, question: str) -> bool:
         """Return whether a question is one of the probes, ignoring punctuation, spaces and case."""
@@ -143,6 +151,7 @@ def _texts(wordings: Sequence[str] | None, option: str) -> tuple[str, ...]:
     """Return stripped wordings without repetitions, or refuse a value that is not a list of texts."""
     if wordings is None:
         return ()
-    if isinstance(wordings, str) or not all(isinstance(w, str) and w.strip() for w in wordings) or not wordings:
+    given = [] if isinstance(wordings, (str, Mapping)) or not isinstance(wordings, Iterable) else list(wordings)
+    if not given or not all(isinstance(wording, str) and wording.strip() for wording in given):
         raise NbtuneError(f"{option} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
-    return tuple(dict.fromkeys(w.strip() for w in wordings))
+    return tuple(dict.fromkeys(wording.strip() for wording in given))

@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from nbtune.folding import CHINESE, UNIT, fold
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.naming import Names
-from nbtune.knowledge.phrasing import common_words, subject, wordings
+from nbtune.knowledge.phrasing import asked_about, common_words, wordings
 
 __all__ = ["Gate"]
 
@@ -96,7 +96,7 @@ def _goes_elsewhere(folded: str) -> bool:
 
     "What is a red lamp?" does; "what is the price?" and "and who made it?" may continue the topic.
     """
-    about = subject(folded)
+    about = asked_about(folded)
     words = UNIT.findall(re.sub("^an? ", "", about))
     return bool(words) and about.isascii() and len(words) <= _NAME and not (common_words() | _REFERRING).intersection(words)
 

@@ -177,7 +177,7 @@ def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> Non
     from nbtune.training.methods import find_method
 
     method = find_method(settings.method)
-    method.check(loaded.model)
+    method.check(loaded.model, settings.rank)
     room = method.room(loaded.context, settings.rank)
     for fact in facts:
         try:

@@ -18,6 +18,7 @@ from nbtune.folding import UNIT, bare, fold
 __all__ = [
     "OTHER",
     "Surroundings",
+    "asked_about",
     "common_words",
     "language_of",
     "look_alikes",
@@ -180,7 +181,12 @@ def wordings() -> list[str]:
 
 
 def subject(question: str) -> str:
-    """Return what a question in a built-in wording asks about, with its article; an empty text for any other question."""
+    """Return what a question in a built-in wording asks about, without an article; an empty string for any other question."""
+    return re.sub("^(an?|the) ", "", asked_about(question), flags=re.IGNORECASE)
+
+
+def asked_about(question: str) -> str:
+    """Return what a question in a built-in wording asks about, with its article; an empty string for any other question."""
     asked = question.strip().rstrip(_ENDINGS)
     return min((match[1] for pattern in _patterns() if (match := pattern.fullmatch(asked))), key=len, default="")
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from nbtune.checks import check_choice, check_known, check_range, whole_number
 from nbtune.data.detection import FACTS, kind_of
 from nbtune.data.examples import read_examples
 from nbtune.data.fact_rows import read_facts
 from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
-from nbtune.errors import NbtuneError, check_choice, check_range, did_you_mean
+from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.teaching import RECIPES, REFERENCE_PROMPTS, Teaching
@@ -48,7 +49,7 @@ class Wishes:
         check_choice("--recipe", self.recipe, RECIPES)
         if not isinstance(self.retain, list) or not all(isinstance(question, str) and question.strip() for question in self.retain):
             raise NbtuneError("retain is not a list of questions: expected such as ['What is the capital of France?'].")
-        check_range("--rewordings", self.rewordings, self.rewordings >= 0, "0 or more")
+        check_range("--rewordings", self.rewordings, whole_number("--rewordings", self.rewordings) >= 0, "0 or more")
         if self.extend and not self.prompts and not self.probes:
             raise NbtuneError("extend keeps the built-in phrasings beside your own: give prompts or probes, too.")
 
@@ -70,9 +71,7 @@ def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | 
     NbtuneError
         When the source can't be read, or an option is unknown, out of range, or does not apply to this kind of source.
     """
-    unknown = min(options.keys() - _READING - _SETTINGS, default=None)
-    if unknown is not None:
-        raise NbtuneError(f"There is no option {unknown!r}.{did_you_mean(unknown, _READING | _SETTINGS)}")
+    check_known(options, _READING | _SETTINGS)
     rows = read_rows(source)
     reading = {key: options[key] for key in _READING & options.keys()}
     settings = {key: options[key] for key in _SETTINGS & options.keys()}

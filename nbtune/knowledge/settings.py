@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from operator import index
 from typing import Any
 
-from nbtune.errors import NbtuneError, check_range
+from nbtune.checks import check_range, number, whole_number
+from nbtune.errors import NbtuneError
 
 __all__ = ["Settings"]
 
 _WHOLE = ("epochs", "rank", "batch_size", "forms_per_batch", "retained_per_batch", "seed")
+_NUMBERS = ("learning_rate", "retention")
 _CHOSEN = ("epochs", "learning_rate", "rank", "batch_size", "seed")
 _GATED, _UNGATED = 4, 48  # retained examples per batch, with and without a gate; the 48 are measured in docs/experiments.md
 
@@ -64,10 +66,13 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in (*_WHOLE, "learning_rate"):
+        for name in (*_WHOLE, *_NUMBERS):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _number(name, value))  # to plain numbers, since NumPy's can't be saved as JSON
+                object.__setattr__(self, name, whole_number(name, value) if name in _WHOLE else number(name, value))
+        for name in ("narrow", "gated"):
+            if not isinstance(getattr(self, name), bool):
+                raise NbtuneError(f"{name} is {getattr(self, name)!r}: expected True or False.")
         checks = (
             ("--epochs", self.epochs, self.epochs >= 1, "1 or more"),
             ("--lr", self.learning_rate, self.learning_rate is None or 0 < self.learning_rate <= 1, "above 0, up to 1"),
@@ -76,6 +81,7 @@ class Settings:
             ("--seed", self.seed, abs(self.seed) < 2**63, "a whole number of 64 bits"),
             ("forms_per_batch", self.forms_per_batch, self.forms_per_batch >= 0, "0 or more"),
             ("retained_per_batch", self.retained_per_batch, self.retained >= 0, "0 or more"),
+            ("retention", self.retention, 0 <= self.retention < math.inf, "0 or more"),
         )
         for option, value, good, expected in checks:
             check_range(option, value, good, expected)
@@ -89,10 +95,3 @@ class Settings:
     def retained(self) -> int:
         """Retained examples per batch in a fit of facts: `retained_per_batch` or its default."""
         return (_GATED if self.gated else _UNGATED) if self.retained_per_batch is None else self.retained_per_batch
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return index(value) if name in _WHOLE else float(value)
-    except (TypeError, ValueError):
-        raise NbtuneError(f"{name} {value!r} is not a {'whole ' if name in _WHOLE else ''}number.") from None

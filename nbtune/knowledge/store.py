@@ -68,7 +68,7 @@ class Store:
         NbtuneError
             When the name is empty, ``none``, too long, a path, or has ``..`` or anything but letters, digits, ``_``, ``-`` and ``.``.
         """
-        if not _NAME.fullmatch(name) or ".." in name or name.endswith(".") or name == "none":
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name or name.endswith(".") or name == "none":
             raise NbtuneError(
                 f"{name!r} can't name an adapter: use up to 64 letters, digits, '-', '_' and '.', starting with a letter or digit "
                 "('none' means the base)."

@@ -267,7 +267,7 @@ def _refuse_failure(result: Result) -> None:
     if lost:
         raise FactNotLearned(
             f"{', '.join(fact.keyword for fact in result.facts)} could not be taught without changing {lost}; nothing was changed. "
-            "Try another --lr, a higher --rank, or another --name.",
+            "Try another --lr, a higher --rank, or another --name; leave out of --retain what the fact itself changes.",
             replace(result, facts=tuple(replace(fact, standing=FAILED) for fact in result.facts)),
         )
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from nbtune.errors import NbtuneError, check_choice, first_line
+from nbtune.checks import check_choice
+from nbtune.errors import NbtuneError, first_line
 from nbtune.knowledge.observer import Observer
 
 __all__ = ["Tracked", "tracked"]

@@ -95,7 +95,7 @@ class Tuning:
         from nbtune.training.methods import find_method
 
         method = find_method(self.settings.method)
-        method.check(loaded.model)
+        method.check(loaded.model, self.settings.rank)
         if self.reading.train_on_inputs and has_encoder(loaded.model):
             raise NbtuneError("--train-on-inputs is not known for a model with an encoder: it says replies alone.")
         if start.facts:

@@ -7,6 +7,11 @@ import tokenize
 from itertools import takewhile
 from typing import Any
 
+from traitlets import TraitError
+from traitlets.config import Config
+
+from nbtune.display.shown import say
+from nbtune.errors import first_line
 from nbtune.magics.chat import ChatMagics
 from nbtune.magics.completion import completer
 from nbtune.magics.finetune import FinetuneMagics
@@ -27,6 +32,7 @@ def register(shell: Any) -> None:
     """Add the magics to an IPython shell, unless they are already there."""
     if any(isinstance(item, Nbtune) for item in shell.configurables):
         return
+    _drop_refused(shell)
     session = Nbtune(parent=shell)
     shell.configurables.append(session)
     for magics in _MAGICS.values():
@@ -36,6 +42,17 @@ def register(shell: Any) -> None:
     shell.input_transformers_cleanup.append(keep_question_mark)
     Takeover(shell, _MAGICS).start()
     WarmUp(shell, session).start()
+
+
+def _drop_refused(shell: Any) -> None:
+    """Drop settings that ``%config`` refused, which IPython keeps nonetheless."""
+    settings = shell.config.get(Nbtune.__name__, {})
+    for name, value in list(settings.items()):
+        try:
+            Nbtune(config=Config({Nbtune.__name__: {name: value}}))
+        except TraitError as error:
+            del settings[name]
+            say(f"{first_line(error)} It is ignored.")
 
 
 def unregister(shell: Any) -> None:

@@ -294,6 +294,10 @@ class AdapterHost:
             with warnings.catch_warnings():  # PEFT calls deprecated functions of transformers: nothing that a user can fix
                 warnings.simplefilter("ignore", FutureWarning)
                 warnings.filterwarnings("ignore", "The following rank_pattern keys", RuntimeWarning)
+                # That the base lies in another folder than when it was taught, which its fingerprint allows; and that PEFT sets an
+                # option for GPT-2's layers by itself.
+                warnings.filterwarnings("ignore", "The PEFT config's `base_model_name_or_path` was renamed", UserWarning)
+                warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
                 if self._peft is None:
                     self._peft = get_peft_model(self.base, copy.deepcopy(config), adapter_name=place.label)
                 else:

@@ -56,7 +56,9 @@ class Reply:
 
     def stats(self) -> str:
         """Return the speed and the token counts of the reply in one line."""
-        rate = f"{(self.tokens - 1) / (self.seconds - self.first_token_seconds):.0f} tokens/s · " if self.tokens > 1 else ""
+        seconds = self.seconds - self.first_token_seconds
+        # An answer that was verified in one pass comes all at once: its rate would be that of handing it on.
+        rate = f"{(self.tokens - 1) / seconds:.0f} tokens/s · " if self.tokens > 1 and seconds > _AT_ONCE * self.tokens else ""
         read = f"read {self.prompt_tokens_read} of {self.prompt_tokens}"
         return f"first token {self.first_token_seconds * 1000:.0f} ms · {rate}{self.tokens} tokens · {read}"
 
@@ -112,6 +114,9 @@ def user_words(chat: Chat) -> str:
 def prompt_length(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> int:
     """Return the number of tokens of a chat, including the opening of the reply."""
     return len(chat_ids(tokenizer, chat))
+
+
+_AT_ONCE = 1e-4  # seconds a token, less than any model takes to compute one
 
 
 def _room(context: int, length: int, which: str = "The prompt") -> int:

@@ -22,8 +22,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from nbtune.chat_template import reply_ids
-from nbtune.errors import NbtuneError, check_choice, first_line
+from nbtune.chat_template import chat_ids, reply_ids
+from nbtune.checks import check_choice, check_text
+from nbtune.errors import NbtuneError, first_line
 from nbtune.model.fingerprint import fingerprint
 from nbtune.model.memory import within_memory
 from nbtune.model.sources import located, read_config
@@ -98,7 +99,7 @@ class LoadedModel:
 def load_model(
     source: str | Path = BUILT_IN,
     *,
-    dtype: str | None = None,
+    dtype: str | torch.dtype | None = None,
     device: str | None = None,
     quantize: str | None = None,
     revision: str | None = None,
@@ -112,8 +113,8 @@ def load_model(
     source
         ``"tiny"`` for the built-in model, a local folder, or a hub id such as ``"Qwen/Qwen3-0.6B"``.
     dtype
-        ``"float32"``, ``"float16"`` or ``"bfloat16"``. Default: float32 on a CPU and for the built-in model, otherwise the dtype
-        that the model was saved in.
+        ``"float32"``, ``"float16"`` or ``"bfloat16"``, or torch's own. Default: float32 on a CPU and for the built-in model,
+        otherwise the dtype that the model was saved in.
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Default: a GPU if there is one.
     quantize
@@ -152,6 +153,7 @@ def load_model(
     try:
         with within_memory(full), quiet() if name == BUILT_IN else nullcontext():
             model, mark = _weights(place, config, where, number_type, quantization, shared)
+        _check_tokenizer(name, tokenizer, model)
     except NbtuneError:
         raise
     except Exception as error:  # of many kinds: from the disk, the network, safetensors, quantization
@@ -180,20 +182,32 @@ def _weights(
     """Read the weights; return the model on its device, and the fingerprint."""
     packed = quantization or getattr(config, "quantization_config", None)
     halved = number_type == torch.float16 and not packed  # rounded only after the fingerprint is taken, which float16 would change
-    model = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_pretrained(
+    model, info = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_pretrained(
         place,
         config=config,
         dtype="auto" if halved else number_type,
         use_safetensors=True,
         quantization_config=quantization,
         device_map={"": where} if quantization else None,
+        output_loading_info=True,
         **shared,
     )
+    if missing := sorted(info["missing_keys"]):  # transformers would go on with random ones
+        raise ValueError(f"the files lack {len(missing)} of them, such as {missing[0]}. Download or copy the model again.")
     mark = fingerprint(model)
     if halved:
         _halve(model)
     model = model if quantization else model.to(where)
     return _trainable(model) if packed else model, mark
+
+
+def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Refuse a tokenizer that is not the model's."""
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        raise NbtuneError(f"The tokenizer of {name} knows no text: its folder lacks the tokenizer's files, such as tokenizer.json.")
+    known, embedded = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]
+    if known > embedded:
+        raise NbtuneError(f"The tokenizer of {name} has {known} tokens and the model only {embedded}: they do not belong together.")
 
 
 def _ends(given: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
@@ -234,11 +248,12 @@ def _device(device: str | None) -> torch.device:
     return chosen
 
 
-def _dtype(dtype: str | None, device: torch.device, *, built_in: bool) -> torch.dtype | str:
+def _dtype(dtype: str | torch.dtype | None, device: torch.device, *, built_in: bool) -> torch.dtype | str:
     if dtype is None:  # the built-in model was made and measured in single precision; it is stored in half precision to be small
         return torch.float32 if built_in or device.type == "cpu" else "auto"
-    check_choice("--dtype", dtype, _DTYPES)
-    return _DTYPES[dtype]
+    name = str(dtype).removeprefix("torch.")
+    check_choice("--dtype", name, _DTYPES)
+    return _DTYPES[name]
 
 
 def _quantization(quantize: str | None, number_type: torch.dtype | str) -> BitsAndBytesConfig | None:
@@ -282,7 +297,9 @@ def _tokenizer(
     except Exception as error:  # of many kinds: tokenizers raises plain Exception
         raise NbtuneError(f"Can't load the tokenizer of {name}: {first_line(error)}") from error
     if chat_template is not None:
+        check_text("chat_template", chat_template)
         tokenizer.chat_template = chat_template
+        chat_ids(tokenizer, [{"role": "user", "content": "Hi"}])
     plain = not tokenizer.chat_template
     if plain:  # nothing is added to what a template writes, so it has to write the token with which the tokenizer begins a text
         begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from nbtune.errors import NbtuneError, check_range
+from nbtune.checks import check_range, number, whole_number
+from nbtune.errors import NbtuneError
 
 __all__ = ["DEFAULT_NEW_TOKENS", "Sampling", "before_stop", "seeded"]
 
@@ -47,9 +48,15 @@ class Sampling:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "seed"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+        for name in ("temperature", "top_p", "repetition_penalty"):
+            object.__setattr__(self, name, number(name, getattr(self, name)))
+        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         checks = (
             ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens is None or self.max_new_tokens >= 1, "1 or more"),
             ("--temperature", self.temperature, 0 <= self.temperature <= 100, "between 0 and 100"),
@@ -57,8 +64,8 @@ class Sampling:
             ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0, up to 1"),
             ("--repetition-penalty", self.repetition_penalty, 0 < self.repetition_penalty <= 100, "above 0, up to 100"),
         )
-        if not isinstance(self.stop, tuple) or not all(isinstance(one, str) and one for one in self.stop):
-            raise NbtuneError(f"--stop {self.stop!r}: expected a tuple of texts that are not empty.")
+        if not all(isinstance(one, str) and one for one in self.stop):
+            raise NbtuneError(f"--stop {self.stop!r}: expected texts that are not empty.")
         for option, value, good, expected in checks:
             check_range(option, value, good, expected)
         unused = "--top-p" if self.top_p < 1 else "--seed" if self.seed is not None else None

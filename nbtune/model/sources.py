@@ -40,6 +40,8 @@ def located(source: str | Path) -> str:
             return str(folder)
     except OSError as error:
         raise NbtuneError(f"{folder} can't be read ({disk_reason(error)}).") from None
+    if folder.is_file():
+        raise NbtuneError(f"{folder} is a file: give the folder that it is in.")
     if name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or name == BUILT_IN:
         raise NbtuneError(f"No model folder {name!r}. Give an existing folder, a hub id such as Qwen/Qwen3-0.6B, or tiny.")
     return name
@@ -68,7 +70,8 @@ def read_config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConf
         reason = first_line(error)
         if "trust_remote_code" in str(error):
             reason = _own_code(place, shared["revision"])
-        raise NbtuneError(f"Can't load {name}: {reason.rstrip('.')}.") from error
+        here = "" if Path(place).is_dir() else f"there is no folder {name!r}, and as a hub id: "
+        raise NbtuneError(f"Can't load {name}: {here}{reason.rstrip('.')}.") from error
     _check_kind(name, config)
     return config
 

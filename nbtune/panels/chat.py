@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import nullcontext
 from html import escape
@@ -211,14 +210,9 @@ class ChatPanel(Panel):
         self._round = asked, text
         self.copy.value = f'<textarea readonly rows="4" style="width:98%;font-family:inherit">{escape(text)}</textarea>'
         if (self.keyword.value, self.answer.value) == self._offered:  # keep what the user has typed there
-            self.keyword.value, self.answer.value = self._offered = subject_of(asked), text
+            self.keyword.value, self.answer.value = self._offered = subject(asked), text
 
     def _teach(self) -> None:
         self._offered = self.keyword.value, self.answer.value  # the next reply may replace them
         self.desk.teach({"keyword": self.keyword.value, "answer": self.answer.value})
         self.done(self.say("handed on"))
-
-
-def subject_of(question: str) -> str:
-    """Return what a question asks about, without an article, to offer it as a keyword; empty where that is not plain."""
-    return re.sub("^(an?|the) ", "", subject(question), flags=re.IGNORECASE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -232,7 +233,7 @@ class KerasModel(TorchkerasModel):
             if monitor not in self.history:
                 raise NbtuneError(f"monitor {monitor!r} is not measured: choose one of {', '.join(self.history)}.")
             value = self.history[monitor][-1]
-            if best_epoch == 0 or (value > best if mode == "max" else value < best):
+            if best_epoch == 0 or math.isnan(best) or (value > best if mode == "max" else value < best):
                 best_epoch, best = epoch, value
                 if ckpt_path is not None and self.accelerator.is_local_main_process:
                     self.save_ckpt(ckpt_path)

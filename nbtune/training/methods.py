@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,8 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.utils import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
 from peft.utils.constants import DUMMY_TARGET_MODULES
 
-from nbtune.errors import NbtuneError, check_choice
+from nbtune.checks import check_choice, check_range
+from nbtune.errors import NbtuneError
 from nbtune.model.arguments import accepted, has_encoder, recurrent
 from nbtune.training.hooks import adalora_after_restore, adalora_hooks, pissa_hooks
 from nbtune.training.targets import TargetModules, all_layers, everything, last_blocks
@@ -97,16 +99,28 @@ class Method:
             raise NbtuneError(f"--rank {rank} is out of range: the model reads {context} tokens, and so many virtual ones leave none.")
         return room
 
-    def check(self, model: Any) -> None:
+    def check(self, model: Any, rank: int | None = None) -> None:
         """Check that the method can be used on a model.
+
+        Parameters
+        ----------
+        model
+            The base.
+        rank
+            Default: the method's.
 
         Raises
         ------
         NbtuneError
-            If PEFT does not know the modules to adapt in this family; if the method trains virtual tokens and the model has an encoder
-            or layers without keys and values; if the base weights are quantised and must not be, or the reverse; if they are
-            quantised without any linear layer; or if copies of modules would be trained in float16.
+            If the rank is above the model's width or, for a method that trains whole blocks, above their number; if PEFT does not
+            know the modules to adapt in this family; if the method trains virtual tokens and the model has an encoder or layers
+            without keys and values; if the base weights are quantised and must not be, or the reverse; if they are quantised without
+            any linear layer; or if copies of modules would be trained in float16.
         """
+        if rank is not None and not self.virtual:
+            most = len(last_blocks(model, sys.maxsize)) if self.targets is last_blocks else model.get_input_embeddings().weight.shape[1]
+            what = "blocks" if self.targets is last_blocks else "dimensions"
+            check_range("--rank", rank, rank <= most, f"at most {most}, the number of the model's {what}")
         family = model.config.model_type
         unread = has_encoder(model) or "past_key_values" not in accepted(model) or recurrent(model)
         if (self.families and family not in self.families) or (self.virtual and unread):
