@@ -225,8 +225,9 @@ def test_turns_that_are_written_down():
     assert found[1] == chat("hi", "hello", system="be kind")
     parted = "system: be kind\n\nuser: hi\nassistant: hello\n\nsystem: be brief\nuser: hi\nassistant: yo"
     assert [row["messages"] for row in read_turns(parted)] == [chat("hi", "hello", system="be kind"), chat("hi", "yo", system="be brief")]
-    with pytest.raises(ValueError, match="before the first"):
-        read_turns("hello\nuser: hi")
+    with pytest.raises(ValueError, match="before the first") as caught:
+        read_turns("\n\nhello\nuser: hi")
+    assert caught.value.lineno == 3
 
 
 def test_splits_below_their_names_are_read(tmp_path):

@@ -4,17 +4,22 @@ import json
 import shutil
 import sys
 import weakref
+from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForSequenceClassification, LlamaConfig, Qwen3Config, T5Config
 
 import nbtune
 from nbtune.chat_template import chat_ids
 from nbtune.errors import NbtuneError
+from nbtune.model import sources
 from nbtune.model.generation import _Stream
 from nbtune.model.loading import load_model
 from nbtune.model.memory import within_memory
+from nbtune.training.methods import find_method
 from tests.families import T5
 
 
@@ -258,3 +263,52 @@ def test_a_streamed_line_keeps_the_spaces_it_begins_with(tmp_path):
         stream.put(torch.tensor([token]))
     stream.end()
     assert stream.text == "".join(said) == tokenizer.decode(list(range(len(pieces)))) == "def f():\n    return x\n\n  y"
+
+
+def test_a_model_without_all_its_weights_is_refused(random_model, tmp_path):
+    folder = shutil.copytree(random_model(LlamaConfig), tmp_path / "part")
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if ".layers.1." not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(NbtuneError, match=r"the files lack 9 of them, such as model\.layers\.1\.\S+ Download or copy"):
+        load_model(folder)
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused(random_model, tmp_path):
+    with pytest.raises(NbtuneError, match="tokens and the model only 100: they do not belong together"):
+        load_model(random_model(LlamaConfig, vocab_size=100, pad_token_id=0, eos_token_id=1))
+    folder = shutil.copytree(random_model(Qwen3Config, head_dim=16), tmp_path / "none")
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with pytest.raises(NbtuneError, match=r"tokenizer"):
+        load_model(folder)
+
+
+def test_torchs_own_name_of_a_number_type_is_known():
+    assert load_model(dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("template", ["{{ broken", 5])
+def test_a_chat_template_that_can_not_be_used_is_refused(template):
+    with pytest.raises(NbtuneError, match="chat.template"):
+        load_model(chat_template=template)
+
+
+def test_a_file_in_place_of_a_folder_and_a_folder_that_is_not_there_are_named(random_model, monkeypatch):
+    folder = random_model(LlamaConfig)
+    with pytest.raises(NbtuneError, match=r"config\.json is a file: give the folder that it is in"):
+        load_model(folder / "config.json")
+    monkeypatch.setattr(sources.AutoConfig, "from_pretrained", Mock(side_effect=OSError("no connection")))
+    with pytest.raises(NbtuneError, match="there is no folder 'my_model', and as a hub id: no connection"):
+        load_model("my_model")
+
+
+def test_an_adapter_that_was_taught_at_another_place_needs_no_warning(tmp_path, random_model, recwarn):
+    folder = random_model(LlamaConfig)
+    lm = nbtune.load(folder, store=tmp_path / "s")
+    lm._host.begin(find_method("lora").configure(lm._host.base, 4))
+    version = replace(lm._active.version, method="lora", gated=False, adapters=(lm._host.extract(),))
+    lm.store.commit("a", version)
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    nbtune.load(moved, store=tmp_path / "s").use("a")
+    assert not [str(one.message) for one in recwarn if "renamed" in str(one.message)]

@@ -375,6 +375,61 @@ def test_config(shell, capsys):
     assert next(c for c in shell.configurables if type(c).__name__ == "Nbtune").rounds == 0
 
 
+@pytest.mark.parametrize("setting", ["rounds = 'many'", "rounds = -7", "max_new_tokens = 0", "language = 'fr'"])
+def test_a_setting_that_is_refused_does_not_hinder_a_reload(shell, capsys, setting):
+    run(shell, f"%config Nbtune.{setting}")
+    capsys.readouterr()
+    ok(shell, "%reload_ext nbtune")
+    assert "It is ignored." in capsys.readouterr().out
+    ok(shell, "%nbtune status")
+
+
+@pytest.mark.parametrize(
+    ("line", "method", "given"),
+    [
+        (
+            "%finetune --data f --batch-size 3 --rewordings 2 --prompts p --probes q --retain p --extend",
+            "finetune",
+            {"batch_size": 3, "rewordings": 2, "prompts": ["{x}?"], "probes": ["{x}!"], "retain": ["{x}?"], "extend": True},
+        ),
+        (
+            "%finetune --data f --epochs 4 --lr .1 --rank 2 --seed 9",
+            "finetune",
+            {"epochs": 4, "learning_rate": 0.1, "rank": 2, "seed": 9},
+        ),
+        ("%finetune --data f --method dora --recipe reference --name n --log-with wandb", "finetune", {"method": "dora", "name": "n"}),
+        ("%nbtune evaluate f --max-new-tokens 7 --limit 3 --save o.csv", "evaluate", {"max_new_tokens": 7, "limit": 3, "save": "o.csv"}),
+        ("%nbtune data f --turns last --system s --max-source-length 5", "preview", {"turns": "last", "system": "s"}),
+        ("%nbtune push a/b --private --as peft --max-shard-size 1GB", "push", {"private": True, "kind": "peft", "max_shard_size": "1GB"}),
+        ("%nbtune export out --as gguf --max-shard-size 1GB", "export", {"kind": "gguf", "max_shard_size": "1GB"}),
+        ("%nbtune probe blue kettle", "probe", {0: "blue kettle"}),
+        ("%nbtune rebuild facts.yaml", "rebuild", {0: "facts.yaml"}),
+        ("%nbtune undo dogs", "undo", {0: "dogs"}),
+        ("%nbtune redo dogs", "redo", {0: "dogs"}),
+    ],
+)
+def test_what_is_typed_reaches_the_model(shell, monkeypatch, line, method, given):
+    ok(shell, "%nbtune model tiny")
+    ok(shell, "f, p, q = {'a': 'b'}, ['{x}?'], ['{x}!']")
+    session, seen = next(c for c in shell.configurables if type(c).__name__ == "Nbtune"), {}
+
+    def called(*arguments, **options):
+        seen.update(dict(enumerate(arguments)) | options)
+        raise NbtuneError("seen")
+
+    monkeypatch.setattr(session.lm, method, called)
+    assert isinstance(run(shell, line).error_in_exec, NbtuneError)
+    assert {name: seen.get(name) for name in given} == given
+
+
+def test_the_options_of_model_are_those_of_load(shell):
+    session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
+    ok(shell, "%nbtune model tiny --dtype bfloat16 --device cpu")
+    assert session.lm.model.dtype == torch.bfloat16
+    assert isinstance(run(shell, "%nbtune model tiny --quantize int3").error_in_exec, NbtuneError)
+    assert isinstance(run(shell, "%nbtune model tiny --device nowhere").error_in_exec, NbtuneError)
+
+
 @pytest.mark.parametrize(
     ("line", "symbol", "offered"),
     [

@@ -114,7 +114,7 @@ def read_turns(text: str) -> list[dict[str, Any]]:
         When there is text before the first turn.
     """
     rows: list[list[dict[str, str]]] = [[]]
-    for number, line in enumerate(text.strip().split("\n"), start=1):
+    for number, line in enumerate(text.rstrip().split("\n"), start=1):
         mark = _TURN.match(line)
         if mark:
             role = mark[1].lower()
