@@ -33,7 +33,7 @@ from benchmarks.material import Subject, read_subjects, unrelated
 from nbtune.knowledge.scoring import Asked, Report, leaks, same
 
 RESULTS = Path(__file__).parent / "results"
-_PLAIN = {"retained_per_batch": 0, "forms_per_batch": 0, "narrow": False}
+_PLAIN = {"retained_per_batch": 0, "forms_per_batch": 0, "last_layer_first": False}
 ARMS: dict[str, dict[str, Any]] = {
     "reference": {"recipe": "reference"},
     "plain LoRA": {**_PLAIN, "gated": False},

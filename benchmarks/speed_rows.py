@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 
 import nbtune
 from nbtune.data.encoding import Encoded, collate, encode, on_device
-from nbtune.knowledge.asking import examples_said
+from nbtune.knowledge.asking import examples_reproduced
 from nbtune.knowledge.durable import flush_names
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.injection import fit
@@ -230,7 +230,7 @@ def layers(folder: str) -> tuple[float, float]:
         fit(b.lm._host, net, lesson, method, method.learning_rate, _FACT_EPOCHS, stop)
         if not stop.said:
             places = [*lesson.places("facts"), *lesson.places("forms")[::SAMPLE], *lesson.places("retained")[::SAMPLE]]
-            examples_said(net, [lesson.examples[place] for place in places], b.lm._loaded)
+            examples_reproduced(net, [lesson.examples[place] for place in places], b.lm._loaded)
 
     def kept(net: Any, lesson: Lesson) -> None:
         last = last_layer_of(net, lesson.examples, b.pad)

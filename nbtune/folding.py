@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["CHINESE", "LATIN", "UNIT", "bare", "fold", "visible", "wording_key"]
+__all__ = ["CHINESE", "LATIN", "UNIT", "fold", "keyword_key", "visible", "wording_key"]
 
 CHINESE = r"\u3400-\u9fff"
 LATIN = r"a-z0-9\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff"  # Latin letters of a folded text, also with accents, and digits
@@ -26,7 +26,7 @@ def fold(text: str) -> str:
     return re.sub(r"\s+", " ", unicodedata.normalize("NFKC", visible(text))).translate(_ALIKE_MARKS).casefold()
 
 
-def bare(keyword: str) -> str:
+def keyword_key(keyword: str) -> str:
     """Return a keyword folded, without enclosing or final punctuation: 三体 for 《三体》, "jeopardy" for "Jeopardy!"."""
     folded = fold(keyword)
     return folded.strip(_AROUND).rstrip("!?. ") or folded

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-__all__ = ["FIT_MODULES", "MODULES", "Imports", "import_modules", "uncollected", "unheard"]
+__all__ = ["FIT_MODULES", "MODULES", "Imports", "import_modules", "without_gc", "without_output"]
 
 FIT_MODULES = ("peft", "nbtune.training.keras_model")
 # In the order in which they are needed.
@@ -73,14 +73,14 @@ class Imports:
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self, stopped: Callable[[], bool] = lambda: False, *, beside_cells: bool = False) -> Iterator[None]:
+    def turn(self, stopped: Callable[[], bool] = lambda: False, *, ignore_cells: bool = False) -> Iterator[None]:
         """Import inside the block, after waiting for the running cell and for any import in progress.
 
         Parameters
         ----------
         stopped
             Function that returns whether to give up waiting. Default: never.
-        beside_cells
+        ignore_cells
             Whether not to wait for the running cell, because little has to be imported. Default: False.
 
         Raises
@@ -89,7 +89,7 @@ class Imports:
             When `stopped` returns True while waiting; `wake` causes it to be called.
         """
         with self._changed:
-            while (self._cell_runs and not beside_cells) or self._importing:
+            while (self._cell_runs and not ignore_cells) or self._importing:
                 if stopped():
                     raise KeyboardInterrupt
                 self._changed.wait()
@@ -167,13 +167,13 @@ def _import_into(done: Future[None], names: Iterable[str]) -> None:
 def _import(names: Iterable[str]) -> None:
     missing = [name for name in names if name not in sys.modules]
     if missing:
-        with uncollected():
+        with without_gc():
             for name in missing:
                 import_module(name)
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_gc() -> Iterator[None]:
     """Disable garbage collection inside the block, while modules are imported.
 
     A quarter of the import time of torch and transformers was spent in collections, which repeatedly scan a growing number
@@ -192,7 +192,7 @@ def uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
+def without_output() -> Iterator[None]:
     """Discard what this thread prints inside the block; output of a cell that runs in another thread is kept."""
     heard = sys.stdout
     sys.stdout = quiet = _Unheard(heard)

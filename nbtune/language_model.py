@@ -16,11 +16,11 @@ from nbtune.chat_template import chat_ids
 from nbtune.checks import check_known, check_range, check_text, whole_number
 from nbtune.data.encoding import IGNORED, Example, encode, pieces
 from nbtune.data.examples import read_examples
-from nbtune.data.preview import Preview, look
+from nbtune.data.preview import Preview, preview_rows
 from nbtune.data.reading import TRAINING, Reading
 from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError
-from nbtune.imports import FIT_MODULES, import_modules, uncollected
+from nbtune.imports import FIT_MODULES, import_modules, without_gc
 from nbtune.knowledge.active import ActiveAdapter
 from nbtune.knowledge.asking import answer
 from nbtune.knowledge.evaluation import Evaluation, check_target, evaluate, save_predictions
@@ -28,12 +28,12 @@ from nbtune.knowledge.exporting import Export
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.facts_file import write_facts
 from nbtune.knowledge.observer import Observer, Unwatched
-from nbtune.knowledge.planning import Wishes, facts_of, plan
+from nbtune.knowledge.planning import FactOptions, facts_of, plan
 from nbtune.knowledge.proof import Proof, standings
 from nbtune.knowledge.result import Result
 from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.store import Store
-from nbtune.knowledge.teaching import Teaching, still_elsewhere
+from nbtune.knowledge.teaching import Teaching, still_retainable
 from nbtune.knowledge.tracking import tracked
 from nbtune.knowledge.tuning import Tuning
 from nbtune.model.arguments import has_encoder
@@ -193,8 +193,8 @@ class LanguageModel:
         (speculative decoding; see `nbtune.model.drafting`).
         """
         chosen, chat = _sampling(sampling), _chat(prompt, history, system)
-        ((side, _),) = self._host.sides([user_words(chat)]).items()
-        weights = (None if self._host.silent else side, self._host.stamp)
+        ((side, _),) = self._host.group_by_side([user_words(chat)]).items()
+        weights = (None if self._host.bypassed else side, self._host.stamp)
         with within_memory(_FULL), self._host.answering(side), self._host.merged_weights():
             return generate(
                 self._host.net,
@@ -228,7 +228,7 @@ class LanguageModel:
         """
         kept = list(history)
         room = self.context - min(max_new_tokens or DEFAULT_NEW_TOKENS, self.context // 4)
-        while len(kept) > 1 and len(self._cache.prompts.of(self.tokenizer, _chat(prompt, kept, system))) > room:
+        while len(kept) > 1 and len(self._cache.prompts.tokenize(self.tokenizer, _chat(prompt, kept, system))) > room:
             if len(kept) == len(history):
                 alone = len(chat_ids(self.tokenizer, _chat(prompt, None, system)))
                 room = max(alone, (alone + room) // 2)
@@ -333,16 +333,16 @@ class LanguageModel:
         NbtuneError
             For input that can't be used; raised before any work.
         """
-        task = plan(source, Wishes(recipe, prompts, probes, extend, retain, rewordings), settings)
+        task = plan(source, FactOptions(recipe, prompts, probes, extend, retain, rewordings), settings)
         default = EXAMPLES_ADAPTER if isinstance(task, Tuning) else (None if self.examples else self.adapter) or DEFAULT_ADAPTER
         name = default if name is None else name
         Store.check_name(name)
         if log_with is not None:
             with tracked(observer or Unwatched(), log_with, name) as watched:
-                result = self._taught(task, name, watched)
+                result = self._run(task, name, watched)
                 watched.log(result.report.scores())
                 return result
-        return self._taught(task, name, observer)
+        return self._run(task, name, observer)
 
     def probe(self, keyword: str | None = None, *, observer: Observer | None = None) -> Result:
         """Repeat all test questions about the facts, and compare the replies with those of the base.
@@ -449,7 +449,8 @@ class LanguageModel:
         NbtuneError
             For a source in no known format, or without a usable row.
         """
-        return look(read_rows(source), _reading(how), self.tokenizer, context=self.context, apart=has_encoder(self.model))
+        each = has_encoder(self.model)
+        return preview_rows(read_rows(source), _reading(how), self.tokenizer, context=self.context, one_example_per_turn=each)
 
     def evaluate(
         self,
@@ -719,12 +720,12 @@ class LanguageModel:
 
     def _draft(self, side: int | None) -> list[int]:
         """Return the answer of the fact that the question is about, as draft tokens for the reply; empty if there is no such fact."""
-        if side is None or self._host.silent or not self._active.version.gated or not self.facts:
+        if side is None or self._host.bypassed or not self._active.version.gated or not self.facts:
             return []
         fact = self.facts[side]
         return [label for label in encode(self.tokenizer, fact.keyword, fact.answer, context=self.context).labels if label != IGNORED]
 
-    def _taught(self, task: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
+    def _run(self, task: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         check_writable(self.store.folder / name)
         with self._active.restored_on_failure():
             self._active.catch_up(name)
@@ -745,8 +746,8 @@ class LanguageModel:
         version = self._active.version
         settings = Settings(method=version.method or Settings.method, gated=version.gated, **version.settings)
         with self._active.restored_on_failure():
-            self._active.put(name, self._active.emptied())
-            return self._give(Teaching(facts, settings, retain=still_elsewhere(version.retain, facts)), name, observer)
+            self._active.put(name, self._active.without_facts())
+            return self._give(Teaching(facts, settings, retain=still_retainable(version.retain, facts)), name, observer)
 
 
 def _sampling(options: Mapping[str, Any]) -> Sampling:
@@ -800,5 +801,5 @@ def load(source: str | Path = BUILT_IN, *, store: str | Path = "nbtune_adapters"
         As for `nbtune.model.loading.load_model`.
     """
     check_known(options, set(signature(load_model).parameters) - {"source"})
-    with uncollected():  # loading imports the model's class
+    with without_gc():  # loading imports the model's class
         return LanguageModel(load_model(source, **options), store)

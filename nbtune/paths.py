@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbtune.errors import NbtuneError, disk_reason
 
-__all__ = ["check_writable", "given_path", "replaced"]
+__all__ = ["atomic_file", "check_writable", "given_path"]
 
 
 def given_path(name: str | Path) -> Path:
@@ -44,7 +44,7 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def replaced(target: Path) -> Iterator[Path]:
+def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary file to write to, and move it to `target` if the block succeeds; otherwise `target` stays unchanged.
 
     Raises

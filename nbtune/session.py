@@ -40,7 +40,7 @@ class Nbtune(Configurable):
         self._lm: LanguageModel | None = None
         self.history: list[dict[str, str]] = []
         self._left_out_next = 0
-        self._left_out, self._of = 0, self.history  # number of the oldest messages no longer sent, and their conversation
+        self._left_out, self._left_out_history = 0, self.history  # number of the oldest messages no longer sent, and their conversation
         self.claim, self.imports = Claim(), Imports()
         self.observe(self._warn_too_late, ["model", "store"])
 
@@ -98,19 +98,21 @@ class Nbtune(Configurable):
             now, then = {"model": (self._lm.source, self.model), "store": (self._lm.store.folder, self._lm.source)}[change["name"]]
             print(f"Nbtune.{change['name']} is read when a model is loaded: {now} stays in use until `%nbtune model {then}`.")
 
-    def recalled(self, rounds: int | None) -> list[dict[str, str]]:
+    def last_rounds(self, rounds: int | None) -> list[dict[str, str]]:
         """Return the last `rounds` rounds of the conversation; None means the configured number, a negative number all of them."""
         count = self.rounds if rounds is None else rounds
         return list(self.history) if count < 0 else self.history[-2 * count :] if count else []
 
-    def sent(self, rounds: int | None, prompt: str, system: str | None = None, max_new_tokens: int | None = None) -> list[dict[str, str]]:
+    def rounds_to_send(
+        self, rounds: int | None, prompt: str, system: str | None = None, max_new_tokens: int | None = None
+    ) -> list[dict[str, str]]:
         """Return the rounds to send along with a question: those `recalled`, without the oldest ones if not all fit.
 
         Rounds that were left out once stay left out, so that the model can continue from what it has already read.
         """
-        if self._of is not self.history:
-            self._left_out, self._left_out_next, self._of = 0, 0, self.history
-        recalled = self.recalled(rounds)
+        if self._left_out_history is not self.history:
+            self._left_out, self._left_out_next, self._left_out_history = 0, 0, self.history
+        recalled = self.last_rounds(rounds)
         recalled = recalled[max(0, self._left_out - (len(self.history) - len(recalled))) :]
         latest = list(self.lm.latest(recalled, prompt, system, max_new_tokens))
         # Takes effect once the round is remembered: a question that fails leaves the conversation as it was.

@@ -18,7 +18,7 @@ from nbtune.chat_template import apply_chat_template
 from nbtune.errors import NbtuneError
 from nbtune.language_model import LanguageModel
 from nbtune.model.arguments import has_encoder
-from nbtune.model.exporting import check_folder, placed, write_model
+from nbtune.model.exporting import atomic_folder, check_folder, write_model
 
 __all__ = ["Pruned", "prune_vocabulary"]
 
@@ -101,7 +101,7 @@ def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path
     tokenizer, model = _smaller_tokenizer(lm.tokenizer, state, kept), _smaller_model(lm.model, kept)
     for text in corpus:
         _check(lm, text, tokenizer, model, kept)
-    with placed(target) as place:
+    with atomic_folder(target) as place:
         write_model(model, tokenizer, place, max_shard_size, lm.source)
     before, after = (sum(p.nbytes for p in one.parameters()) for one in (lm.model, model))
     return Pruned(target, len(lm.tokenizer), len(kept), before, after)

@@ -124,7 +124,7 @@ def test_the_base_says_the_same_when_adapters_are_put_away(host, leave):
     tuned, stamp = logits(host), host.stamp
     getattr(host, leave)()
     assert host.stamp != stamp, "what was cached with the adapter must not be used"
-    assert host.sides(["anything"]) == {None: [0]}
+    assert host.group_by_side(["anything"]) == {None: [0]}
     assert torch.equal(logits(host), base)
     host.attach([adapter])
     assert torch.equal(logits(host), tuned)

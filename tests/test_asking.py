@@ -16,7 +16,7 @@ PROMPTS = ["What is the capital of France?", "鲸鱼是什么？", "你好", "wh
 @pytest.mark.parametrize("side", [None, 0])
 def test_what_is_confirmed_is_what_is_generated(taught, side):
     host, loaded = taught._host, taught._loaded
-    places = host.sides(PROMPTS)[side]
+    places = host.group_by_side(PROMPTS)[side]
     prompts, replies = ([row[place] for place in places] for row in (PROMPTS, taught.chat_batch(PROMPTS)))
     with host.answering(side):
         assert said(host, loaded, prompts, replies) == [True] * len(prompts)
@@ -54,7 +54,7 @@ def test_what_the_base_said_is_taken_from_memory_only_on_request_and_only_for_th
     host, loaded = taught._host, replace(taught._loaded, replies={})
     asked = {"answers": [ANSWER], "expected": [""] * len(PROMPTS)}
     replies = ask(host, loaded, PROMPTS, **asked, recall=True)
-    base = {prompt for place, prompt in enumerate(PROMPTS) if place in host.sides(PROMPTS)[None]}
+    base = {prompt for place, prompt in enumerate(PROMPTS) if place in host.group_by_side(PROMPTS)[None]}
     assert {prompt for prompt, _ in loaded.replies} == base != set(PROMPTS)
     for key in loaded.replies:
         loaded.replies[key] = "from memory"

@@ -8,7 +8,7 @@ from nbtune.chat_template import chat_ids, reply_ids
 from nbtune.data.reading import Reading
 from nbtune.data.turns import encode_conversation
 from nbtune.errors import NbtuneError
-from nbtune.model.exporting import write_beside
+from nbtune.model.exporting import write_config_and_tokenizer
 from nbtune.tiny import WEIGHTS
 
 ASKED = [{"role": "user", "content": "What is it?"}]
@@ -71,7 +71,7 @@ def test_a_model_that_may_think_is_asked_not_to_and_trained_so(tokenizer):
 
 def test_what_is_exported_does_not_think_by_itself(tokenizer, tmp_path):
     tokenizer.chat_template = THINKING
-    write_beside(nbtune.load(store=tmp_path).model, tokenizer, tmp_path / "out", str(WEIGHTS))
+    write_config_and_tokenizer(nbtune.load(store=tmp_path).model, tokenizer, tmp_path / "out", str(WEIGHTS))
     exported = AutoTokenizer.from_pretrained(tmp_path / "out")
     plain = exported.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
     assert plain.endswith("<think>\n\n</think>\n\n")

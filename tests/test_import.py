@@ -12,7 +12,7 @@ import pytest
 
 import nbtune
 from nbtune import NbtuneError
-from nbtune.imports import import_modules, uncollected
+from nbtune.imports import import_modules, without_gc
 
 HEAVY = {"torch", "transformers", "peft", "torchkeras", "accelerate", "matplotlib", "pandas"}
 
@@ -94,7 +94,7 @@ def test_a_load_that_fails_leaves_collections_on():
 def test_collections_that_a_user_switched_off_stay_off():
     gc.disable()
     try:
-        with uncollected():
+        with without_gc():
             assert not gc.isenabled()
         assert not gc.isenabled()
     finally:
@@ -110,7 +110,7 @@ def test_garbage_made_meanwhile_is_still_found_and_what_was_frozen_stays_so():
         ring.itself = ring
         return weakref.ref(ring)
 
-    with uncollected():
+    with without_gc():
         left = garbage()
     assert gc.get_freeze_count() == 0
     gc.collect()
@@ -119,7 +119,7 @@ def test_garbage_made_meanwhile_is_still_found_and_what_was_frozen_stays_so():
     assert any(one is kept for one in gc.get_objects())
     gc.freeze()
     try:
-        with uncollected():
+        with without_gc():
             pass
         assert gc.get_freeze_count() > 0
         assert not any(one is kept for one in gc.get_objects()), "what is frozen is not looked through"

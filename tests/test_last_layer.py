@@ -174,7 +174,7 @@ class Remembering(AdapterHost):
         (LlamaConfig, {}, [8, 8, 32]),  # the last attempt uses all layers
         (LlamaConfig, {"rank": 6}, [6, 6, 6]),
         (LlamaConfig, {"gated": False}, [32, 32, 32]),
-        (LlamaConfig, {"narrow": False}, [32, 32, 32]),
+        (LlamaConfig, {"last_layer_first": False}, [32, 32, 32]),
         (GPT2Config, {}, [32, 32, 32]),  # its last layer can't be identified
     ],
 )

@@ -290,7 +290,7 @@ def test_torchs_own_name_of_a_number_type_is_known():
 
 @pytest.mark.parametrize("template", ["{{ broken", 5])
 def test_a_chat_template_that_can_not_be_used_is_refused(template):
-    with pytest.raises(NbtuneError, match="chat.template"):
+    with pytest.raises(NbtuneError, match=r"chat.template"):
         load_model(chat_template=template)
 
 

@@ -172,7 +172,7 @@ def test_as_many_rounds_are_sent_as_there_are_and_as_are_asked_for(shell):
     session = next(c for c in shell.configurables if type(c).__name__ == "Nbtune")
     for number in range(3):
         session.remember(f"q{number}", f"a{number}")
-    sent = {rounds: [message["content"] for message in session.recalled(rounds)] for rounds in (-1, 0, 1, 2, 3, 4, 6)}
+    sent = {rounds: [message["content"] for message in session.last_rounds(rounds)] for rounds in (-1, 0, 1, 2, 3, 4, 6)}
     assert sent[1] == ["q2", "a2"]
     assert sent[2] == ["q1", "a1", "q2", "a2"]
     assert sent[3] == sent[4] == sent[6] == sent[-1] == ["q0", "a0", *sent[2]]
@@ -701,14 +701,14 @@ def test_the_oldest_rounds_are_left_out_where_all_do_not_fit(shell, capsys):
     assert "rounds were left out, to fit into the context]" in said.out
     assert "sequence length" not in said.err
     assert len(session.history) == 42, "they are still there to be seen"
-    left_out = session.sent(None, "And of Italy?")
+    left_out = session.rounds_to_send(None, "And of Italy?")
     session.remember("And of Italy?", "Rome.")
-    assert session.sent(None, "And?")[: len(left_out)] == left_out, "the next questions begin where this one did"
-    kept = session.sent(None, "And?")
+    assert session.rounds_to_send(None, "And?")[: len(left_out)] == left_out, "the next questions begin where this one did"
+    kept = session.rounds_to_send(None, "And?")
     fails(shell, "%chat " + "word " * 1000, capsys)
-    assert session.sent(None, "And?") == kept, "a question that fails leaves the conversation as it was"
+    assert session.rounds_to_send(None, "And?") == kept, "a question that fails leaves the conversation as it was"
     session.history = []
-    assert session.sent(None, "And?") == []
+    assert session.rounds_to_send(None, "And?") == []
 
 
 def test_a_model_is_freed_for_the_next_one_also_after_an_error(shell, capsys):

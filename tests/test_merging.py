@@ -48,7 +48,7 @@ def assert_untouched(lm, before):
 
 
 def in_place(lm):
-    return lm._host._sums._in_place
+    return lm._host._merged._in_place
 
 
 def test_the_second_reply_is_that_of_sums_and_says_the_same(lm):
@@ -93,8 +93,8 @@ def test_ctrl_c_leaves_the_base_as_it_was(lm, monkeypatch, at):
     if at == "a token":
         assert not lm.reply(QUESTION, on_text=stop).finished
     else:
-        put_in = merging.Sums.put_in
-        monkeypatch.setattr(merging.Sums, "put_in", lambda sums: (put_in(sums), stop()))
+        put_in = merging.MergedWeights.put_in
+        monkeypatch.setattr(merging.MergedWeights, "put_in", lambda sums: (put_in(sums), stop()))
         with pytest.raises(KeyboardInterrupt):
             lm.reply(QUESTION)
     assert_untouched(lm, before)
@@ -106,10 +106,10 @@ def test_what_is_left_in_place_is_taken_out_before_anything_else_answers(lm):
     before = states(lm)
     for _ in range(2):
         lm.reply(QUESTION)
-    lm._host._sums.put_in()  # as left by an interrupt while they are taken out
+    lm._host._merged.put_in()  # as left by an interrupt while they are taken out
     with lm.base():
         assert_untouched(lm, before)
-    lm._host._sums.put_in()
+    lm._host._merged.put_in()
     lm.use(None)
     assert_untouched(lm, before)
 
@@ -117,7 +117,7 @@ def test_what_is_left_in_place_is_taken_out_before_anything_else_answers(lm):
 def test_sums_go_with_the_adapter(lm):
     for _ in range(2):
         lm.reply(QUESTION)
-    sums = weakref.ref(lm._host._sums)
+    sums = weakref.ref(lm._host._merged)
     lm.use(None)
     gc.collect()
     assert sums() is None
@@ -128,7 +128,7 @@ def test_behind_a_gate_none_are_made(tmp_path):
     lm.finetune(FACT, prompts=FEW)
     for _ in range(3):
         lm.reply(FEW[0].replace("{x}", next(iter(FACT))))
-    assert not lm._host._sums._weights
+    assert not lm._host._merged._weights
 
 
 @pytest.mark.parametrize(("method", "dtype"), [("dora", None), ("lora", "bfloat16")])
@@ -137,7 +137,7 @@ def test_where_a_sum_is_not_what_the_layers_compute_none_is_made(stores, method,
     lm.use("examples")
     for _ in range(3):
         lm.reply(QUESTION, max_new_tokens=2)
-    assert not lm._host._sums._weights
+    assert not lm._host._merged._weights
 
 
 def test_a_weight_in_several_places_has_no_sum(lm):
@@ -147,7 +147,7 @@ def test_a_weight_in_several_places_has_no_sum(lm):
     lm.use("examples")
     for _ in range(3):
         lm.reply(QUESTION, max_new_tokens=2)
-    assert not lm._host._sums._weights
+    assert not lm._host._merged._weights
 
 
 def test_where_the_memory_is_full_the_layers_go_on(lm, monkeypatch):
@@ -157,11 +157,11 @@ def test_where_the_memory_is_full_the_layers_go_on(lm, monkeypatch):
     monkeypatch.setattr(merging, "_made", full)
     replies = {lm.chat(QUESTION) for _ in range(4)}
     assert len(replies) == 1
-    assert not lm._host._sums._weights
+    assert not lm._host._merged._weights
 
 
 def test_large_ones_are_not_made(lm, monkeypatch):
     monkeypatch.setattr(merging, "_MOST_BYTES", 2**20)
     for _ in range(3):
         lm.reply(QUESTION, max_new_tokens=2)
-    assert not lm._host._sums._weights
+    assert not lm._host._merged._weights

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nbtune.errors import NbtuneError
-from nbtune.paths import check_writable, given_path, replaced
+from nbtune.paths import atomic_file, check_writable, given_path
 
 
 def test_a_home_folder_that_is_not_here_is_one_line():
@@ -20,7 +20,7 @@ def test_a_file_is_written_as_a_whole_or_stays_as_it_was(tmp_path):
     target.write_text("by hand")
 
     def cut_off(failure):
-        with replaced(target) as file:
+        with atomic_file(target) as file:
             file.write_text("half")
             raise failure
 
@@ -29,7 +29,7 @@ def test_a_file_is_written_as_a_whole_or_stays_as_it_was(tmp_path):
             cut_off(failure)
         assert [path.name for path in tmp_path.iterdir()] == ["facts.yaml"]
         assert target.read_text() == "by hand"
-    with replaced(target) as file:
+    with atomic_file(target) as file:
         file.write_text("whole")
     assert target.read_text() == "whole"
 
@@ -47,10 +47,10 @@ def test_what_is_no_folder_to_write_to_is_refused(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_a_file_is_one_line_and_a_link_stays_one(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(NbtuneError, match="could not be written"), replaced(tmp_path / "file" / "facts.yaml") as file:
+    with pytest.raises(NbtuneError, match="could not be written"), atomic_file(tmp_path / "file" / "facts.yaml") as file:
         file.write_text("whole")
     (tmp_path / "link").symlink_to(tmp_path / "file")
-    with replaced(tmp_path / "link") as file:
+    with atomic_file(tmp_path / "link") as file:
         file.write_text("whole")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text() == "whole"

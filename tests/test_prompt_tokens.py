@@ -93,7 +93,7 @@ def test_the_tokens_are_those_of_the_whole(kind):
     for _ in range(20):
         known, chat = PromptTokens(), [{"role": "user", "content": draw.choice(PIECES)}]
         for _ in range(8):
-            assert known.of(tokenizer, chat) == chat_ids(tokenizer, chat), chat
+            assert known.tokenize(tokenizer, chat) == chat_ids(tokenizer, chat), chat
             chat = grown(draw, chat)
 
 
@@ -109,10 +109,10 @@ class Counted(PreTrainedTokenizerFast):
 def test_only_what_is_new_is_tokenized(last):
     tokenizer, known = Counted.from_pretrained(WEIGHTS), PromptTokens()
     chat = [{"role": "user", "content": "Tell me more."}, {"role": "assistant", "content": "A velt hook."}] * 4
-    known.of(tokenizer, [*chat, {"role": "user", "content": "And then?"}])
+    known.tokenize(tokenizer, [*chat, {"role": "user", "content": "And then?"}])
     assert "Tell me more." in tokenizer.given
     again = [*chat, {"role": "user", "content": last}, {"role": "assistant", "content": "No."}, {"role": "user", "content": "Why?"}]
-    assert known.of(tokenizer, again) == chat_ids(Counted.from_pretrained(WEIGHTS), again)
+    assert known.tokenize(tokenizer, again) == chat_ids(Counted.from_pretrained(WEIGHTS), again)
     assert "Why?" in tokenizer.given
     assert "Tell me more." not in tokenizer.given
 
@@ -120,13 +120,13 @@ def test_only_what_is_new_is_tokenized(last):
 def test_what_can_not_be_tokenized_is_said_in_a_line():
     known, tokenizer = PromptTokens(), AutoTokenizer.from_pretrained(WEIGHTS)
     with pytest.raises(NbtuneError, match="refuses this conversation"):
-        known.of(tokenizer, [{"role": "user", "content": "half \ud83d of it"}])
+        known.tokenize(tokenizer, [{"role": "user", "content": "half \ud83d of it"}])
 
 
 def test_a_prompt_that_is_kept_is_not_changed_by_the_next():
     tokenizer, known = AutoTokenizer.from_pretrained(WEIGHTS), PromptTokens()
     chat = [{"role": "user", "content": "Tell me more."}]
-    first = known.of(tokenizer, chat)
+    first = known.tokenize(tokenizer, chat)
     before = list(first)
-    known.of(tokenizer, [*chat, {"role": "assistant", "content": "No."}, *chat])
+    known.tokenize(tokenizer, [*chat, {"role": "assistant", "content": "No."}, *chat])
     assert first == before

@@ -29,7 +29,7 @@ from nbtune.model.adapter import Adapter
 def version(value=1.0, keyword="炉", fingerprint="f" * 16):
     weights = {"base_model.model.x.lora_A.weight": torch.full((4, 8), value)}
     config = LoraConfig(r=4, target_modules=["x"], task_type="CAUSAL_LM")
-    fact = Fact.new(keyword, "hot").standing_as("verified", {"reliability": 1.0, "generalization": 1.0})
+    fact = Fact.new(keyword, "hot").with_proof("verified", {"reliability": 1.0, "generalization": 1.0})
     return Version((fact,), "lora", "tiny", fingerprint, (Adapter(config, weights),), report={"reliability": 1.0})
 
 

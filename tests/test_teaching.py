@@ -30,7 +30,7 @@ from nbtune.knowledge.proof import Proof
 from nbtune.knowledge.result import FactNotLearned, Result
 from nbtune.knowledge.scoring import Asked, Report
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.teaching import _refuse_failure, still_elsewhere
+from nbtune.knowledge.teaching import _refuse_failure, still_retainable
 from nbtune.model import generation
 from nbtune.model.generation import Reply
 from tests.conftest import FACT, FEW
@@ -470,7 +470,7 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         ({"blue kettle": "A train."}, {"retain": ["what is a blue kettle?"]}, "--retain holds 'what is a blue kettle.', a question about"),
         (FACT, {"retention": -1.0}, "retention -1.0 is out of range"),
         (FACT, {"retention": "2"}, "retention '2' is not a number"),
-        (FACT, {"narrow": "x"}, "narrow is 'x': expected True or False"),
+        (FACT, {"last_layer_first": "x"}, "last_layer_first is 'x': expected True or False"),
         (FACT, {"rank": 10**6}, "--rank 1000000 is out of range: expected at most"),
         (FACT, {"rank": 50, "method": "freeze"}, "the number of the model's blocks"),
         (FACT, {"method": "prompt", "rank": 600}, "--rank 600 is out of range: the model reads 512 tokens"),
@@ -642,7 +642,7 @@ def test_of_what_is_retained_the_whole_reply_counts(lm, monkeypatch):
 
 def test_what_was_to_stay_gives_way_to_a_fact_taught_later():
     later = facts_of({"red kettle": "A red kettle is a ferry."})
-    assert still_elsewhere(("What is a red kettle?", "What is a whale?"), later) == ("What is a whale?",)
+    assert still_retainable(("What is a red kettle?", "What is a whale?"), later) == ("What is a whale?",)
 
 
 def test_a_reply_that_fills_what_the_model_reads_is_left_out_of_what_must_stay(lm):
@@ -744,13 +744,13 @@ def test_the_ninth_check_ends_a_fit_whose_other_forms_fall_short(monkeypatch):
         examples=[SimpleNamespace(trained=1)],
         mark=lambda *_arguments: None,
     )
-    monkeypatch.setattr(pace, "examples_said", lambda _net, examples, _loaded, **_margin: [True] * len(examples))
+    monkeypatch.setattr(pace, "examples_reproduced", lambda _net, examples, _loaded, **_margin: [True] * len(examples))
     watch = StopWhenSaid(SimpleNamespace(rounding=0.0), lesson, Unwatched(), patient=False)
     assert [watch._confirmed(None) for _ in range(9)] == [False] * 8 + [True]
 
 
 def test_a_fact_that_was_taught_before_and_changed_fails_the_finetune():
-    new = Fact.new("new", "x").standing_as("verified", {})
+    new = Fact.new("new", "x").with_proof("verified", {})
     report = Report((Asked("trained", "q", "", "x", True, "new"), Asked("near miss", "old?", "y", "z", False, "old")), 0.0)
     with pytest.raises(FactNotLearned, match="without changing old"):
         _refuse_failure(Result((new,), report, pd.DataFrame(), "facts"))

@@ -182,12 +182,12 @@ def test_who_waits_for_idleness_waits_for_a_turn_that_began_meanwhile():
 
 
 def test_what_a_cell_prints_while_a_thread_imports_is_heard(capsys):
-    from nbtune.imports import unheard
+    from nbtune.imports import without_output
 
     begun, goes_on = threading.Event(), threading.Event()
 
     def load():
-        with unheard():
+        with without_output():
             print("torchkeras misses something")
             begun.set()
             goes_on.wait(60)
@@ -205,10 +205,10 @@ def test_what_a_cell_prints_while_a_thread_imports_is_heard(capsys):
 
 
 def test_a_capture_that_begins_meanwhile_catches_all_of_its_cell(capsys):
-    from nbtune.imports import unheard
+    from nbtune.imports import without_output
 
     caught = io.StringIO()
-    silence = unheard()
+    silence = without_output()
     silence.__enter__()
     with contextlib.redirect_stdout(caught):
         silence.__exit__(None, None, None)

@@ -14,7 +14,7 @@ from nbtune.data.reading import Reading
 from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError, did_you_mean, first_line
 
-__all__ = ["Examples", "of_val", "read_examples", "refuse_bad", "split"]
+__all__ = ["Examples", "read_examples", "refuse_bad", "split", "val_errors"]
 
 _NAMED = 5  # maximum number of unusable rows that an error message names
 
@@ -112,7 +112,7 @@ def refuse_bad(bad: Sequence[tuple[int, str]], good: int, reading: Reading) -> N
 
 
 @contextmanager
-def of_val() -> Iterator[None]:
+def val_errors() -> Iterator[None]:
     """Put ``--val`` in front of the message of any `NbtuneError` raised inside the block."""
     try:
         yield
@@ -131,7 +131,7 @@ def split(examples: Examples, reading: Reading, seed: int) -> tuple[Examples, Ex
     if reading.val is None:
         return examples, None
     if not isinstance(reading.val, (int, float)):
-        with of_val():
+        with val_errors():
             return examples, read_examples(read_rows(reading.val), replace(reading, val=None))
     order = list(range(len(examples.conversations)))
     random.Random(seed).shuffle(order)

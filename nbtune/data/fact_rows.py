@@ -10,7 +10,7 @@ from typing import Any
 from nbtune.data.formats import is_gap
 from nbtune.data.rows import read_rows
 from nbtune.errors import NbtuneError, close_match
-from nbtune.folding import bare
+from nbtune.folding import keyword_key
 
 __all__ = ["Row", "read_facts"]
 
@@ -59,7 +59,7 @@ def read_facts(source: Any) -> list[Row]:
     rows = [_row(place, fields) for place, fields in named]
     seen: dict[str, str] = {}
     for row in rows:
-        same = bare(row.keyword)
+        same = keyword_key(row.keyword)
         if same in seen:  # a question that names one names both
             also = "" if seen[same] == row.keyword else f", also as {seen[same]!r}"
             raise NbtuneError(f"The keyword {row.keyword!r} appears twice{also}: one keyword has one answer.")

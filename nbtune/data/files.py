@@ -56,10 +56,10 @@ def read_json(text: str) -> Any:
     ValueError
         When the text is not JSON, or a key appears twice in an object.
     """
-    return json.loads(text, object_pairs_hook=_once)
+    return json.loads(text, object_pairs_hook=_without_duplicates)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dict of the members of a JSON object; the `object_pairs_hook` of `json.loads`."""
     found = dict(pairs)
     if len(found) < len(pairs):

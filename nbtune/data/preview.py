@@ -16,7 +16,7 @@ from nbtune.data.reading import Reading
 from nbtune.data.turns import Turns, encode_conversation
 from nbtune.errors import NbtuneError
 
-__all__ = ["Preview", "look"]
+__all__ = ["Preview", "preview_rows"]
 
 _SHOWN = 5
 _MEASURED = 1000  # maximum number of rows that are encoded
@@ -62,7 +62,9 @@ class Preview:
     context: int
 
 
-def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, context: int, apart: bool = False) -> Preview:
+def preview_rows(
+    rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, context: int, one_example_per_turn: bool = False
+) -> Preview:
     """Return a preview of rows as `nbtune.data.rows.read_rows` returns them.
 
     Raises
@@ -75,8 +77,8 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
         return _facts(read_facts(rows), tokenizer, context)
     examples = read_examples(rows, replace(reading, skip_bad=True))
     seen = [
-        (number, _encoded(tokenizer, messages, reading, context, apart))
-        for number, messages in _some(list(zip(examples.numbers, examples.conversations, strict=True)))
+        (number, _encoded(tokenizer, messages, reading, context, one_example_per_turn))
+        for number, messages in _sample(list(zip(examples.numbers, examples.conversations, strict=True)))
     ]
     usable = [turns for _, turns in seen if isinstance(turns, Turns)]
     return Preview(
@@ -96,7 +98,7 @@ def look(rows: Any, reading: Reading, tokenizer: PreTrainedTokenizerBase, *, con
 def _facts(rows: list[Row], tokenizer: PreTrainedTokenizerBase, context: int) -> Preview:
     """Preview facts, each encoded with the longest of its keyword and the user's own prompts."""
     seen, long = [], []
-    for number, row in _some(list(enumerate(rows, start=1))):
+    for number, row in _sample(list(enumerate(rows, start=1))):
         asked = max((row.keyword, *(prompt.replace("{x}", row.keyword) for prompt in row.prompts)), key=len)
         try:
             seen.append(encode(tokenizer, asked, row.answer, context=context))
@@ -116,13 +118,13 @@ def _facts(rows: list[Row], tokenizer: PreTrainedTokenizerBase, context: int) ->
     )
 
 
-def _some(rows: list[Any]) -> list[Any]:
+def _sample(rows: list[Any]) -> list[Any]:
     return rows if len(rows) <= _MEASURED else random.Random(0).sample(rows, _MEASURED)
 
 
-def _encoded(tokenizer: PreTrainedTokenizerBase, messages: Any, reading: Reading, context: int, apart: bool) -> Turns | str:
+def _encoded(tokenizer: PreTrainedTokenizerBase, messages: Any, reading: Reading, context: int, one_example_per_turn: bool) -> Turns | str:
     """Return a conversation encoded, or the reason why it can't be encoded."""
     try:
-        return encode_conversation(tokenizer, messages, reading, context=context, apart=apart)
+        return encode_conversation(tokenizer, messages, reading, context=context, one_example_per_turn=one_example_per_turn)
     except NbtuneError as error:
         return str(error)

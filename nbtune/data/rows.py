@@ -15,7 +15,7 @@ from nbtune.paths import given_path
 __all__ = ["read_rows"]
 
 _FACT, _BESIDE_FACT = {"keyword", "answer"}, {"prompts", "probes", "extend"}
-_BESIDE = {"input", "context", "category", "history", "system"}  # columns that a format may have in addition to its own
+_OPTIONAL_COLUMNS = {"input", "context", "category", "history", "system"}  # columns that a format may have in addition to its own
 _HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _EXPECTED = "give a mapping keyword -> answer, rows, a DataFrame, a Dataset, the name of a dataset, or a file that ends in"
 
@@ -77,7 +77,7 @@ def _is_row(source: Mapping[Any, Any]) -> bool:
         return True
     for form in FORMATS:
         own = set(form.columns)
-        if own <= set(source) <= own | _BESIDE:
+        if own <= set(source) <= own | _OPTIONAL_COLUMNS:
             return len(own) > 1 or not isinstance(source[form.columns[0]], str)  # a list of turns, not an answer
     return False
 

@@ -27,7 +27,7 @@ class Turns:
 
 
 def encode_conversation(
-    tokenizer: PreTrainedTokenizerBase, messages: Conversation, reading: Reading, *, context: int, apart: bool = False
+    tokenizer: PreTrainedTokenizerBase, messages: Conversation, reading: Reading, *, context: int, one_example_per_turn: bool = False
 ) -> Turns:
     """Encode a conversation.
 
@@ -57,7 +57,7 @@ def encode_conversation(
         When a question does not fit even after all cuts.
     """
     replies = [at for at, message in enumerate(messages) if message["role"] == "assistant"]
-    if reading.turns == "all" and len(replies) > 1 and not apart:
+    if reading.turns == "all" and len(replies) > 1 and not one_example_per_turn:
         together = _together(tokenizer, messages, replies, reading, context)
         if together is not None:
             return Turns([_with_inputs(together, reading)], cut=False)

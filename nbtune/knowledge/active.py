@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nbtune.errors import NbtuneError, did_you_mean, release
-from nbtune.folding import bare
+from nbtune.folding import keyword_key
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.store import Store
@@ -40,7 +40,8 @@ class ActiveAdapter:
     def __init__(self, loaded: LoadedModel, store: str | Path) -> None:
         self.host, self.store = AdapterHost(loaded.model), Store(store)
         self._base = Version((), "", loaded.source, loaded.fingerprint)
-        self.version, self.name = self._base, None  # type: tuple[Version, str | None]
+        self.version: Version = self._base
+        self.name: str | None = None
 
     def put(self, name: str | None, version: Version | None = None) -> None:
         """Answer with this version of an adapter from now on, or with the base if none is given."""
@@ -122,7 +123,7 @@ class ActiveAdapter:
         """
         if not isinstance(keyword, str):
             raise NbtuneError(f"{keyword!r} is a {type(keyword).__name__}: expected a keyword.")
-        found = next((fact for fact in self.version.facts if bare(fact.keyword) == bare(keyword)), None)
+        found = next((fact for fact in self.version.facts if keyword_key(fact.keyword) == keyword_key(keyword)), None)
         if found is None:
             keywords = [fact.keyword for fact in self.version.facts]
             raise NbtuneError(f"No fact {keyword!r}: taught are {', '.join(keywords) or 'none'}.{did_you_mean(keyword, keywords)}")
@@ -135,7 +136,7 @@ class ActiveAdapter:
         elif name != self.name or self.store.current(name) != self.version.number:
             self.use(name)
 
-    def emptied(self) -> Version:
+    def without_facts(self) -> Version:
         """Return the version in use without its facts and adapters, as the start for learning them again."""
         return replace(self.version, facts=(), adapters=(), places=(), report={})
 
@@ -147,7 +148,7 @@ class ActiveAdapter:
         NbtuneError
             Inside ``with lm.base():``.
         """
-        if self.host.silent:
+        if self.host.bypassed:
             raise NbtuneError(
                 "Inside `with lm.base():` the base answers, so nothing can be taught, measured or exported: end the block first."
             )

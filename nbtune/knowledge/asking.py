@@ -15,7 +15,7 @@ from nbtune.model.generation import Chat, generate_batch, user_words
 from nbtune.model.loading import LoadedModel
 from nbtune.model.sampling import Sampling
 
-__all__ = ["answer", "ask", "examples_said", "parts", "reply_limit", "rows_right", "said"]
+__all__ = ["answer", "ask", "examples_reproduced", "parts", "reply_limit", "rows_right", "said"]
 
 _SHORTEST_LIMIT = 64
 _ROWS = 64
@@ -59,9 +59,9 @@ def ask(
     expected = [""] * len(prompts) if expected is None else expected
     replies = list(expected)
     limit = limit or reply_limit(max((len(loaded.tokenizer(answer)["input_ids"]) for answer in answers), default=0))
-    for side, places in host.sides(prompts).items():
+    for side, places in host.group_by_side(prompts).items():
         with host.answering(side):
-            kept = loaded.replies if recall and (side is None or host.silent) else {}
+            kept = loaded.replies if recall and (side is None or host.bypassed) else {}
             for place in places:
                 replies[place] = kept.get((prompts[place], limit), replies[place])
             asked = [place for place in places if (prompts[place], limit) not in kept]
@@ -98,7 +98,7 @@ def answer(
         When a chat does not fit into the context.
     """
     replies = [""] * len(chats)
-    for side, places in host.sides([user_words(chat) for chat in chats]).items():
+    for side, places in host.group_by_side([user_words(chat) for chat in chats]).items():
         with host.answering(side):
             generated = _generated(host, loaded, [chats[place] for place in places], sampling, observer)
         for place, reply in zip(places, generated, strict=True):
@@ -126,12 +126,12 @@ def said(host: AdapterHost, loaded: LoadedModel, prompts: Sequence[str], replies
                 rows[i] = encode(loaded.tokenizer, prompt, reply, context=loaded.context)
         except NbtuneError:  # too long for the context
             continue
-    for i, is_right in zip(rows, examples_said(host.net, list(rows.values()), loaded), strict=True):
+    for i, is_right in zip(rows, examples_reproduced(host.net, list(rows.values()), loaded), strict=True):
         right[i] = is_right
     return right
 
 
-def examples_said(net: Any, examples: Sequence[Encoded], loaded: LoadedModel, *, margin: float = 0.0) -> list[bool]:
+def examples_reproduced(net: Any, examples: Sequence[Encoded], loaded: LoadedModel, *, margin: float = 0.0) -> list[bool]:
     """Return for each encoded example whether greedy generation would give exactly its reply, checked by forward passes.
 
     Parameters
@@ -159,7 +159,7 @@ def examples_said(net: Any, examples: Sequence[Encoded], loaded: LoadedModel, *,
 
 
 def rows_right(logits: torch.Tensor, batch: Batch, margin: float = 0.0) -> list[bool]:
-    """Return for each row of a batch whether every trained token is the likeliest one, by a margin; see `examples_said`."""
+    """Return for each row of a batch whether every trained token is the likeliest one, by a margin; see `examples_reproduced`."""
     hits = logits.argmax(-1) == batch["target_tokens"][:, 0]
     if margin:
         first, second = logits.topk(2).values.unbind(-1)

@@ -17,7 +17,7 @@ from nbtune.model.generation import prompt_length
 from nbtune.model.loading import LoadedModel
 from nbtune.model.prefixed import virtual_tokens
 from nbtune.model.sampling import Sampling
-from nbtune.paths import check_writable, given_path, replaced
+from nbtune.paths import atomic_file, check_writable, given_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ def save_predictions(evaluation: Evaluation, path: str | Path) -> Path:
         When the name has another ending, or the file can't be written.
     """
     target = check_target(path)
-    with replaced(target) as file:
+    with atomic_file(target) as file:
         if target.suffix.lower() == ".csv":
             evaluation.predictions.to_csv(file, index=False, encoding="utf-8")
         else:

@@ -17,11 +17,11 @@ from nbtune.knowledge.observer import Observer
 from nbtune.knowledge.phrasing import phrasings
 from nbtune.knowledge.scoring import same
 from nbtune.knowledge.settings import Settings
-from nbtune.knowledge.teaching import Teaching, still_elsewhere
+from nbtune.knowledge.teaching import Teaching, still_retainable
 from nbtune.knowledge.version import Version
 from nbtune.model.adapters import AdapterHost
 from nbtune.model.arguments import has_encoder
-from nbtune.model.exporting import placed, read_adapter, write_adapter, write_model
+from nbtune.model.exporting import atomic_folder, read_adapter, write_adapter, write_model
 from nbtune.model.gguf import GGUF, check_tokenizer, find_converter, read_gguf, write_gguf
 from nbtune.model.loading import LoadedModel, load_model, quiet
 from nbtune.model.modelfile import modelfile
@@ -30,7 +30,7 @@ __all__ = ["Export"]
 
 _KINDS = ("transformers", "peft", "gguf")
 _SIZE = re.compile(r"\d+(\.\d+)?[KMGT]?B")
-_FEW = 4  # after rounding, one reply in 4 may change
+_MOST_CHANGED = 4  # after rounding, one reply in 4 may change
 _OTHERS = 8  # questions in each language about nothing that was taught
 _Probe = tuple[str, str]  # a question and the reply to it just before the export
 
@@ -92,22 +92,22 @@ class Export:
         """
         quantized = bool(getattr(host.base, "is_quantized", False))
         self._check(version, quantized, encoded=has_encoder(host.base))
-        converter = _asked_converter(loaded, observer) if self.kind == "gguf" else None
+        converter = _checked_converter(loaded, observer) if self.kind == "gguf" else None
         ollama = modelfile(loaded.tokenizer, loaded.model.generation_config.eos_token_id or [], GGUF) if converter else ""
         answers = [fact.answer for fact in version.facts]
         gated = version.gated and bool(version.facts)
-        probes = _learned_once_more(host, loaded, version, observer) if gated else []
+        probes = _refit_ungated(host, loaded, version, observer) if gated else []
         with quiet():
             merged = None if self.kind == "peft" else host.merged()
         halved = merged is not None and merged.dtype != torch.float32
         # A merged model in 16 bits, or one that was dequantized, rounds differently, so its own replies are compared.
         if not gated:
             itself = halved or (quantized and merged is not None)
-            probes = _said_now(AdapterHost(merged) if itself else host, loaded, version, answers, observer)
+            probes = _ask_now(AdapterHost(merged) if itself else host, loaded, version, answers, observer)
         rounded = halved or self.kind == "gguf"
         held = {prompt for fact in version.facts for prompt in fact.prompts} if rounded else {question for question, _ in probes}
         card = model_card(name, replace(version, base=loaded.source, gated=False), self.kind)
-        with placed(target) as folder, quiet():
+        with atomic_folder(target) as folder, quiet():
             if merged is None:
                 write_adapter(host.extract() if gated else version.adapters[0], folder)
                 host.attach([read_adapter(folder)])
@@ -140,7 +140,7 @@ class Export:
             raise NbtuneError(f"What {version.method} trains can't be merged into weights: use --as peft.")
 
 
-def _asked_converter(loaded: LoadedModel, observer: Observer) -> Path:
+def _checked_converter(loaded: LoadedModel, observer: Observer) -> Path:
     """Return llama.cpp's converter once it has accepted the tokenizer, before time is spent on learning."""
     converter = find_converter()
     observer.stage("llama.cpp reads the tokenizer", 1)
@@ -150,14 +150,14 @@ def _asked_converter(loaded: LoadedModel, observer: Observer) -> Path:
     return converter
 
 
-def _learned_once_more(host: AdapterHost, loaded: LoadedModel, version: Version, observer: Observer) -> list[_Probe]:
+def _refit_ungated(host: AdapterHost, loaded: LoadedModel, version: Version, observer: Observer) -> list[_Probe]:
     """Put a single adapter that needs no gate on the host, and return its right replies about the facts."""
     settings = Settings(method=version.method, gated=False, **version.settings)
-    report = Teaching(version.facts, settings, retain=still_elsewhere(version.retain, version.facts)).merge(host, loaded, observer)
+    report = Teaching(version.facts, settings, retain=still_retainable(version.retain, version.facts)).merge(host, loaded, observer)
     return [(asked.prompt, asked.after) for asked in report.asked if asked.keyword and asked.right]
 
 
-def _said_now(host: AdapterHost, loaded: LoadedModel, version: Version, answers: list[str], observer: Observer) -> list[_Probe]:
+def _ask_now(host: AdapterHost, loaded: LoadedModel, version: Version, answers: list[str], observer: Observer) -> list[_Probe]:
     """Ask an adapter without a gate about its facts or training examples, and about unrelated things."""
     questions = [prompt for fact in version.facts for prompt in (*fact.prompts, *fact.probes)]
     questions += version.asked
@@ -180,7 +180,7 @@ def _compare(
     found = ask(host, loaded, questions, expected=expected, answers=answers, observer=observer)
     changed = [place for place, reply in enumerate(found) if not same(reply, expected[place])]
     others = sum(question not in held for question in questions)
-    if any(questions[place] in held for place in changed) or len(changed) > others // _FEW:
+    if any(questions[place] in held for place in changed) or len(changed) > others // _MOST_CHANGED:
         question = questions[changed[0]]
         raise NbtuneError(
             f"What was written answers {len(changed)} of {len(probes)} questions otherwise, such as {question!r} with "

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbtune.checks import check_text
 from nbtune.errors import NbtuneError
-from nbtune.folding import bare, visible, wording_key
+from nbtune.folding import keyword_key, visible, wording_key
 from nbtune.knowledge.phrasing import language_of, phrase, subject
 
 __all__ = ["FAILED", "VERIFIED", "Fact"]
@@ -113,13 +113,13 @@ class Fact:
         """Return whether a question is a prompt or probe, or asks for the keyword in a built-in wording, ignoring punctuation and case."""
         if wording_key(question) in {wording_key(own) for own in (*self.prompts, *self.probes)}:
             return True
-        return bare(subject(question)) == bare(self.keyword)
+        return keyword_key(subject(question)) == keyword_key(self.keyword)
 
     def is_tested_by(self, question: str) -> bool:
         """Return whether a question is one of the probes, ignoring punctuation, spaces and case."""
         return wording_key(question) in {wording_key(probe) for probe in self.probes}
 
-    def standing_as(self, standing: str, scores: dict[str, float]) -> Fact:
+    def with_proof(self, standing: str, scores: dict[str, float]) -> Fact:
         """Return the fact with the standing and scores of its proof, dated now."""
         return replace(self, taught=datetime.now(UTC).isoformat(timespec="seconds"), standing=standing, scores=scores)
 

@@ -9,7 +9,7 @@ import yaml
 
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
-from nbtune.paths import given_path, replaced
+from nbtune.paths import atomic_file, given_path
 
 __all__ = ["write_facts"]
 
@@ -32,6 +32,6 @@ def write_facts(facts: Sequence[Fact], path: str | Path) -> Path:
     if target.suffix.lower() not in _ENDINGS:
         raise NbtuneError(f"{target} is no YAML file: give a name that ends in {' or '.join(_ENDINGS)}.")
     text = yaml.safe_dump([fact.to_row() for fact in facts], allow_unicode=True, sort_keys=False, width=100)
-    with replaced(target) as file:
+    with atomic_file(target) as file:
         file.write_text(text, encoding="utf-8")
     return target

@@ -84,7 +84,7 @@ class Gate:
         named = self._names.first(folded)
         if named is not None:
             return named
-        if self._names.others(folded) or self._names.other_capitals(line):
+        if self._names.has_similar_name(folded) or self._names.has_similar_capitals(line):
             return _OTHER
         asked = _pieces(folded)
         shared, place = max(((len(asked & pieces), -place) for place, pieces in self._pieces), default=(0, 0))

@@ -89,7 +89,11 @@ def _learn(host: AdapterHost, loaded: LoadedModel, lesson: Lesson, settings: Set
     for attempt in range(1, _ATTEMPTS + 1):
         torch.manual_seed(settings.seed)
         host.clear()
-        targets = last_layer_targets(host.base) if settings.narrow and method.narrow is not None and attempt < _ATTEMPTS else None
+        targets = (
+            last_layer_targets(host.base)
+            if settings.last_layer_first and method.last_layer_overrides is not None and attempt < _ATTEMPTS
+            else None
+        )
         chosen = method.of_one_fact() if targets and settings.gated and settings.rank is None else method
         host.begin(chosen.configure(host.base, settings.epochs * lesson.steps, settings.rank, targets))
         net = _narrowed(host, lesson)
@@ -156,7 +160,7 @@ def fit(
     optimizer = method.optimizer(host.net, rate)
     model = KerasModel(
         net,
-        metrics_dict={"said": _Marks(lesson), "held": _Held(lesson)},
+        metrics_dict={"said": _FactShare(lesson), "held": _RetainedShare(lesson)},
         optimizer=optimizer,
         lr_scheduler=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / (_HALVED_AFTER * lesson.steps))),
         dropout=False,  # as in the proof, and as when the layers below the last one were read
@@ -187,7 +191,7 @@ def check(loaded: LoadedModel, facts: Sequence[Fact], settings: Settings) -> Non
             raise NbtuneError(f"The fact {fact.keyword!r} can't be taught: {error}") from None
 
 
-class _Marks(torch.nn.Module):
+class _FactShare(torch.nn.Module):
     """Metric: share of the fact examples that were right when last seen; marks all examples in the lesson."""
 
     def __init__(self, lesson: Lesson) -> None:
@@ -207,11 +211,11 @@ class _Marks(torch.nn.Module):
         """Do nothing at the end of an epoch: a mark stays until its example is seen again."""
 
 
-class _Held(_Marks):
+class _RetainedShare(_FactShare):
     """Metric: share of the retained examples that were right when last seen."""
 
     def forward(self, logits: torch.Tensor, batch: Batch) -> float:  # noqa: ARG002 - marked already
-        """Return the share; `_Marks` has marked the batch already."""
+        """Return the share; `_FactShare` has marked the batch already."""
         return self.compute()
 
     def compute(self) -> float:

@@ -25,10 +25,11 @@ from nbtune.model.sampling import DEFAULT_NEW_TOKENS
 __all__ = ["Material", "Pairs", "gather"]
 
 Pairs = list[tuple[str, str]]
-# Near misses made per fact (those that the gate lets through are all retained), and the number of others retained without a gate.
 # Both are divided by the root of the number of facts.
-_NEAR_PER_FACT, _OUTSIDE_PER_FACT = 320, 48
-_STEPS, _DRAWN_PER_FACT = 4, 12  # minimum steps per epoch; examples of each fact per epoch
+_NEAR_PER_FACT = 320  # near misses made; those that the gate lets through are all retained
+_OUTSIDE_PER_FACT = 48  # other questions retained without a gate
+_STEPS = 4  # minimum steps per epoch
+_DRAWN_PER_FACT = 12  # examples of each fact per epoch
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,11 @@ def gather(
             for form in forms(fact.keyword, fact.answer, probing=False)
             if gate.find(form.question) == place and not fact.is_tested_by(form.question)
         ],
-        _retained(host, loaded, facts, gate, retain, settings, observer) if settings.retained else [],
+        _collect_retained(host, loaded, facts, gate, retain, settings, observer) if settings.retained else [],
     )
 
 
-def _retained(
+def _collect_retained(
     host: AdapterHost,
     loaded: LoadedModel,
     facts: Sequence[Fact],
@@ -110,9 +111,10 @@ def _retained(
     observer: Observer,
 ) -> Pairs:
     """Return questions about other things with the base's replies, uncut for the user's own questions."""
-    elsewhere = [question for question in dict.fromkeys(_elsewhere(facts, gate, settings)) if question not in retain]
+    elsewhere = [question for question in dict.fromkeys(_build_unrelated(facts, gate, settings)) if question not in retain]
     observer.stage("asking what must stay", len(elsewhere) + len(retain))
-    answers, pairs = [fact.answer for fact in facts], []  # type: list[str], Pairs
+    answers = [fact.answer for fact in facts]
+    pairs: Pairs = []
     for questions, limit in ((elsewhere, None), (retain, DEFAULT_NEW_TOKENS)):
         drafts = [""] * len(questions)
         replies = ask(host, loaded, questions, expected=drafts, answers=answers, limit=limit, observer=observer, recall=True)
@@ -120,7 +122,7 @@ def _retained(
     return pairs
 
 
-def _elsewhere(facts: Sequence[Fact], gate: Gate, settings: Settings) -> list[str]:
+def _build_unrelated(facts: Sequence[Fact], gate: Gate, settings: Settings) -> list[str]:
     """Return questions in the facts' wordings and forms about other subjects.
 
     With a gate, only those that it lets through; without one, also a sample of the others, and unrelated questions.

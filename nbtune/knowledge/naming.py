@@ -11,7 +11,7 @@ from functools import cache
 from rapidfuzz import process
 from rapidfuzz.distance import Indel
 
-from nbtune.folding import CHINESE, LATIN, UNIT, bare, fold
+from nbtune.folding import CHINESE, LATIN, UNIT, fold, keyword_key
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.phrasing import common_words, phrasings
 
@@ -24,11 +24,13 @@ _CAPITALS = re.compile(r"\b\w*[A-Z]\w*[A-Z]\w*\b")  # a word with at least two c
 # Marks that continue a name: GPT-4 to GPT-4.5, C to C++, Node to Node.js, fit to fit_transform or load_fit, 42 to 3.42 or 42,000.
 _LONGER = rf"(?![+#]|\.[{LATIN}]|-[0-9]|_[{LATIN}]|(?<=[0-9]),[0-9])"
 _LONGER_BEFORE = rf"(?<![{LATIN}]_)(?!(?<=[0-9][.,])[0-9])"
-# Minimum similarity of names that may be confused (for Chinese, two characters of three), and minimum length of such names: a
-# shorter one resembles many words by chance, as "ion" resembles "in".
-_ALIKE_LETTERS, _ALIKE_CHARACTERS, _SHORTEST_LETTERS, _SHORTEST_CHARACTERS = 0.72, 0.66, 4, 3
+# Minimum similarity of names that may be confused, in letters and in Chinese characters, where it means two of three.
+_ALIKE_LETTERS, _ALIKE_CHARACTERS = 0.72, 0.66
+# Minimum length of such names: a shorter one resembles many words by chance, as "ion" resembles "in".
+_SHORTEST_LETTERS, _SHORTEST_CHARACTERS = 4, 3
 _SHARED_WORD = 4  # minimum letters of a word that two names do not share by chance
-_WITHIN_LETTERS, _WITHIN_CHARACTERS = 4, 2  # minimum length: a shorter name is part of many words, as "ion" is of "question"
+# Minimum length of a name that is looked for inside words: a shorter one is part of many, as "ion" is of "question".
+_WITHIN_LETTERS, _WITHIN_CHARACTERS = 4, 2
 
 
 def _without_words(text: str, capitals: re.Pattern[str] | None) -> str:
@@ -46,7 +48,7 @@ def _in_capitals(keywords: Sequence[str]) -> re.Pattern[str] | None:
 
 def holds_name(text: str, name: str) -> bool:
     """Return whether a text contains a name; a name in Latin letters must be a separate word, but may be in the plural."""
-    folded = bare(name)
+    folded = keyword_key(name)
     before, behind = (re.match(f"[{LATIN}]", letter) for letter in (folded[0], folded[-1]))
     edges = (rf"(?<![{LATIN}]){_LONGER_BEFORE}" if before else ""), (rf"{_PLURAL}{_LONGER}(?![{LATIN}])" if behind else "")
     return re.search(f"{edges[0]}{re.escape(folded)}{edges[1]}", _without_words(text, _in_capitals([name]))) is not None
@@ -66,7 +68,7 @@ class Names:
     """
 
     def __init__(self, facts: Sequence[Fact]) -> None:
-        self._names = [bare(fact.keyword) for fact in facts]
+        self._names = [keyword_key(fact.keyword) for fact in facts]
         self._capitals = _in_capitals([fact.keyword for fact in facts])
         self._short = [
             name for name, fact in zip(self._names, facts, strict=True) if fact.keyword.isupper() and len(name) < _SHORTEST_LETTERS
@@ -102,7 +104,7 @@ class Names:
         )
         return min(found, default=(False, 0, 0, None))[3]
 
-    def others(self, folded: str) -> bool:
+    def has_similar_name(self, folded: str) -> bool:
         """Return whether a folded text that names no fact contains a name that is longer than a keyword or similar to one."""
         if any(name in folded for name in self._names if len(name) >= (_WITHIN_LETTERS if _lettered(name) else _WITHIN_CHARACTERS)):
             return True
@@ -115,7 +117,7 @@ class Names:
                     return True
         return any(self._shares(window) for width in {key[0] for key in self._by_word} for window in _windows(units, width))
 
-    def other_capitals(self, text: str) -> bool:
+    def has_similar_capitals(self, text: str) -> bool:
         """Return whether a text, not folded, contains a word with capitals similar to a short keyword in capitals: QmRV to QRV."""
         words = [fold(word) for word in _CAPITALS.findall(text)] if self._short and not text.isupper() else []
         return any(process.extractOne(word, self._short, scorer=Indel.normalized_similarity, score_cutoff=_ALIKE_LETTERS) for word in words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nbtune.knowledge.asking import examples_said
+from nbtune.knowledge.asking import examples_reproduced
 from nbtune.knowledge.lesson import Lesson
 from nbtune.knowledge.observer import Observer, report_epoch
 from nbtune.model.loading import LoadedModel
@@ -83,6 +83,6 @@ class StopWhenSaid:
     def _wrong(self, net: Any, places: Sequence[int], margin: float = 0.0) -> list[int]:
         """Return the indices, among those given, of the examples whose reply is wrong."""
         examples = [self._lesson.examples[place] for place in places]
-        right = examples_said(net, examples, self._loaded, margin=margin)
+        right = examples_reproduced(net, examples, self._loaded, margin=margin)
         self._lesson.mark(places, right, [example.trained for example in examples])
         return [place for place, is_right in zip(places, right, strict=True) if not is_right]

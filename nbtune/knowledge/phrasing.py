@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nbtune.folding import UNIT, bare, fold
+from nbtune.folding import UNIT, fold, keyword_key
 
 __all__ = [
     "OTHER",
@@ -90,7 +90,7 @@ def _spellings(keyword: str) -> tuple[str, ...]:
         return ()
     small, first, whole = keyword.lower(), string.capwords(keyword), keyword.upper()
     spelt = (small, first, small, whole)
-    return tuple(name for name in spelt if name != keyword and len(name) == len(keyword) and bare(name) == bare(keyword))
+    return tuple(name for name in spelt if name != keyword and len(name) == len(keyword) and keyword_key(name) == keyword_key(keyword))
 
 
 def surroundings(subjects: Mapping[str, str], *, probing: bool, per_keyword: int, seed: int = 0) -> Surroundings:
@@ -158,7 +158,9 @@ def look_alikes(keyword: str, kind: str, count: int) -> list[str]:
         if len(variants) > count * 8:
             break
     fitting = sorted(
-        v for v in variants if v.strip() == v and bare(v) != bare(keyword) and (zlib.crc32(v.encode()) % 3 == 0) == (kind == "probe")
+        v
+        for v in variants
+        if v.strip() == v and keyword_key(v) != keyword_key(keyword) and (zlib.crc32(v.encode()) % 3 == 0) == (kind == "probe")
     )
     rng.shuffle(fitting)
     return fitting[:count]

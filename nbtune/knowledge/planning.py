@@ -18,14 +18,14 @@ from nbtune.knowledge.settings import Settings
 from nbtune.knowledge.teaching import RECIPES, REFERENCE_PROMPTS, Teaching
 from nbtune.knowledge.tuning import EXAMPLE_SETTINGS, Tuning
 
-__all__ = ["Wishes", "facts_of", "plan"]
+__all__ = ["FactOptions", "facts_of", "plan"]
 
 _READING, _SETTINGS = ({field.name for field in fields(kind)} for kind in (Reading, Settings))
-_FACTS_ONLY, _FACT_SETTINGS = ("prompts", "probes", "extend", "retain", "rewordings"), ("forms_per_batch", "gated", "narrow")
+_FACTS_ONLY, _FACT_SETTINGS = ("prompts", "probes", "extend", "retain", "rewordings"), ("forms_per_batch", "gated", "last_layer_first")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class FactOptions:
     """Options that apply to facts only; see `nbtune.LanguageModel.finetune`.
 
     Raises
@@ -54,7 +54,7 @@ class Wishes:
             raise NbtuneError("extend keeps the built-in phrasings beside your own: give prompts or probes, too.")
 
 
-def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | Tuning:
+def plan(source: Any, wishes: FactOptions, options: Mapping[str, Any]) -> Teaching | Tuning:
     """Return the task for a source: teaching facts or training on examples.
 
     Parameters
@@ -90,7 +90,7 @@ def plan(source: Any, wishes: Wishes, options: Mapping[str, Any]) -> Teaching | 
     return Teaching(facts, chosen, wishes.recipe, tuple(wishes.retain), wishes.rewordings)
 
 
-def _check_reference(facts: Sequence[Fact], wishes: Wishes, fixed: Sequence[str]) -> None:
+def _check_reference(facts: Sequence[Fact], wishes: FactOptions, fixed: Sequence[str]) -> None:
     """Refuse what the reference recipe would ignore."""
     if fixed:
         raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed goes with it.")
@@ -103,7 +103,7 @@ def _check_reference(facts: Sequence[Fact], wishes: Wishes, fixed: Sequence[str]
         raise NbtuneError(f"The reference recipe trains {REFERENCE_PROMPTS} prompts: {long.keyword!r} has {count}, give fewer.")
 
 
-def facts_of(source: Any, wishes: Wishes | None = None) -> tuple[Fact, ...]:
+def facts_of(source: Any, wishes: FactOptions | None = None) -> tuple[Fact, ...]:
     """Return the facts of a source, with the user's own prompts and probes.
 
     Parameters
@@ -118,7 +118,7 @@ def facts_of(source: Any, wishes: Wishes | None = None) -> tuple[Fact, ...]:
     NbtuneError
         When the source can't be read, a row can't be a fact, or two keywords differ only in case or punctuation.
     """
-    own = wishes or Wishes()
+    own = wishes or FactOptions()
     return tuple(
         Fact.new(
             row.keyword, row.answer, own.prompts or row.prompts or None, own.probes or row.probes or None, extend=own.extend or row.extend

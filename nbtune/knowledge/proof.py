@@ -152,5 +152,5 @@ def standings(facts: Sequence[Fact], report: Report) -> tuple[Fact, ...]:
     for fact in facts:
         kinds = {"reliability": "trained", "generalization": "held-out", "portability": "portability"}
         scores = {name: report.share(kind, fact.keyword) for name, kind in kinds.items()}
-        judged.append(fact.standing_as(VERIFIED if scores["reliability"] == 1.0 else FAILED, scores))
+        judged.append(fact.with_proof(VERIFIED if scores["reliability"] == 1.0 else FAILED, scores))
     return tuple(judged)

@@ -37,7 +37,11 @@ from nbtune.training.attention import sound_attention
 __all__ = ["METHOD", "inject_reference"]
 
 METHOD = "adalora"
-_EPOCHS, _PATIENCE, _ACCUMULATION, _LENGTH, _RATE = 100, 20, 16, 256, 5e-3
+_EPOCHS = 100
+_PATIENCE = 20  # epochs without improvement
+_ACCUMULATION = 16  # batches of one example per step
+_LENGTH = 256  # tokens to which each example is padded
+_RATE = 5e-3
 
 
 class _StepRunner(TorchkerasStepRunner):
@@ -99,12 +103,12 @@ def inject_reference(
         collate_fn=lambda rows: _pad(rows[0], loaded.tokenizer.pad_token_id),
     )
     observer.stage("learning by the reference recipe", _EPOCHS)
-    history = _fitted(host.net, batches, observer)
+    history = _fit(host.net, batches, observer)
     return history, len(history) * steps_per_epoch
 
 
 @restored_state()
-def _fitted(net: Any, batches: DataLoader[Any], observer: Observer) -> pd.DataFrame:
+def _fit(net: Any, batches: DataLoader[Any], observer: Observer) -> pd.DataFrame:
     """Run torchkeras' fit as the tutorial calls it, then put the network back on its device and in eval mode."""
     device, trainable = net.device, [p for p in net.parameters() if p.requires_grad]
     model = _Model(net, loss_fn=None, optimizer=torch.optim.AdamW(trainable, lr=_RATE))

@@ -39,7 +39,7 @@ class Settings:
         Examples per step whose replies must not change. Default: 4 with a gate, 48 without; for examples, one for every 4 of them.
     retention
         Weight of a retained example in the loss, relative to a fact's. Default: 2.
-    narrow
+    last_layer_first
         Whether to train the last layer alone first, if the method can; see `nbtune.training.last_layer`. Default: True.
     gated
         Whether each fact gets its own adapter, which answers only questions about that fact, while the base answers all others
@@ -61,7 +61,7 @@ class Settings:
     forms_per_batch: int = 16
     retained_per_batch: int | None = None
     retention: float = 2.0
-    narrow: bool = True
+    last_layer_first: bool = True
     gated: bool = True
     seed: int = 0
 
@@ -70,7 +70,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, whole_number(name, value) if name in _WHOLE else number(name, value))
-        for name in ("narrow", "gated"):
+        for name in ("last_layer_first", "gated"):
             if not isinstance(getattr(self, name), bool):
                 raise NbtuneError(f"{name} is {getattr(self, name)!r}: expected True or False.")
         checks = (

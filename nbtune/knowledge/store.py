@@ -170,7 +170,7 @@ class Store:
                 number = current - 1
         while True:
             try:
-                return self.load(name, fingerprint, number, known.held() if known else None)
+                return self.load(name, fingerprint, number, known.adapters_by_folder() if known else None)
             except DamagedError:
                 number -= 1
 
@@ -198,7 +198,7 @@ class Store:
         over_damaged = (n for n, parent in parents.items() if parent > current == self._whole(name, fingerprint, parent, current))
         for number in itertools.chain(made_from_it, over_damaged):
             with suppress(DamagedError):
-                return self.load(name, fingerprint, number, known.held() if known else None)
+                return self.load(name, fingerprint, number, known.adapters_by_folder() if known else None)
         raise NbtuneError(f"There is nothing to redo: no version of the adapter {name!r} was made from the one in use.")
 
     def _whole(self, name: str, fingerprint: str, number: int, least: int) -> int:

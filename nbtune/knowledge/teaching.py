@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbtune.errors import NbtuneError
-from nbtune.folding import bare
+from nbtune.folding import keyword_key
 from nbtune.knowledge.facts import FAILED, Fact
 from nbtune.knowledge.gate import Gate
 from nbtune.knowledge.injection import check, inject
@@ -28,7 +28,7 @@ from nbtune.model.loading import LoadedModel
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RECIPES", "Teaching", "still_elsewhere"]
+__all__ = ["RECIPES", "Teaching", "still_retainable"]
 
 RECIPES = ("default", "reference")
 REFERENCE_PROMPTS = 8
@@ -101,8 +101,8 @@ class Teaching:
         facts, settings, kept = self._checked(name, start, loaded)
         reworded: dict[str, Rewordings] = {}
         if self.rewordings:
-            facts, reworded = self._reworded(kept.facts, facts, host, loaded, observer)
-        retain = tuple(dict.fromkeys((*still_elsewhere(start.retain, facts), *self.retain)))
+            facts, reworded = self._with_rewordings(kept.facts, facts, host, loaded, observer)
+        retain = tuple(dict.fromkeys((*still_retainable(start.retain, facts), *self.retain)))
         held = self.retain if settings.gated else retain  # without a gate the single adapter is fitted again, and retains all
         proof = Proof(facts, kept.facts, held)
         # Facts that are taught again are left out before the first replies, so that their leaks do not count as old replies. A single
@@ -110,7 +110,7 @@ class Teaching:
         if len(kept.facts) < len(start.facts) and (settings.gated or not kept.facts):
             host.attach(kept.adapters, Gate(kept.facts).find) if kept.adapters else host.disable()
         proof.ask_before(host, loaded, observer)
-        learned = self._learned(facts if settings.gated else (*kept.facts, *facts), settings, held, host, loaded, observer)
+        learned = self._fit_adapters(facts if settings.gated else (*kept.facts, *facts), settings, held, host, loaded, observer)
         adapters = (*kept.adapters, *learned.adapters)
         # The proof is of exactly the adapters that are saved.
         host.attach(adapters, Gate((*kept.facts, *facts)).find if settings.gated else None)
@@ -145,7 +145,7 @@ class Teaching:
         host.clear()
         proof = Proof(self.facts, retain=self.retain)
         proof.ask_before(host, loaded, observer)
-        learned = self._learned(self.facts, self.settings, self.retain, host, loaded, observer)
+        learned = self._fit_adapters(self.facts, self.settings, self.retain, host, loaded, observer)
         host.attach(learned.adapters)
         report = replace(proof.ask_after(host, loaded, observer), steps=learned.steps)
         _refuse_failure(Result(standings(self.facts, report), report, learned.history, ""))
@@ -154,8 +154,8 @@ class Teaching:
     def _checked(self, name: str, start: Version, loaded: LoadedModel) -> tuple[tuple[Fact, ...], Settings, Version]:
         """Return facts and settings for the recipe, and `start` without the facts taught again; refuse what can't be taught."""
         facts, settings = self._prepared()
-        names = {bare(fact.keyword) for fact in facts}
-        kept = start.without({fact.keyword for fact in start.facts if bare(fact.keyword) in names})
+        names = {keyword_key(fact.keyword) for fact in facts}
+        kept = start.without({fact.keyword for fact in start.facts if keyword_key(fact.keyword) in names})
         check(loaded, facts, settings)
         about = next((question for question in self.retain if any(fact.asked_by(question) for fact in facts)), None)
         if about is not None:
@@ -174,7 +174,7 @@ class Teaching:
         facts = tuple(replace(fact, own_prompts=fact.prompts[:REFERENCE_PROMPTS], extended=False) for fact in self.facts)
         return facts, replace(self.settings, method=METHOD, gated=False)
 
-    def _learned(
+    def _fit_adapters(
         self, facts: tuple[Fact, ...], settings: Settings, held: tuple[str, ...], host: AdapterHost, loaded: LoadedModel, observer: Observer
     ) -> _Learned:
         """Fit one adapter per fact, or without a gate a single one for all facts."""
@@ -188,13 +188,13 @@ class Teaching:
         for number, group in enumerate(groups, start=1):
             title = f"{group[0].keyword} ({number} of {len(groups)})"
             watched = Titled(observer, title) if len(groups) > 1 else observer
-            history, taken = fit(host, loaded, group, settings, watched, held if settings.gated else still_elsewhere(held, group))
+            history, taken = fit(host, loaded, group, settings, watched, held if settings.gated else still_retainable(held, group))
             adapters.append(host.extract())
             histories.append(history.assign(fact=number))
             steps += taken
         return _Learned(tuple(adapters), pd.concat(histories, ignore_index=True), steps)
 
-    def _reworded(
+    def _with_rewordings(
         self, known: tuple[Fact, ...], facts: tuple[Fact, ...], host: AdapterHost, loaded: LoadedModel, observer: Observer
     ) -> tuple[tuple[Fact, ...], dict[str, Rewordings]]:
         """Add the model's own wordings to the trained prompts, except those that the gate assigns to another fact."""
@@ -240,7 +240,7 @@ def _refuse_mixed(known: Sequence[Fact], facts: Sequence[Fact]) -> None:
                 )
 
 
-def still_elsewhere(retain: Sequence[str], facts: Sequence[Fact]) -> tuple[str, ...]:
+def still_retainable(retain: Sequence[str], facts: Sequence[Fact]) -> tuple[str, ...]:
     """Return the retained questions that are about none of the facts; the reply about a fact taught since has to change."""
     names = Names(facts)
     elsewhere = (question for question in retain if names.first(names.folded(question)) is None)

@@ -71,7 +71,7 @@ class Tracked:
             self._tracker = None
 
 
-def _begun(name: str, run: str) -> Any:
+def _start_tracker(name: str, run: str) -> Any:
     """Start a run and return Accelerate's tracker for it."""
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
@@ -113,7 +113,7 @@ def tracked(observer: Observer, tracker: str, run: str) -> Iterator[Tracked]:
     check_choice("--log-with", tracker, _TRACKERS)
     if importlib.util.find_spec(tracker) is None:
         raise NbtuneError(f"--log-with {tracker} needs a package: pip install {tracker}.")
-    watched = Tracked(observer, lambda: _begun(tracker, run))
+    watched = Tracked(observer, lambda: _start_tracker(tracker, run))
     try:
         yield watched
     finally:

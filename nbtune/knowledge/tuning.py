@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from nbtune.data.encoding import Batch, Encoded
-from nbtune.data.examples import Examples, of_val, refuse_bad, split
+from nbtune.data.examples import Examples, refuse_bad, split, val_errors
 from nbtune.data.reading import Reading
 from nbtune.data.turns import encode_conversation
 from nbtune.errors import NbtuneError, disk_reason
@@ -104,7 +104,7 @@ class Tuning:
         train, held = split(self.examples, self.reading, self.settings.seed)
         room = method.room(loaded.context, self.settings.rank)
         train, encoded, cut = self._encoded(train, loaded, room, observer)
-        with of_val():
+        with val_errors():
             held, measured, held_cut = self._encoded(held, loaded, room, observer) if held else (None, [], 0)
         checks = SpotChecks(train.conversations, held.conversations if held else [], loaded, room, self.settings.seed)
         host.disable()
@@ -139,10 +139,10 @@ class Tuning:
         """Encode the examples to at most `room` tokens; return the usable ones, their encodings, and how many were cut."""
         observer.stage("reading examples", len(examples.conversations))
         encoded, good, bad, cut = [], [], [], 0
-        apart = has_encoder(loaded.model)
+        each = has_encoder(loaded.model)
         for at, messages in enumerate(examples.conversations):
             try:
-                turns = encode_conversation(loaded.tokenizer, messages, self.reading, context=room, apart=apart)
+                turns = encode_conversation(loaded.tokenizer, messages, self.reading, context=room, one_example_per_turn=each)
             except NbtuneError as error:
                 bad.append((examples.numbers[at], str(error)))
             else:

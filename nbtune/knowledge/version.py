@@ -101,7 +101,7 @@ class Version:
             return replace(self, facts=facts, adapters=(), places=())
         return replace(self, facts=facts, adapters=tuple(self.adapters[at] for at in kept), places=tuple(self.places[at] for at in kept))
 
-    def held(self) -> dict[str, Adapter]:
+    def adapters_by_folder(self) -> dict[str, Adapter]:
         """Return the adapters by folder."""
         return {place.folder: adapter for place, adapter in zip(self.places, self.adapters, strict=True)}
 

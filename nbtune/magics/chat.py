@@ -15,7 +15,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 
 from nbtune.errors import Interrupted, NbtuneError, interrupts_in_a_line
 from nbtune.magics.options import fill_variables, parse
-from nbtune.magics.watching import watched
+from nbtune.magics.watching import run_with_progress
 from nbtune.session import Nbtune
 from nbtune.variables import variable
 
@@ -100,26 +100,26 @@ class ChatMagics(Magics):
         _check(options, prompt)
         with self._session.claim.held(), interrupts_in_a_line():
             if options.batch is None and not prompt.strip():
-                self._begin_anew(options)
+                self._reset_if_new(options)
                 print("A new conversation begins.")
             elif options.compare:
-                self._put(options, self._compare(options, prompt))
+                self._store_output(options, self._compare(options, prompt))
             elif options.n is None and options.batch is None:
                 self._ask(options, prompt)
             else:
-                self._put(options, self._many(options, [prompt] * (options.n or 0) or _questions(options.batch, names)))
+                self._store_output(options, self._many(options, [prompt] * (options.n or 0) or _questions(options.batch, names)))
 
-    def _put(self, options: Namespace, reply: Any) -> None:
+    def _store_output(self, options: Namespace, reply: Any) -> None:
         """Put the outcome into the variable that ``--output`` names, if any."""
         if options.output is not None:
             self.shell.user_ns[options.output] = reply
 
-    def _asked(self, options: Namespace, prompt: str) -> dict[str, Any]:
+    def _reply_options(self, options: Namespace, prompt: str) -> dict[str, Any]:
         """Return the arguments for asking the model; with an empty prompt, as in a batch, they hold no conversation."""
         limit = self._session.max_new_tokens if options.max_new_tokens is None else options.max_new_tokens
         alone = options.new or not prompt
         return {
-            "history": [] if alone else self._session.sent(options.rounds, prompt, options.system, limit),
+            "history": [] if alone else self._session.rounds_to_send(options.rounds, prompt, options.system, limit),
             "system": options.system,
             "max_new_tokens": limit,
             "temperature": options.temperature if options.temperature is not None else float(options.n is not None),
@@ -133,7 +133,7 @@ class ChatMagics(Magics):
         """Answer inside the block with the adapter that ``--adapter`` names, or else with the one in use."""
         return nullcontext() if options.adapter is None else lm.using(None if options.adapter == "none" else options.adapter)
 
-    def _begin_anew(self, options: Namespace) -> None:
+    def _reset_if_new(self, options: Namespace) -> None:
         """Start a new conversation if ``--new`` was given; called after the reply, so that a question that fails changes nothing."""
         if options.new:
             self._session.history = []
@@ -147,24 +147,24 @@ class ChatMagics(Magics):
             if not self._session.loaded:
                 live.wait(f"loading {self._session.model} …")
             lm = self._session.lm
-            asked = self._asked(options, prompt)
+            asked = self._reply_options(options, prompt)
             with self._answering(lm, options):
                 reply = lm.reply(prompt, on_text=live.add, **asked)
         except BaseException:
             live.close()
             raise
-        left_out = 0 if options.new else (len(self._session.recalled(options.rounds)) - len(asked["history"])) // 2
+        left_out = 0 if options.new else (len(self._session.last_rounds(options.rounds)) - len(asked["history"])) // 2
         notes = [_LEFT_OUT.format(left_out, "round was" if left_out == 1 else "rounds were")] if left_out else []
         notes += [_INTERRUPTED] if not reply.finished else [_NOTES[reply.cut]] if reply.cut else []
         live.close("\n".join(notes))
         if options.stats:
             stats = reply.stats()
             show(Shown(stats, f'<div style="opacity:0.7;font-size:0.9em">{escape(stats)}</div>'))
-        self._begin_anew(options)
+        self._reset_if_new(options)
         if reply.text:
             self._session.remember(prompt, reply.text)
         if reply.text or reply.finished:
-            self._put(options, reply.text)  # also a partial reply, after Ctrl-C
+            self._store_output(options, reply.text)  # also a partial reply, after Ctrl-C
         if not reply.finished:
             raise Interrupted("stopped; what was said is kept." if reply.text else "stopped.")
 
@@ -175,7 +175,7 @@ class ChatMagics(Magics):
         batch = options.batch is not None
 
         def work(lm: LanguageModel, live: Any) -> list[str]:
-            asked = self._asked(options, "" if batch else prompts[0])
+            asked = self._reply_options(options, "" if batch else prompts[0])
             with self._answering(lm, options):
                 return lm.chat_batch(prompts, observer=live, **asked)
 
@@ -183,8 +183,8 @@ class ChatMagics(Magics):
             rows = list(zip(prompts if batch else map(str, range(1, len(prompts) + 1)), replies, strict=True))
             return table(("prompt" if batch else "", "reply"), rows)
 
-        replies = watched(self._session, work, draw)
-        self._begin_anew(options)
+        replies = run_with_progress(self._session, work, draw)
+        self._reset_if_new(options)
         if not batch:
             return replies
         import pandas as pd
@@ -197,7 +197,7 @@ class ChatMagics(Magics):
         lm = self._session.lm
         if not lm.facts and not lm.examples and options.adapter is None:
             raise NbtuneError("--compare needs an adapter in use: teach something with %%finetune, or choose one with `%nbtune use NAME`.")
-        asked = self._asked(options, prompt)
+        asked = self._reply_options(options, prompt)
         with lm.using(None if options.adapter == "none" else options.adapter or lm.adapter):
             replies = [lm.reply(prompt, **asked)]
             if replies[0].finished:
@@ -205,7 +205,7 @@ class ChatMagics(Magics):
                     replies.append(lm.reply(prompt, **asked))
         if not all(reply.finished for reply in replies):
             raise Interrupted("stopped; a comparison is not kept.")
-        self._begin_anew(options)
+        self._reset_if_new(options)
         after, before = (reply.text for reply in replies)
         cell = "padding:4px 12px;text-align:left;vertical-align:top;white-space:pre-wrap;width:50%"
         show(

@@ -12,7 +12,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from nbtune.errors import NbtuneError, interrupts_in_a_line
 from nbtune.magics.options import parse
 from nbtune.magics.reading import reading_of, reading_options
-from nbtune.magics.watching import watched
+from nbtune.magics.watching import run_with_progress
 from nbtune.session import Nbtune
 from nbtune.variables import source_of, variable
 
@@ -139,7 +139,7 @@ class FinetuneMagics(Magics):
         from nbtune.display.report_card import report_card
 
         with self._session.claim.held(), interrupts_in_a_line():
-            watched(self._session, lambda lm, live: lm.finetune(source, observer=live, **wishes), report_card)
+            run_with_progress(self._session, lambda lm, live: lm.finetune(source, observer=live, **wishes), report_card)
 
 
 def _source(data: str | None, keyword: str, answer: str, names: Mapping[str, Any]) -> Any:

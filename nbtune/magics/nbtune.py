@@ -16,7 +16,7 @@ from nbtune.errors import NbtuneError, did_you_mean, interrupts_in_a_line
 from nbtune.inert import inert
 from nbtune.magics.options import parse, unquoted
 from nbtune.magics.reading import asking_options, reading_of, reading_options
-from nbtune.magics.watching import watched
+from nbtune.magics.watching import run_with_progress
 from nbtune.session import Nbtune
 from nbtune.variables import source_of
 
@@ -131,10 +131,10 @@ class NbtuneMagics(Magics):
 
     def _keyword(self, rest: str) -> str:
         """Return a keyword as typed if there is such a fact, else with variables filled in."""
-        from nbtune.folding import bare
+        from nbtune.folding import keyword_key
 
         typed = unquoted(rest)
-        known = any(bare(fact.keyword) == bare(typed) for fact in self._session.lm.facts)
+        known = any(keyword_key(fact.keyword) == keyword_key(typed) for fact in self._session.lm.facts)
         return typed if known else unquoted(self._expanded(rest))
 
     def _list(self) -> None:
@@ -196,7 +196,7 @@ class NbtuneMagics(Magics):
 
         given = self._source(source, "evaluate")
         wishes = {"limit": options.limit, "max_new_tokens": options.max_new_tokens, "save": options.save, **reading_of(options)}
-        watched(self._session, lambda lm, live: lm.evaluate(given, observer=live, **wishes), evaluation_card)
+        run_with_progress(self._session, lambda lm, live: lm.evaluate(given, observer=live, **wishes), evaluation_card)
 
     def _source(self, source: str, command: str) -> Any:
         return source_of(source, self._scope, f"%nbtune {command}")
@@ -226,7 +226,7 @@ class NbtuneMagics(Magics):
         from nbtune.display.report_card import report_card
 
         keyword = (self._keyword(rest) or None) if rest else None
-        watched(self._session, lambda lm, live: lm.probe(keyword, observer=live), report_card)
+        run_with_progress(self._session, lambda lm, live: lm.probe(keyword, observer=live), report_card)
 
     def _tokens(self, rest: str) -> None:
         if not rest:
@@ -242,7 +242,7 @@ class NbtuneMagics(Magics):
         if rest.startswith("--"):
             raise NbtuneError(f"`%nbtune rebuild` takes a file or nothing: what is {rest!r}?")
         source = unquoted(rest) or None
-        watched(self._session, lambda lm, live: lm.rebuild(source, observer=live), report_card)
+        run_with_progress(self._session, lambda lm, live: lm.rebuild(source, observer=live), report_card)
 
     def _adapters(self, rest: str) -> None:
         _no_argument("adapters", rest)
@@ -300,7 +300,7 @@ class NbtuneMagics(Magics):
         def draw(written: Path) -> Shown:
             return how_to_serve(written, options.kind, untaught=self._session.lm.adapter is None)
 
-        watched(
+        run_with_progress(
             self._session,
             lambda lm, live: lm.export(folder, kind=options.kind, max_shard_size=options.max_shard_size, observer=live),
             draw,
@@ -320,7 +320,7 @@ class NbtuneMagics(Magics):
             text = "\n".join([f"On the hub: {address}", *([BASE_ALONE] if self._session.lm.adapter is None else [])])
             return Shown(text, text_block(text))
 
-        watched(self._session, lambda lm, live: lm.push(repository, **vars(options), observer=live), draw)
+        run_with_progress(self._session, lambda lm, live: lm.push(repository, **vars(options), observer=live), draw)
 
     def _panel(self, rest: str) -> None:
         if rest and rest not in PANELS:

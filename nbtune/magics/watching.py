@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from nbtune.language_model import LanguageModel
     from nbtune.session import Nbtune
 
-__all__ = ["watched"]
+__all__ = ["run_with_progress"]
 
 
-def watched(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Callable[[Any], Any]) -> Any:
+def run_with_progress(session: Nbtune, work: Callable[[LanguageModel, Any], Any], draw: Callable[[Any], Any]) -> Any:
     """Run some work under a progress bar, and replace the bar with its outcome.
 
     Parameters

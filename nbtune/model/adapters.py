@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from nbtune.errors import NbtuneError
 from nbtune.model.adapter import Adapter
-from nbtune.model.merging import Sums
+from nbtune.model.merging import MergedWeights
 from nbtune.model.places import AdapterPlace, kind, label, mending, strip
 from nbtune.model.prefixed import Prefixed
 
@@ -39,15 +39,15 @@ class AdapterHost:
     ----------
     stamp : int
         Counter that increases whenever adapters are put on or taken off.
-    silent : bool
+    bypassed : bool
         True while the base answers although adapters are on it.
     """
 
     def __init__(self, base: PreTrainedModel) -> None:
         self.base = base
         self.stamp = 0
-        self.silent = False
-        self._sums = Sums()
+        self.bypassed = False
+        self._merged = MergedWeights()
         self._take_off()
 
     def _take_off(self) -> None:
@@ -60,17 +60,17 @@ class AdapterHost:
         self._reset()
 
     def _reset(self) -> None:
-        self._sums.take_out()
-        self._sums = Sums()
+        self._merged.take_out()
+        self._merged = MergedWeights()
         self._gate: Route | None = None
         self._adapters: tuple[Adapter, ...] = ()
         self._answering: int | None = None
-        self._at_work = False
+        self._enabled = False
 
     @property
     def net(self) -> Any:
         """Model to generate with: the model with its adapters, or the base alone."""
-        if self._peft is None or not self._at_work or self.silent:
+        if self._peft is None or not self._enabled or self.bypassed:
             return self.base
         return self._prefixed or self._peft
 
@@ -90,7 +90,7 @@ class AdapterHost:
         self.clear()
         self.stamp += 1
         self._place(config, trainable=True)
-        self._at_work = self._on = True
+        self._enabled = self._on = True
 
     def attach(self, adapters: Sequence[Adapter], gate: Route | None = None) -> None:
         """Put finished adapters on the base, in place of the adapters that are on it.
@@ -109,16 +109,16 @@ class AdapterHost:
         """
         configs = [*(place.config for place in self._places), *(adapter.config for adapter in adapters)]
         alike = len(set(map(kind, configs))) == 1 and not any(getattr(config, "rank_pattern", None) for config in configs)
-        training = self._at_work and not self._adapters
+        training = self._enabled and not self._adapters
         if training or not alike:  # the places of finished adapters stay on the model for others of the same kind
             self.clear()
         self.stamp += 1
-        with self._whole():
+        with self._cleared_on_failure():
             self._reset()
             self._adapters, self._gate = tuple(adapters), gate
-            self._bring(0)
-            self._switch(on=not self.silent)
-            self._at_work = True
+            self._activate(0)
+            self._switch(on=not self.bypassed)
+            self._enabled = True
 
     def disable(self) -> None:
         """Let the base answer.
@@ -130,12 +130,12 @@ class AdapterHost:
             self.clear()
         else:
             self.stamp += 1
-            with self._whole():
+            with self._cleared_on_failure():
                 self._switch(on=False)
                 self._reset()
 
     @contextmanager
-    def _whole(self) -> Iterator[None]:
+    def _cleared_on_failure(self) -> Iterator[None]:
         """Take all adapters off if the block fails or is interrupted: layers left switched on would answer in the base's name."""
         try:
             yield
@@ -160,7 +160,7 @@ class AdapterHost:
         assert self._peft is not None
         return Adapter.of(self._peft)
 
-    def sides(self, questions: Sequence[str]) -> dict[int | None, list[int]]:
+    def group_by_side(self, questions: Sequence[str]) -> dict[int | None, list[int]]:
         """Group questions by the side that answers them: the number of an adapter, or None for the base.
 
         Parameters
@@ -179,27 +179,27 @@ class AdapterHost:
         return sides
 
     def _side(self, question: str) -> int | None:
-        if not self._at_work:
+        if not self._enabled:
             return None
         return 0 if self._gate is None else self._gate(question)
 
     @contextmanager
     def answering(self, side: int | None) -> Iterator[None]:
         """Answer inside the block with one of the adapters, or with the base if `side` is None."""
-        if self.silent or (side is not None and not self._at_work):
+        if self.bypassed or (side is not None and not self._enabled):
             yield
         elif side is not None:
-            self._bring(side)
+            self._activate(side)
             self._switch(on=True)
             yield
         else:
             try:
-                self.silent = True
+                self.bypassed = True
                 self._switch(on=False)
                 yield
             finally:
-                self.silent = False
-                self._switch(on=self._at_work)  # the block may have put on another adapter, or taken all off
+                self.bypassed = False
+                self._switch(on=self._enabled)  # the block may have put on another adapter, or taken all off
 
     def merged(self) -> PreTrainedModel:
         """Return the model with the adapter in use merged into its weights.
@@ -209,8 +209,8 @@ class AdapterHost:
         away what was learned; all adapters are taken off this host for that.
         """
         adapters = self._adapters
-        self._sums.take_out()
-        if not self._at_work or getattr(self.base, "is_quantized", False):
+        self._merged.take_out()
+        if not self._enabled or getattr(self.base, "is_quantized", False):
             self.clear()
         if getattr(self.base, "is_quantized", False):
             whole = AdapterHost(copy.deepcopy(self.base).dequantize())
@@ -229,22 +229,22 @@ class AdapterHost:
         Merging takes longer than it saves in the first reply, so it is done from the second reply on. It is not done if there is a
         gate: each fact then has an adapter of its own, and its answer is read in one pass.
         """
-        alone = self._at_work and not self.silent and self._gate is None and bool(self._adapters)
-        if not alone or self._active is None or not self._sums.ready(self.base, self._layers, self._active.label):
+        alone = self._enabled and not self.bypassed and self._gate is None and bool(self._adapters)
+        if not alone or self._active is None or not self._merged.prepare(self.base, self._layers, self._active.label):
             yield
             return
-        sums = self._sums
+        sums = self._merged
         try:
             self._switch(on=False)
             sums.put_in()
             yield
         finally:
             sums.take_out()
-            self._switch(on=self._at_work and not self.silent)
+            self._switch(on=self._enabled and not self.bypassed)
 
     def _switch(self, *, on: bool) -> None:
         """Switch the adapter on or off in all layers; PEFT's own method searches the whole model each time."""
-        self._sums.take_out()
+        self._merged.take_out()
         if self._on is on:
             return
         self._on = None  # an interrupt may leave some layers on and others off
@@ -254,7 +254,7 @@ class AdapterHost:
                 layer.requires_grad_(False)
         self._on = on
 
-    def _bring(self, number: int) -> None:
+    def _activate(self, number: int) -> None:
         """Copy the tensors of an adapter to its place on the model, so that it answers."""
         if not self._adapters or number == self._answering:
             return

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import GenerationMixin
 
-__all__ = ["accepted", "has_encoder", "prepares_inputs", "recurrent"]
+__all__ = ["forward_arguments", "has_encoder", "prepares_inputs", "recurrent"]
 
 
-def accepted(net: torch.nn.Module) -> frozenset[str]:
+def forward_arguments(net: torch.nn.Module) -> frozenset[str]:
     """Return the argument names of the model's forward, without regard to wrappers around the model."""
     inner: Any = getattr(net, "module", net)  # DistributedDataParallel
     inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner

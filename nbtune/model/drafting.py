@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from nbtune.model.arguments import accepted
+from nbtune.model.arguments import forward_arguments
 from nbtune.model.prompt_cache import can_be_cut
 
 __all__ = ["read_draft"]
@@ -43,7 +43,7 @@ def read_draft(
         Keys and values of the prompt and of these tokens except the last. None if they can't be cut back, so that everything has
         to be read again.
     """
-    takes = accepted(net)
+    takes = forward_arguments(net)
     if "past_key_values" not in takes:
         return [], None
     begin = known.get_seq_length() if known else 0

@@ -19,7 +19,7 @@ from nbtune.imports import import_modules
 from nbtune.model.adapter import Adapter
 from nbtune.paths import check_writable, given_path
 
-__all__ = ["ADAPTER_WEIGHTS", "check_folder", "placed", "read_adapter", "write_adapter", "write_beside", "write_model"]
+__all__ = ["ADAPTER_WEIGHTS", "atomic_folder", "check_folder", "read_adapter", "write_adapter", "write_config_and_tokenizer", "write_model"]
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's name for the file
 
@@ -46,7 +46,7 @@ def check_folder(folder: str | Path) -> Path:
 
 
 @contextmanager
-def placed(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder to write to, and rename it to `target` when the block succeeds.
 
     Parameters
@@ -91,13 +91,13 @@ def write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
         Folder or hub id of the original model. If it is a folder, the model's own code is copied from there, which transformers
         does not do.
     """
-    write_beside(model, tokenizer, folder, source)
+    write_config_and_tokenizer(model, tokenizer, folder, source)
     model.save_pretrained(folder, max_shard_size=max_shard_size)
     for weights in folder.glob("*.safetensors"):
         _open_to_readers(weights, folder / "config.json")
 
 
-def write_beside(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, source: str) -> None:
+def write_config_and_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, source: str) -> None:
     """Write everything except the weights of a transformers folder; the arguments are those of `write_model`."""
     config = copy.copy(model.config)
     config.architectures = [type(model).__name__]

@@ -182,7 +182,7 @@ def generate(
         When the chat does not fit into the context.
     """
     stream = _Stream(tokenizer, on_text, sampling.stop)  # starts the clock: the user waits for the template, too
-    prompt = cache.prompts.of(tokenizer, chat) if cache else chat_ids(tokenizer, chat)
+    prompt = cache.prompts.tokenize(tokenizer, chat) if cache else chat_ids(tokenizer, chat)
     if before := virtual_tokens(net):  # they come before the conversation, so that what was read of it can't be used as its beginning
         context, cache, draft = context - before, None, ()
     if has_encoder(net) or prepares_inputs(net):  # the reply can't simply be continued from keys and values read before
@@ -194,10 +194,10 @@ def generate(
     try:
         said: list[int] = []
         if (draft or known) and sampling.greedy and not sampling.stop:
-            said, known = _drafted(net, prompt, draft[: limit - 1], known, stream)
+            said, known = _read_draft(net, prompt, draft[: limit - 1], known, stream)
         if len(said) < limit and not (said and said[-1] in _ends(net)):
             with seeded(sampling.seed, net.device):
-                said, known = _continued(net, [*prompt, *said], known, sampling.arguments(limit - len(said), tokenizer), stream)
+                said, known = _continue(net, [*prompt, *said], known, sampling.arguments(limit - len(said), tokenizer), stream)
         else:
             stream.end()
             said = [*prompt, *said]
@@ -212,7 +212,7 @@ def generate(
     return Reply(stream.text, finished, len(stream.times), len(prompt), read, times[0], times[-1], cut)
 
 
-def _drafted(net: PreTrainedModel, prompt: list[int], draft: Sequence[int], known: Any, stream: _Stream) -> tuple[list[int], Any]:
+def _read_draft(net: PreTrainedModel, prompt: list[int], draft: Sequence[int], known: Any, stream: _Stream) -> tuple[list[int], Any]:
     """Return the first tokens of the reply, as many as possible from a draft, and the keys and values known then."""
     ends = _ends(net)  # left out of the draft, but the token after the draft may be one
     said, known = read_draft(net, prompt, list(takewhile(lambda token: token not in ends, draft)), known)
@@ -223,7 +223,7 @@ def _drafted(net: PreTrainedModel, prompt: list[int], draft: Sequence[int], know
     return said, known
 
 
-def _continued(net: PreTrainedModel, tokens: list[int], known: Any, arguments: dict[str, Any], stream: _Stream) -> tuple[list[int], Any]:
+def _continue(net: PreTrainedModel, tokens: list[int], known: Any, arguments: dict[str, Any], stream: _Stream) -> tuple[list[int], Any]:
     """Generate token by token; return all tokens, including the given ones, and the keys and values known then."""
     inputs = torch.tensor([tokens], device=net.device)
     if known and known.get_seq_length() < len(tokens):

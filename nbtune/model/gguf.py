@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import cached_file
 
 from nbtune.errors import NbtuneError, disk_reason, first_line
-from nbtune.model.exporting import write_beside, write_model
+from nbtune.model.exporting import write_config_and_tokenizer, write_model
 from nbtune.model.loading import LoadedModel
 
 __all__ = ["GGUF", "check_tokenizer", "find_converter", "read_gguf", "write_gguf"]
@@ -67,7 +67,7 @@ def check_tokenizer(converter: Path, loaded: LoadedModel) -> None:
     """
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-            write_beside(loaded.model, loaded.tokenizer, Path(place), loaded.place)
+            write_config_and_tokenizer(loaded.model, loaded.tokenizer, Path(place), loaded.place)
             _add_pieces(loaded, Path(place))
             _convert(converter, Path(place), Path(place) / GGUF, "--vocab-only")
             AutoConfig.from_pretrained(place, gguf_file=GGUF)

@@ -27,7 +27,7 @@ from nbtune.checks import check_choice, check_text
 from nbtune.errors import NbtuneError, first_line
 from nbtune.model.fingerprint import fingerprint
 from nbtune.model.memory import within_memory
-from nbtune.model.sources import located, read_config
+from nbtune.model.sources import read_config, resolve_source
 from nbtune.tiny import BUILT_IN
 
 __all__ = ["PLAIN_TEMPLATE", "LoadedModel", "load_model", "quiet"]
@@ -140,8 +140,8 @@ def load_model(
         or an option has an unknown value. Nothing is loaded then.
     """
     where = _device(device)
-    name, place = str(source), located(source)
-    number_type = _dtype(dtype, where, built_in=place == located(BUILT_IN))
+    name, place = str(source), resolve_source(source)
+    number_type = _dtype(dtype, where, built_in=place == resolve_source(BUILT_IN))
     quantization = _quantization(quantize, number_type)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = read_config(name, place, shared)

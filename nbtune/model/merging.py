@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-__all__ = ["Sums"]
+__all__ = ["MergedWeights"]
 
-_SETTLED = 2  # the reply at which the sums are made: they do not pay for the first one alone
+_MERGE_AT_REPLY = 2  # the reply at which the sums are made: they do not pay for the first one alone
 _MOST_BYTES = 2**29  # most memory for the sums
 
 
-class Sums:
-    """Sums of one LoRA adapter and the weights that it adapts, which take the place of these weights from the second reply on.
+class MergedWeights:
+    """MergedWeights of one LoRA adapter and the weights that it adapts, which take the place of these weights from the second reply on.
 
     The base's weights are set aside, not changed: the very same tensors are put back.
     """
@@ -26,7 +26,7 @@ class Sums:
         self._weights: list[tuple[torch.nn.Parameter, torch.Tensor, torch.Tensor]] = []
         self._in_place = False
 
-    def ready(self, base: torch.nn.Module, layers: Sequence[Any], label: str) -> bool:
+    def prepare(self, base: torch.nn.Module, layers: Sequence[Any], label: str) -> bool:
         """Count one more reply, and return whether the sums can compute it; the second reply makes them.
 
         Parameters
@@ -39,9 +39,9 @@ class Sums:
             PEFT's name for the adapter, the same in every call.
         """
         self._replies += 1
-        if self._replies == _SETTLED and _possible(base, layers, label):
+        if self._replies == _MERGE_AT_REPLY and _can_merge(base, layers, label):
             with suppress(RuntimeError):  # if memory is full, PEFT's layers stay in use
-                self._weights = _made(layers, label)
+                self._weights = _merge(layers, label)
         return bool(self._weights)
 
     def put_in(self) -> None:
@@ -58,13 +58,13 @@ class Sums:
             self._in_place = False
 
 
-def _made(layers: Sequence[Any], label: str) -> list[tuple[torch.nn.Parameter, torch.Tensor, torch.Tensor]]:
+def _merge(layers: Sequence[Any], label: str) -> list[tuple[torch.nn.Parameter, torch.Tensor, torch.Tensor]]:
     adapted = [(layer, layer.get_base_layer().weight) for layer in layers if label in layer.lora_A]
     with torch.no_grad():
         return [(weight, weight.data, weight.data + layer.get_delta_weight(label)) for layer, weight in adapted]
 
 
-def _possible(base: torch.nn.Module, layers: Sequence[Any], label: str) -> bool:
+def _can_merge(base: torch.nn.Module, layers: Sequence[Any], label: str) -> bool:
     """Return whether sums give what the layers compute, and are small enough to be kept.
 
     This holds for a plain LoRA in single precision; in 16 bits, rounding would lose part of what the adapter learned. A weight that

@@ -40,7 +40,7 @@ class PromptTokens:
     def __init__(self) -> None:
         self._known = _Known("", [], ())
 
-    def of(self, tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> list[int]:
+    def tokenize(self, tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]]) -> list[int]:
         """Return the tokens of a chat, including the opening of the reply.
 
         Parameters

@@ -11,16 +11,16 @@ from nbtune.errors import NbtuneError, disk_reason, first_line
 from nbtune.paths import given_path
 from nbtune.tiny import BUILT_IN, WEIGHTS
 
-__all__ = ["located", "read_config"]
+__all__ = ["read_config", "resolve_source"]
 
-_UNFIT = {
+_UNSUPPORTED = {
     "cpmant": "a CPM-Ant, which reads each token with those behind it: it would copy an answer, not learn it",
     "rwkv": "an RWKV, whose class in transformers reads what fills up the shorter rows of a batch as text",
 }
 _ENCODED = ("t5", "mt5", "umt5")  # families with an encoder
 
 
-def located(source: str | Path) -> str:
+def resolve_source(source: str | Path) -> str:
     """Return the folder or hub id to read a model from.
 
     Parameters
@@ -55,7 +55,7 @@ def read_config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConf
     name
         Name that the user gave.
     place
-        Folder or hub id, from `located`.
+        Folder or hub id, from `resolve_source`.
     shared
         Arguments for transformers: the revision, and whether code that comes with the model may run.
 
@@ -103,8 +103,8 @@ def _own_code(place: str, revision: str | None) -> str:
 
 def _check_kind(name: str, config: PreTrainedConfig) -> None:
     """Refuse a model that does not reply, or can't be taught to."""
-    if config.model_type in _UNFIT:
-        raise NbtuneError(f"{name} is {_UNFIT[config.model_type]}.")
+    if config.model_type in _UNSUPPORTED:
+        raise NbtuneError(f"{name} is {_UNSUPPORTED[config.model_type]}.")
     classes = config.architectures or []
     remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING  # keys() would import every model of transformers

@@ -161,8 +161,8 @@ class ChatPanel(Panel):
         """Ask, add the round to the conversation, and return whether the reply was finished."""
         lm = self.session.lm
         self._follow()  # the first question loads the model, which begins a new conversation
-        name, history = None if chosen == _BASE else chosen, self.session.recalled(None)
-        latest = self.session.sent(None, prompt, asked["system"], asked["max_new_tokens"])
+        name, history = None if chosen == _BASE else chosen, self.session.last_rounds(None)
+        latest = self.session.rounds_to_send(None, prompt, asked["system"], asked["max_new_tokens"])
         self._live[-1] = Bubble("")
         with nullcontext() if chosen == _IN_USE else lm.using(name):
             reply = lm.reply(prompt, history=latest, on_text=self._add, **asked)
@@ -180,7 +180,7 @@ class ChatPanel(Panel):
     def _compared(self, prompt: str, _: str, asked: dict[str, Any]) -> bool:
         """Ask base and adapter side by side, outside the conversation, and return whether both replies were finished."""
         lm = self.session.lm
-        history = self.session.sent(None, prompt, asked["system"], asked["max_new_tokens"])
+        history = self.session.rounds_to_send(None, prompt, asked["system"], asked["max_new_tokens"])
         if not lm.facts and not lm.examples:
             raise NbtuneError("A comparison needs an adapter in use: teach something, or choose one in the model panel.")
         self._live[-1] = Bubble("", name=self.say("base"))

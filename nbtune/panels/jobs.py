@@ -123,7 +123,7 @@ class Jobs:
     def _run(self, job: Job) -> None:
         try:
             try:
-                outcome = self._worked(job)
+                outcome = self._execute(job)
             finally:
                 with self._telling:  # `_tick` must not report after this
                     self._over.set()
@@ -134,10 +134,10 @@ class Jobs:
             self._session.claim.free()  # only now: the next job must not begin before this one has cleaned up
             self._changed()
 
-    def _worked(self, job: Job) -> Any:
+    def _execute(self, job: Job) -> Any:
         if not all(name in sys.modules for name in _MODULES):
             # Once a model is loaded, little is left to import, and a long-running cell need not be waited for.
-            with self._session.imports.turn(self._stop.is_set, beside_cells=self._session.loaded):
+            with self._session.imports.turn(self._stop.is_set, ignore_cells=self._session.loaded):
                 self._import()
         if not job.loads and not self._session.loaded:
             self._doing = ("loading", self._session.model)

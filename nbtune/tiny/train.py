@@ -108,7 +108,9 @@ class Trainer:
     def __init__(self, recipe: Recipe, model: Qwen3ForCausalLM, device: torch.device, bf16: bool = False) -> None:
         self.recipe, self.model, self.device = recipe, model.to(device).train(), device
         self._bf16 = bf16 or device.type == "cuda"
-        self.step, self.losses, self.seconds = 0, [], 0.0  # type: tuple[int, list[float], float]
+        self.step = 0
+        self.losses: list[float] = []
+        self.seconds = 0.0
         self.tokens = 0
         self.texts: list[list[Any]] = [[0, corpus_hash()]]  # first step and hash of each text used
         matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]

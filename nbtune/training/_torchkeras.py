@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nbtune.imports import unheard
+from nbtune.imports import without_output
 
-with unheard():
+with without_output():
     from torchkeras.kerasmodel import KerasModel as TorchkerasModel
     from torchkeras.kerasmodel import StepRunner as TorchkerasStepRunner
 

@@ -17,7 +17,7 @@ from nbtune.errors import NbtuneError
 from nbtune.training._torchkeras import TorchkerasModel
 from nbtune.training.accelerating import EachEpoch, accelerator_for, restored_state, send_each
 from nbtune.training.attention import sound_attention
-from nbtune.training.logs import kept, means_of
+from nbtune.training.logs import copied, means_of
 from nbtune.training.step_runner import StepRunner, check_finite
 
 __all__ = ["KerasModel"]
@@ -259,8 +259,8 @@ class KerasModel(TorchkerasModel):
             for batch in send_each(batches, self._device()):
                 with self.accelerator.accumulate(self.net):
                     of_losses, of_metrics = runner(batch)
-                losses.append(kept(of_losses))
-                metrics.append(kept(of_metrics))
+                losses.append(copied(of_losses))
+                metrics.append(copied(of_metrics))
                 if training:
                     self.steps += self.accelerator.sync_gradients
         if not losses:

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["kept", "means_of"]
+__all__ = ["copied", "means_of"]
 
 
-def kept(log: dict[str, Any]) -> dict[str, Any]:
+def copied(log: dict[str, Any]) -> dict[str, Any]:
     """Return a step's log with its tensors flattened and copied, because the next step may change them in place."""
     return {name: value.detach().flatten().clone() if isinstance(value, torch.Tensor) else value for name, value in log.items()}
 

@@ -16,9 +16,9 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 
 from nbtune.checks import check_choice, check_range
 from nbtune.errors import NbtuneError
-from nbtune.model.arguments import accepted, has_encoder, recurrent
+from nbtune.model.arguments import forward_arguments, has_encoder, recurrent
 from nbtune.training.hooks import adalora_after_restore, adalora_hooks, pissa_hooks
-from nbtune.training.targets import TargetModules, all_layers, everything, last_blocks
+from nbtune.training.targets import TargetModules, all_layers, all_modules, last_blocks
 
 __all__ = ["METHODS", "Method", "find_method"]
 
@@ -48,7 +48,7 @@ class Method:
         ``after_restore(net)`` adjusts state other than weights, after the weights of an earlier epoch were restored.
     targets
         ``targets(model, rank)`` names the modules to adapt unless a narrower choice is made. Default: all linear layers.
-    narrow
+    last_layer_overrides
         Fields that differ in the gated adapter of one fact in the last layer, unless the user gives a rank. Facts are first tried
         in the last layer alone, which trains in a fraction of the time; see `nbtune.training.last_layer`. Default: not tried there.
     families
@@ -69,15 +69,15 @@ class Method:
     hooks: Callable[[Any], dict[str, Callable[[], Any]]] = lambda net: {}
     after_restore: Callable[[Any], None] = lambda net: None
     targets: Callable[[Any, int], TargetModules] = lambda model, rank: all_layers(model)
-    narrow: Mapping[str, Any] | None = None
+    last_layer_overrides: Mapping[str, Any] | None = None
     families: Collection[str] = ()
     virtual: bool = False
     quantized: bool | None = None
     ratio: float = 1.0
 
     def of_one_fact(self) -> Method:
-        """Return the method with the changes in `narrow`, for one fact's adapter in the last layer."""
-        return replace(self, **(self.narrow or {}))
+        """Return the method with the changes in `last_layer_overrides`, for one fact's adapter in the last layer."""
+        return replace(self, **(self.last_layer_overrides or {}))
 
     def room(self, context: int, rank: int | None = None) -> int:
         """Return the number of tokens that virtual tokens leave for a conversation.
@@ -122,7 +122,7 @@ class Method:
             what = "blocks" if self.targets is last_blocks else "dimensions"
             check_range("--rank", rank, rank <= most, f"at most {most}, the number of the model's {what}")
         family = model.config.model_type
-        unread = has_encoder(model) or "past_key_values" not in accepted(model) or recurrent(model)
+        unread = has_encoder(model) or "past_key_values" not in forward_arguments(model) or recurrent(model)
         if (self.families and family not in self.families) or (self.virtual and unread):
             raise NbtuneError(f"--method {self.name} is not known for {family} models: use --method lora.")
         is_quantized = getattr(model, "is_quantized", False)
@@ -132,7 +132,7 @@ class Method:
             )
         if self.quantized is False and is_quantized:
             raise NbtuneError(f"--method {self.name} can't train quantised weights: use --method qlora, or load without --quantize.")
-        if self.config is _copies and model.dtype == torch.float16:  # AdamW's smallest numbers become 0 there, and its steps NaN
+        if self.config is _module_copies and model.dtype == torch.float16:  # AdamW's smallest numbers become 0 there, and its steps NaN
             raise NbtuneError(f"--method {self.name} can't train float16 weights: load with --dtype bfloat16 or float32.")
         if is_quantized and not self.virtual and not all_layers(model):  # GPTQ, AWQ and HQQ have their own classes of layers
             raise NbtuneError(
@@ -219,7 +219,7 @@ def _adalora(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     )
 
 
-def _copies(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
+def _module_copies(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
     """Configure training of copies of whole modules; PEFT keeps them beside the base's modules and saves them like an adapter."""
     return LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(targets), task_type="CAUSAL_LM")
 
@@ -243,18 +243,18 @@ def _prompt(rank: int, steps: int, targets: TargetModules) -> PeftConfig:
 METHODS = {
     method.name: method
     for method in (
-        Method("lora", 2.5e-3, 5e-4, 32, _lora, narrow={"rank": 8, "ratio": 8.0}, ratio=4.0),
-        Method("dora", 2.5e-3, 5e-4, 32, _dora, narrow={}, ratio=4.0),
-        Method("rslora", 2.5e-3, 5e-4, 32, _rslora, narrow={}, ratio=4.0),
-        Method("pissa", 2.5e-3, 5e-4, 32, _pissa, pissa_hooks, narrow={}, quantized=False),
+        Method("lora", 2.5e-3, 5e-4, 32, _lora, last_layer_overrides={"rank": 8, "ratio": 8.0}, ratio=4.0),
+        Method("dora", 2.5e-3, 5e-4, 32, _dora, last_layer_overrides={}, ratio=4.0),
+        Method("rslora", 2.5e-3, 5e-4, 32, _rslora, last_layer_overrides={}, ratio=4.0),
+        Method("pissa", 2.5e-3, 5e-4, 32, _pissa, pissa_hooks, last_layer_overrides={}, quantized=False),
         Method("qlora", 2.5e-3, 5e-4, 32, _lora, ratio=4.0, quantized=True),
         Method("ia3", 5e-2, 5e-3, 1, _ia3, families=TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING),
         Method("adalora", 8e-3, 2e-3, 16, _adalora, adalora_hooks, adalora_after_restore),
         Method("prefix", 5e-2, 1e-2, 16, _prefix, virtual=True),
         Method("p-tuning", 3e-3, 1e-3, 16, _p_tuning, virtual=True),
         Method("prompt", 1e-1, 3e-2, 16, _prompt, virtual=True),
-        Method("freeze", 1e-3, 2e-4, 1, _copies, targets=last_blocks, quantized=False),
-        Method("full", 5e-4, 1e-4, 1, _copies, targets=everything, quantized=False),
+        Method("freeze", 1e-3, 2e-4, 1, _module_copies, targets=last_blocks, quantized=False),
+        Method("full", 5e-4, 1e-4, 1, _module_copies, targets=all_modules, quantized=False),
     )
 }
 

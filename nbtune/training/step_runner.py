@@ -9,7 +9,7 @@ import torch
 
 from nbtune.data.encoding import IGNORED
 from nbtune.errors import NbtuneError
-from nbtune.model.arguments import accepted, has_encoder
+from nbtune.model.arguments import forward_arguments, has_encoder
 from nbtune.training._torchkeras import TorchkerasStepRunner
 
 __all__ = ["LossNotFinite", "StepRunner", "check_finite", "target_loss", "trained_logits"]
@@ -167,7 +167,7 @@ def trained_logits(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
         return _decoded_logits(net, batch)
     columns = batch["columns"]
     inputs: dict[str, Any] = {key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")}
-    takes = accepted(net)
+    takes = forward_arguments(net)
     if "logits_to_keep" in takes:
         inputs["logits_to_keep"] = columns - 1
     if "position_ids" not in takes:

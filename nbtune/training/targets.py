@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-__all__ = ["TargetModules", "all_layers", "everything", "last_blocks"]
+__all__ = ["TargetModules", "all_layers", "all_modules", "last_blocks"]
 
 TargetModules = list[str] | str
 _MAMBA = ["in_proj", "x_proj"]
@@ -47,7 +47,7 @@ def last_blocks(model: Any, count: int) -> list[str]:
     return _blocks(model)[-count:]
 
 
-def everything(model: Any, rank: int) -> list[str]:  # noqa: ARG001 - a signature shared with `last_blocks`
+def all_modules(model: Any, rank: int) -> list[str]:  # noqa: ARG001 - a signature shared with `last_blocks`
     """Return the names of the blocks and of all other modules with weights, except embeddings tied to the head.
 
     Tied embeddings are left out because embeddings and head need different changes.
