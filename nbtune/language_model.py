@@ -725,29 +725,27 @@ class LanguageModel:
         fact = self.facts[side]
         return [label for label in encode(self.tokenizer, fact.keyword, fact.answer, context=self.context).labels if label != IGNORED]
 
-    def _run(self, task: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
+    def _run(self, task: Teaching | Tuning, name: str, observer: Observer | None, *, anew: bool = False) -> Result:
+        """Train an adapter, from its present state or from scratch; a failure restores what was in use before."""
         check_writable(self.store.folder / name)
-        with self._active.restored_on_failure():
-            self._active.catch_up(name)
-            return self._give(task, name, observer)
-
-    def _give(self, teaching: Teaching | Tuning, name: str, observer: Observer | None) -> Result:
         active = self._active
-        import_modules(FIT_MODULES)
-        self._cache = PromptCache()  # other weights will answer, and the fit can use its memory
-        with within_memory(_FULL), seeded(teaching.settings.seed, self._loaded.model.device):
-            result, committed = teaching.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
-        active.name, active.version = name, committed
-        return result
+        with active.restored_on_failure():
+            if anew:
+                active.put(name, active.without_facts())
+            else:
+                active.catch_up(name)
+            import_modules(FIT_MODULES)
+            self._cache = PromptCache()  # other weights will answer, and the fit can use its memory
+            with within_memory(_FULL), seeded(task.settings.seed, self._loaded.model.device):
+                result, committed = task.give(self._host, self._loaded, self.store, name, active.version, observer or Unwatched())
+            active.adopt(name, committed)
+            return result
 
     def _relearn(self, name: str, facts: tuple[Fact, ...], observer: Observer | None) -> Result:
         """Train an adapter from scratch on these facts."""
-        check_writable(self.store.folder / name)
         version = self._active.version
         settings = Settings(method=version.method or Settings.method, gated=version.gated, **version.settings)
-        with self._active.restored_on_failure():
-            self._active.put(name, self._active.without_facts())
-            return self._give(Teaching(facts, settings, retain=still_retainable(version.retain, facts)), name, observer)
+        return self._run(Teaching(facts, settings, retain=still_retainable(version.retain, facts)), name, observer, anew=True)
 
 
 def _sampling(options: Mapping[str, Any]) -> Sampling:

@@ -7,7 +7,7 @@ import weakref
 from html import escape
 
 import pytest
-from ipywidgets import HTML
+from ipywidgets import HTML, widgets
 
 from nbtune import language_model
 from nbtune.display.bubbles import Bubble, transcript
@@ -16,6 +16,7 @@ from nbtune.knowledge.facts import FAILED, VERIFIED, Fact
 from nbtune.knowledge.phrasing import subject
 from nbtune.panels import Panels
 from nbtune.panels.labels import _LABELS, label
+from nbtune.panels.ledger import Ledger
 from nbtune.panels.progress import Progress
 from nbtune.panels.prompt import entered
 from tests.hostile import HOSTILE
@@ -519,3 +520,66 @@ def test_bubbles_stand_side_by_side_to_be_compared():
     assert shown.html.count("justify-content:flex-start") == 1
     assert shown.text == "you: q\nbase: a\ntuned: b"
     assert transcript([], "nothing").text == "nothing"
+
+
+@pytest.mark.parametrize("name", ["learning, attempt 2, learning rate 1e-2", "training", "blue kettle (1 of 2): learning", "asking before"])
+def test_every_stage_is_shown_with_the_time_left_of_a_fit(name):
+    progress = Progress(widget := HTML(), label)
+    progress.stage(name, 9)
+    for _ in range(3):
+        progress._drawn = 0.0
+        progress.advance({"train_loss": 0.5})
+    assert "3/9" in widget.value
+    assert ("left" in widget.value) is (name != "asking before")
+
+
+def test_the_table_has_pages_and_forgets_the_marks_of_facts_that_are_gone():
+    ledger, facts = Ledger(label), [Fact(f"k{number:02}", "a", standing=VERIFIED) for number in range(23)]
+    ledger.show(facts)
+    assert (ledger.before.disabled, ledger.after.disabled) == (True, False)
+    ledger.checks[0].value = True
+    ledger.after.click()
+    assert ledger._on_page[0] == "k10"
+    assert not ledger.checks[0].value, "marks belong to facts, not to rows"
+    ledger.after.click()
+    assert ledger._on_page == ["k20", "k21", "k22"]
+    assert ledger.after.disabled
+    assert ledger.chosen == ["k00"]
+    ledger.show(facts[1:])
+    assert ledger.chosen == []
+
+
+def test_the_fields_of_the_chat_reach_the_model(session, panels, monkeypatch):
+    seen = {}
+
+    def replied(prompt, **asked):
+        seen.update(asked, prompt=prompt)
+        raise NbtuneError("seen")
+
+    monkeypatch.setattr(session.lm, "reply", replied)
+    chat = panels.chat
+    chat.system.value, chat.temperature.value, chat.top_p.value, chat.seed.value, chat.max_new_tokens.value = "Be brief.", 0.5, 0.9, "3", 7
+    ask(panels, "Hi?")
+    assert {name: seen[name] for name in ("prompt", "system", "temperature", "top_p", "seed", "max_new_tokens")} == {
+        "prompt": "Hi?",
+        "system": "Be brief.",
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 3,
+        "max_new_tokens": 7,
+    }
+    assert chat.prompt.value == "Hi?", "a question that failed can be sent again"
+
+
+def test_a_change_of_language_keeps_what_was_chosen(session, panels):
+    panels.model.dtype.value = "bfloat16"
+    session.language = "zh"
+    assert panels.model.dtype.value == "bfloat16"
+
+
+def test_closed_panels_leave_no_widgets(shell, session):
+    before = len(widgets.widget._instances)
+    panels = Panels(shell, session)
+    assert len(widgets.widget._instances) > before + 100
+    panels.close()
+    assert len(widgets.widget._instances) <= before + 1

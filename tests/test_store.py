@@ -370,7 +370,6 @@ def test_a_store_that_can_not_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(NbtuneError, match="was not saved"):
         Store(tmp_path / "file").commit("a", version())
-    shutil.rmtree(tmp_path)
 
 
 def test_a_change_while_a_version_is_written_is_noticed(tmp_path, monkeypatch):

@@ -169,13 +169,13 @@ def test_who_waits_for_idleness_waits_for_a_turn_that_began_meanwhile():
     imports.cell_ends()
 
     def idle():
-        with imports.idle_turn(2, lambda: True):
+        with imports.idle_turn(1, lambda: True):
             order.append("idle")
 
     thread = threading.Thread(target=idle)
-    thread.start()
     with imports.turn():
-        thread.join(3)  # idle by now, except for this turn
+        thread.start()
+        thread.join(2)  # idle by now, except for this turn
         order.append("turn")
     thread.join(60)
     assert order == ["turn", "idle"]

@@ -11,7 +11,7 @@ from IPython.display import DisplayHandle, display
 from tqdm import tqdm
 
 from nbtune.display.curve import FIGURES
-from nbtune.display.shown import Shown, in_notebook, say, text_block
+from nbtune.display.shown import Shown, in_notebook, muted, say, text_block
 from nbtune.inert import inert
 
 __all__ = ["LiveProgress", "LiveReply"]
@@ -35,7 +35,7 @@ class LiveReply:
     def wait(self, for_what: str) -> None:
         """Show what the reply is waiting for; in a notebook the reply later replaces this text."""
         if in_notebook() and self._growing:
-            self._handle = display(Shown(for_what, f'<div style="opacity:0.7">{escape(for_what)}</div>'), display_id=True)
+            self._handle = display(muted(for_what), display_id=True)
         elif not in_notebook() and sys.stdout.isatty():
             say(inert(for_what))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbtune.display.figures import embedded
 from nbtune.display.shown import Shown, counted
-from nbtune.display.style import BAD, GOOD, HELD, LOSS
+from nbtune.display.style import BAD, GOOD, HELD, LOSS, MUTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,12 +86,12 @@ def _html(title: str, figures: list[tuple[str, float]], cost: str, first: Asked 
             f'<div>after: <span style="border-bottom:2px solid {colour}">{escape(first.after)}</span></div></div>'
         )
     folded = "".join(_replies(kind, [a for a in result.report.asked if a.kind == kind]) for kind in _TITLES)
-    own = "".join(f'<div style="opacity:.7;font-size:.9em;white-space:pre-wrap">{escape(line)}</div>' for line in _rewordings(result))
+    own = "".join(f'<div style="{MUTED};white-space:pre-wrap">{escape(line)}</div>' for line in _rewordings(result))
     return (
         f'<div style="border-left:4px solid {colour};padding:.4em 1em;max-width:60em">'
         f'<div style="font-weight:bold;color:{colour}">{escape(title)}</div>'
         f'<div style="display:flex;flex-wrap:wrap;margin-top:.5em">{cells}</div>'
-        f'<div style="opacity:.7;font-size:.9em">{escape(cost)}</div>{words}{_curve(result.history)}{folded}{own}</div>'
+        f'<div style="{MUTED}">{escape(cost)}</div>{words}{_curve(result.history)}{folded}{own}</div>'
     )
 
 

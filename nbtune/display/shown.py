@@ -11,10 +11,10 @@ from typing import Any
 
 from IPython.display import display
 
-from nbtune.display.style import CELL
+from nbtune.display.style import CELL, MUTED
 from nbtune.inert import inert
 
-__all__ = ["Shown", "counted", "in_notebook", "say", "show", "table", "text_block"]
+__all__ = ["Shown", "counted", "in_notebook", "muted", "say", "show", "table", "text_block"]
 
 _ENDLESS = 10_000  # width in characters where the output need not fit
 _NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # classes that MathJax skips, from version 3 on and before
@@ -74,6 +74,11 @@ def counted(number: int, what: str) -> str:
 def text_block(text: str) -> str:
     """Return text as HTML that shows it as typed, with all markup escaped."""
     return f'<div style="white-space:pre-wrap;font-family:inherit;line-height:1.5">{escape(text)}</div>'
+
+
+def muted(text: str) -> Shown:
+    """Return a small line of text, such as what a reply cost."""
+    return Shown(text, f'<div style="{MUTED}">{escape(text)}</div>')
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Shown:

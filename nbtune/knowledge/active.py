@@ -53,6 +53,10 @@ class ActiveAdapter:
         if name is not None and version is not None:
             self.version, self.name = version, name
 
+    def adopt(self, name: str, version: Version) -> None:
+        """Take over a version whose adapters are on the base already, as after a fit."""
+        self.name, self.version = name, version
+
     def use(self, name: str | None) -> None:
         """Answer with the current version of an adapter from now on; None means the base.
 

@@ -6,7 +6,6 @@ from argparse import Namespace
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from html import escape
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +139,7 @@ class ChatMagics(Magics):
 
     def _ask(self, options: Namespace, prompt: str) -> None:
         from nbtune.display.live import LiveReply
-        from nbtune.display.shown import Shown, show
+        from nbtune.display.shown import muted, show
 
         live = LiveReply(growing=self._session.live)
         try:
@@ -158,8 +157,7 @@ class ChatMagics(Magics):
         notes += [_INTERRUPTED] if not reply.finished else [_NOTES[reply.cut]] if reply.cut else []
         live.close("\n".join(notes))
         if options.stats:
-            stats = reply.stats()
-            show(Shown(stats, f'<div style="opacity:0.7;font-size:0.9em">{escape(stats)}</div>'))
+            show(muted(reply.stats()))
         self._reset_if_new(options)
         if reply.text:
             self._session.remember(prompt, reply.text)
@@ -192,7 +190,8 @@ class ChatMagics(Magics):
         return pd.DataFrame({"prompt": prompts, "reply": replies})
 
     def _compare(self, options: Namespace, prompt: str) -> str:
-        from nbtune.display.shown import Shown, show
+        from nbtune.display.comparison import comparison
+        from nbtune.display.shown import show
 
         lm = self._session.lm
         if not lm.facts and not lm.examples and options.adapter is None:
@@ -207,14 +206,7 @@ class ChatMagics(Magics):
             raise Interrupted("stopped; a comparison is not kept.")
         self._reset_if_new(options)
         after, before = (reply.text for reply in replies)
-        cell = "padding:4px 12px;text-align:left;vertical-align:top;white-space:pre-wrap;width:50%"
-        show(
-            Shown(
-                f"base:  {before}\ntuned: {after}",
-                f'<table style="width:100%;max-width:60em"><tr><th style="{cell}">base</th><th style="{cell}">tuned</th></tr>'
-                f'<tr><td style="{cell}">{escape(before)}</td><td style="{cell}">{escape(after)}</td></tr></table>',
-            )
-        )
+        show(comparison(before, after))
         return after
 
 

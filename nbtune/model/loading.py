@@ -192,7 +192,7 @@ def _weights(
         output_loading_info=True,
         **shared,
     )
-    if missing := sorted(info["missing_keys"]):  # transformers would go on with random ones
+    if missing := sorted(info["missing_keys"] & dict(model.named_parameters()).keys()):  # transformers would continue with random ones
         raise ValueError(f"the files lack {len(missing)} of them, such as {missing[0]}. Download or copy the model again.")
     mark = fingerprint(model)
     if halved:
