@@ -42,7 +42,7 @@ def encode_conversation(
         left out first; then the end of the reply is cut, to half of the context at least; then the end of the question.
     context
         Maximum number of tokens of an example.
-    apart
+    one_example_per_turn
         Whether each turn must be an example of its own, as for a model with an encoder, which gives a single reply to its input.
         Default: False.
 
