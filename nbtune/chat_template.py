@@ -62,7 +62,7 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (TemplateError, TypeError, ValueError) as error:
-        raise NbtuneError(f"The chat template of the model refuses this conversation: {first_line(error)}") from None
+        raise NbtuneError(f"The model's chat template rejects this conversation: {first_line(error)}") from None
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], *, add_generation_prompt: bool = True) -> list[int]:
@@ -95,7 +95,7 @@ def reply_ids(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], an
             body = tokenizer(answer, add_special_tokens=False)["input_ids"]
     body = [*body, end]
     if len(body) < 2:
-        raise NbtuneError(f"There is nothing to train: the answer {answer!r} has no token.")
+        raise NbtuneError(f"There is nothing to train: the answer {answer!r} has no tokens.")
     return opening, body
 
 

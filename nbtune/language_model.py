@@ -51,7 +51,7 @@ __all__ = ["LanguageModel", "load"]
 DEFAULT_ADAPTER, EXAMPLES_ADAPTER = "facts", "examples"
 _ROLES = {"system", "user", "assistant"}
 _FULL = (
-    "The memory of the device is full: nothing was changed. Try a smaller --batch-size, shorter texts (for examples "
+    "The device is out of memory: nothing was changed. Try a smaller --batch-size, shorter texts (for examples "
     "--max-source-length, --max-target-length), or load the model with --dtype bfloat16 or --quantize nf4."
 )
 
@@ -367,7 +367,7 @@ class LanguageModel:
         name = self._active.required()
         facts = self.facts if keyword is None else (self._active.fact(keyword),)
         if not facts:
-            raise NbtuneError(f"The adapter {name!r} holds no fact to ask about.")
+            raise NbtuneError(f"The adapter {name!r} has no facts to ask about.")
         self._active.check_answering()
         beside = [fact for fact in self.facts if fact not in facts]
         started, proof, watched = time.perf_counter(), Proof(facts, beside=beside), observer or Unwatched()
@@ -406,7 +406,7 @@ class LanguageModel:
         if source is not None:
             facts = facts_of(source)
         if not facts:
-            raise NbtuneError(f"The adapter {name!r} holds no fact to make it from.")
+            raise NbtuneError(f"The adapter {name!r} has no facts to rebuild it from.")
         return self._relearn(name, facts, observer)
 
     def save_facts(self, path: str | Path) -> Path:
@@ -494,7 +494,7 @@ class LanguageModel:
             check_range(option, value, value is None or whole_number(option, value) >= 1, "1 or more")
         trained = min(TRAINING & how.keys(), default=None)
         if trained is not None:
-            raise NbtuneError(f"{trained} says what is trained of examples: an evaluation asks their last turn, and takes no such option.")
+            raise NbtuneError(f"{trained} is for training: an evaluation asks only the last turn of each example, so leave it out.")
         target = None if save is None else check_target(save)
         examples = read_examples(read_rows(source), _reading(how))
         if limit is not None and limit < len(examples.conversations):
@@ -768,7 +768,7 @@ def _chat(prompt: str, history: Chat | None, system: str | None) -> Chat:
     said = [message.get(key) if isinstance(message, Mapping) else None for message in history for key in ("role", "content")]
     if not all(isinstance(text, str) for text in said) or not set(said[::2]) <= _ROLES:
         raise NbtuneError(
-            'history is not a list of messages by user, assistant and system: expected such as [{"role": "user", "content": "Hi"}, ...].'
+            'history is not a list of messages by user, assistant and system, such as [{"role": "user", "content": "Hi"}, ...].'
         )
     opening = [{"role": "system", "content": system}] if system else []
     return [*opening, *history, {"role": "user", "content": prompt}]

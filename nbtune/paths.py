@@ -26,7 +26,7 @@ def given_path(name: str | Path) -> Path:
     try:
         return Path(name).expanduser()
     except RuntimeError:
-        raise NbtuneError(f"{name} names the home folder of somebody who is not here: write the whole path.") from None
+        raise NbtuneError(f"{name} names the home folder of an unknown user: write the full path.") from None
 
 
 def check_writable(folder: Path) -> None:
@@ -40,7 +40,7 @@ def check_writable(folder: Path) -> None:
     nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
     # The methods of Path raise an error for a folder that may not be entered.
     if not os.path.isdir(nearest) or not os.access(nearest, os.W_OK | os.X_OK):  # noqa: PTH112
-        raise NbtuneError(f"Nothing can be written to {nearest}: choose another folder, or change who may write there.")
+        raise NbtuneError(f"Can't write to {nearest}: choose another folder, or change its permissions.")
 
 
 @contextmanager

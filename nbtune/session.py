@@ -23,16 +23,12 @@ __all__ = ["Nbtune", "current"]
 class Nbtune(Configurable):
     """The session of a notebook; set its defaults with ``%config Nbtune.NAME = VALUE``."""
 
-    model = Unicode("tiny", help="What is loaded first: 'tiny', a folder, or a hub id; set it before the first question.").tag(config=True)
+    model = Unicode("tiny", help="Model to load first: 'tiny', a folder, or a hub id; set it before the first question.").tag(config=True)
     store = Unicode("nbtune_adapters", help="Folder where adapters are kept; set it before the first question.").tag(config=True)
     rounds = Int(-1, min=-1, help="Rounds of the conversation sent along with a question; -1 sends all that fit.").tag(config=True)
-    warm_up = Bool(True, help="Import torch and what else is needed in the background, between cells, before it is needed.").tag(
-        config=True
-    )
+    warm_up = Bool(True, help="Import torch and the rest in the background, between cells, before they are needed.").tag(config=True)
     max_new_tokens = Int(512, min=1, help="Maximum length of a reply in tokens, where the context leaves room.").tag(config=True)
-    live = Bool(True, help="Draw replies and progress as they grow; off for a front end that does not update what it drew.").tag(
-        config=True
-    )
+    live = Bool(True, help="Draw replies and progress as they grow; off for a front end that can't update its output.").tag(config=True)
     language = Enum(["en", "zh"], default_value="en", help="Language of the panels' labels: en or zh.").tag(config=True)
 
     def __init__(self, **options: Any) -> None:
@@ -135,6 +131,6 @@ def current() -> LanguageModel:
     shell = get_ipython()
     session = next((item for item in shell.configurables if isinstance(item, Nbtune)), None) if shell else None
     if session is None:
-        raise NbtuneError("There is no notebook with nbtune: run `%load_ext nbtune` first, or load a model with `nbtune.load()`.")
+        raise NbtuneError("nbtune is not loaded in a notebook: run `%load_ext nbtune` first, or load a model with `nbtune.load()`.")
     with session.claim.held():
         return session.lm

@@ -84,19 +84,19 @@ def prune_vocabulary(lm: LanguageModel, texts: Iterable[str], folder: str | Path
     byte-pair encoding takes exactly the same steps as before.
     """
     if isinstance(texts, str):
-        raise NbtuneError("The corpus is one text: give a list of texts, such as Path('corpus.txt').read_text().splitlines().")
+        raise NbtuneError("The corpus is a single text: give a list of texts, such as Path('corpus.txt').read_text().splitlines().")
     corpus, target = [text for text in texts if text], check_folder(folder)
     if lm.adapter is not None:
-        raise NbtuneError(f"The adapter {lm.adapter!r} is in use: export first, and prune what was exported; or `lm.use(None)`.")
+        raise NbtuneError(f"The adapter {lm.adapter!r} is in use: export it first, and prune the export; or `lm.use(None)`.")
     if getattr(lm.model, "is_quantized", False):
         raise NbtuneError("Quantised weights can't be pruned: load the model without quantize.")
     if has_encoder(lm.model):
         raise NbtuneError("The vocabulary of a model with an encoder can't be pruned: load one that only has a decoder.")
     if not corpus:
-        raise NbtuneError("The corpus is empty: give the texts that the model shall read and write.")
+        raise NbtuneError("The corpus is empty: give the texts that the model should read and write.")
     state = json.loads(lm.tokenizer.backend_tokenizer.to_str()) if lm.tokenizer.is_fast else {"model": {"type": "slow"}}
     if state["model"]["type"] != "BPE":
-        raise NbtuneError(f"Only a vocabulary of byte-pair encoding can be pruned, not {state['model']['type']}.")
+        raise NbtuneError(f"Only a byte-pair-encoding vocabulary can be pruned, not {state['model']['type']}.")
     kept = _kept(lm.tokenizer, state, corpus)
     tokenizer, model = _smaller_tokenizer(lm.tokenizer, state, kept), _smaller_model(lm.model, kept)
     for text in corpus:
@@ -194,4 +194,4 @@ def _check(lm: LanguageModel, text: str, tokenizer: PreTrainedTokenizerBase, mod
         close = max(_CLOSE, _STEPS * torch.finfo(whole.dtype).eps)
         good = bool((whole - fewer).abs().max() <= close * whole.abs().max())
     if not good:
-        raise NbtuneError(f"With fewer tokens {text[:60]!r} would be read otherwise: nothing was written.")
+        raise NbtuneError(f"With fewer tokens {text[:60]!r} would be read differently: nothing was written.")

@@ -58,7 +58,7 @@ def test_a_reply_ends_there_when_it_is_generated(turning, tmp_path):
 
 
 def test_a_template_that_refuses_is_one_line(turning):
-    with pytest.raises(NbtuneError, match="refuses this conversation: System role not supported"):
+    with pytest.raises(NbtuneError, match="rejects this conversation: System role not supported"):
         chat_ids(turning, [{"role": "system", "content": "Be brief."}, *ASKED])
 
 
@@ -81,6 +81,6 @@ def test_what_is_exported_does_not_think_by_itself(tokenizer, tmp_path):
 def test_a_template_that_wants_a_system_prompt_is_loaded(tmp_path):
     picky = "{% if messages[0].role != 'system' %}{{ raise_exception('no system prompt') }}{% endif %}" + THINKING
     lm = nbtune.load(store=tmp_path, chat_template=picky)
-    with pytest.raises(NbtuneError, match="refuses this conversation: no system prompt"):
+    with pytest.raises(NbtuneError, match="rejects this conversation: no system prompt"):
         lm.chat("hi")
     assert lm.reply("hi", system="Be kind.", max_new_tokens=2).tokens

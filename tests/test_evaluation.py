@@ -74,7 +74,7 @@ def test_rows_that_are_left_out_are_counted(lm):
         (ROWS, {"save": "said.txt"}, "can't hold predictions"),
         (ROWS, {"save": "nowhere/said.csv"}, "There is no folder nowhere to write said.csv"),
         (ROWS, {"save": "folder.csv"}, "folder.csv is a folder"),
-        (ROWS, {"turns": "last"}, "turns says what is trained"),
+        (ROWS, {"turns": "last"}, "turns is for training"),
         ({"a": "b"}, {}, "are facts"),
         ([{"question": "", "answer": "a"}, {"question": "字" * 600, "answer": "a"}], {"skip_bad": True}, "Row 2 takes"),
     ],

@@ -92,7 +92,7 @@ def test_an_export_that_lost_what_was_trained_is_not_kept(tmp_path, monkeypatch,
     lm.finetune(rows, epochs=20, retained_per_batch=0)
     base, write_model = nbtune.load(store=tmp_path, dtype=dtype).model, exporting.write_model
     monkeypatch.setattr(exporting, "write_model", lambda _, *rest: write_model(base, *rest))
-    with pytest.raises(NbtuneError, match=r"What was written answers .* otherwise, such as"):
+    with pytest.raises(NbtuneError, match=r"The export answers .* differently, such as"):
         lm.export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -133,7 +133,7 @@ def test_what_answers_otherwise_is_not_kept(tuned, tmp_path, monkeypatch):
 
     write_model = exporting.write_model
     monkeypatch.setattr(exporting, "write_model", damaged)
-    with pytest.raises(NbtuneError, match=r"What was written answers .* otherwise, such as"):
+    with pytest.raises(NbtuneError, match=r"The export answers .* differently, such as"):
         tuned.export(tmp_path / "out")
     assert names(tmp_path) == []
     assert tuned.chat(QUESTION) == REPLY
@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_nothing(tuned, tmp_path, monkeypatch):
     ("options", "message"),
     [
         ({"kind": "gguff"}, "Did you mean gguf"),
-        ({"max_shard_size": "big"}, "is not a size: expected such as 500MB"),
+        ({"max_shard_size": "big"}, "expected a size such as 500MB"),
         ({"kind": "peft"}, "No adapter is in use"),
         ({"kind": "gguf"}, "needs llama.cpp's convert_hf_to_gguf.py: git clone"),
     ],
@@ -248,7 +248,7 @@ def test_a_push_sends_the_folder_in_one_commit(tuned, tmp_path):
 
 def test_a_push_without_a_login_is_refused_before_any_work(tuned, tmp_path):
     done = pushed(tuned.store.folder, {"HF_HOME": str(tmp_path)})
-    assert "Nobody is logged in to the hub: run `hf auth login`" in done.stdout
+    assert "You are not logged in to the hub: run `hf auth login`" in done.stdout
     assert "switched off by HF_HUB_OFFLINE" in pushed(tuned.store.folder, {"HF_HUB_OFFLINE": "1", "HF_TOKEN": "hf_none"}).stdout
     with pytest.raises(NbtuneError, match="expected OWNER/NAME"):
         tuned.push("a/b/c")
@@ -267,7 +267,7 @@ def test_of_the_questions_that_need_not_be_held_a_quarter_may_be_answered_otherw
 
     compare([8])
     for changed in ([8, 9], [0]):
-        with pytest.raises(NbtuneError, match=f"answers {len(changed)} of 12 questions otherwise"):
+        with pytest.raises(NbtuneError, match=f"answers {len(changed)} of 12 questions differently"):
             compare(changed)
 
 

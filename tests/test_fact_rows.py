@@ -96,7 +96,7 @@ def test_a_frame_of_polars():
 def test_rows_that_come_once_say_so_when_they_are_gone():
     rows = (row for row in ROWS)
     assert len(read_facts(rows)) == 2
-    with pytest.raises(NbtuneError, match="It gives its rows once, and may have given them before: make a list of it"):
+    with pytest.raises(NbtuneError, match="An iterator can be read only once: make a list of it"):
         read_facts(rows)
 
 
@@ -108,20 +108,20 @@ def test_a_mapping_in_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("f.json", b"[{", r"is no JSON in UTF-8, line 1"),
-        ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c",\n', r"is no JSON, one row a line, in UTF-8, line 2"),
-        ("f.json", b"3", "holds no list of rows"),
+        ("f.json", b"[{", r"can't be read as JSON in UTF-8, line 1"),
+        ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c",\n', r"can't be read as JSON lines in UTF-8, line 2"),
+        ("f.json", b"3", "is not a list of rows"),
         ("f.json", b'{"a": "b", "c": "d", "a": "e"}', "'a' appears twice"),
         ("f.jsonl", b'{"keyword": "a", "answer": "b"}\n{"keyword": "c", "keyword": "d", "answer": "e"}', "line 2 .'keyword' appears twice"),
-        ("f.csv", b"", "is no CSV in UTF-8"),
-        ("f.csv", b"keyword,answer\n\xff,b\n", "is no CSV in UTF-8"),
-        ("f.csv", b"keyword,answer\na,x, y\n", "every row has more cells than the heading.*double quotes"),
+        ("f.csv", b"", "can't be read as CSV in UTF-8"),
+        ("f.csv", b"keyword,answer\n\xff,b\n", "can't be read as CSV in UTF-8"),
+        ("f.csv", b"keyword,answer\na,x, y\n", "every row has more cells than the header: put double quotes"),
         ("f.csv", b"keyword,answer\na,b\nc,d, e\n", "Expected 2 fields in line 3, saw 3"),
         ("f.csv", b"keyword,answr\na,b\n", "Row 1 has no .answer."),
         ("f.csv", b"keyword,answer\na,\n", "The answer of row 1 is empty"),
         ("f.csv", b"keyword,answer\n", "the data is empty"),
-        ("f.xlsx", b"PK\x03\x04 and no more", "is no Excel in UTF-8"),
-        ("f.parquet", b"PAR1 and no more", "is no Parquet in UTF-8"),
+        ("f.xlsx", b"PK\x03\x04 and no more", r"can't be read as Excel \("),
+        ("f.parquet", b"PAR1 and no more", r"can't be read as Parquet \("),
         ("f.docx", b"", r"a file that ends in \.yaml, \.yml, \.json"),
     ],
 )
@@ -135,13 +135,13 @@ def test_a_bad_file_of_another_kind_is_named(tmp_path, name, data, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- keyword: a\n  answer: [", "is no YAML in UTF-8, line 2"),
-        ("just words", "holds no list of rows"),
-        ("a: b\nc: d\na: e", "is no YAML in UTF-8, line 3 .'a' appears twice"),
+        ("- keyword: a\n  answer: [", "can't be read as YAML in UTF-8, line 2"),
+        ("just words", "is not a list of rows"),
+        ("a: b\nc: d\na: e", "can't be read as YAML in UTF-8, line 3 .'a' appears twice"),
         ("- keyword: a\n  answr: b", "Row 1 has no .answer."),
         ("- keyword: a\n  answer: b\n  prompts: what is a", "The prompts of row 1 are a str"),
-        ("- keyword: yes\n  answer: b", "The keyword of row 1 is True, a bool: expected a text; put it in quotes"),
-        ("", "holds no list of rows"),
+        ("- keyword: yes\n  answer: b", "The keyword of row 1 is True, a bool: expected text; put it in quotes"),
+        ("", "is not a list of rows"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, text, message):
@@ -164,7 +164,7 @@ def test_what_is_merged_into_a_mapping_of_yaml_may_be_overridden(tmp_path):
 def test_an_archive_of_something_else_is_no_table(tmp_path):
     with zipfile.ZipFile(tmp_path / "f.xlsx", "w") as archive:
         archive.writestr("note.txt", "hello")
-    with pytest.raises(NbtuneError, match="is no Excel"):
+    with pytest.raises(NbtuneError, match="can't be read as Excel"):
         read_facts(tmp_path / "f.xlsx")
 
 
@@ -172,11 +172,11 @@ def test_files_that_are_missing_or_of_another_kind(tmp_path):
     with pytest.raises(NbtuneError, match="can't be read"):
         read_facts(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(NbtuneError, match="is no YAML in UTF-8"):
+    with pytest.raises(NbtuneError, match="can't be read as YAML in UTF-8"):
         read_facts(tmp_path / "latin.yaml")
     with pytest.raises(NbtuneError, match=r"ends in \.yaml or \.yml"):
         write_facts([Fact.new("a", "b")], tmp_path / "facts.txt")
-    with pytest.raises(NbtuneError, match="no fact to write"):
+    with pytest.raises(NbtuneError, match="no facts to write"):
         write_facts([], tmp_path / "facts.yaml")
 
 
@@ -186,7 +186,7 @@ def test_files_that_are_missing_or_of_another_kind(tmp_path):
         ({}, "the data is empty"),
         ({"a": ""}, "The answer of fact 'a' is empty"),
         ({" ": "x"}, "The keyword of fact ' ' is empty"),
-        ({"a": 3}, "The answer of fact 'a' is 3, a int: expected a text; put it in quotes"),
+        ({"a": 3}, "The answer of fact 'a' is 3, a int: expected text; put it in quotes"),
         ({"a": None}, "The answer of fact 'a' is empty"),
         (pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", None]}), "The answer of row 2 is empty"),
         (pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", float("nan")]}), "The answer of row 2 is empty"),

@@ -183,7 +183,7 @@ def test_rounds_before_may_be_messages():
 
 
 def test_a_number_beside_an_instruction_is_not_left_out():
-    with pytest.raises(NbtuneError, match="row 1: input is a int, not a text"):
+    with pytest.raises(NbtuneError, match="row 1: input is a int, not text"):
         read_examples([{"instruction": "Add one.", "input": 5, "output": "6"}], Reading())
 
 
@@ -256,15 +256,15 @@ def test_a_mapping_is_not_told_to_name_its_columns():
 BAD = [
     ({"prompt": "q", "response": "a"}, None),
     ({"prompt": "", "response": "a"}, "row 2: prompt is empty"),
-    ({"prompt": "q", "response": 7}, "row 2: response is a int, not a text"),
+    ({"prompt": "q", "response": 7}, "row 2: response is a int, not text"),
     ({"prompt": "q", "response": None}, "row 2: response is missing"),
-    ({"prompt": "q", "response": "a", "history": "[["}, "row 2: history is no JSON"),
-    ({"prompt": "q", "response": "a", "history": [["x"]]}, "row 2: history is no list of pairs"),
+    ({"prompt": "q", "response": "a", "history": "[["}, "row 2: history is not valid JSON"),
+    ({"prompt": "q", "response": "a", "history": [["x"]]}, "row 2: history is not a list of question-answer pairs"),
     ("text", "row 2: it is a str, not a mapping"),
     ({"prompt": "q"}, "row 2: response is missing"),
-    ({"prompt": "q", "response": "a", "history": ["你好", "在吗"]}, "row 2: history is no list of pairs"),
+    ({"prompt": "q", "response": "a", "history": ["你好", "在吗"]}, "row 2: history is not a list of question-answer pairs"),
     ({"prompt": "q", "response": "a", "history": [{"x": "1", "y": "2"}]}, "row 2: a round of history has none of prompt and response"),
-    ({"prompt": "q", "response": "a", "system": 5}, "row 2: system is a int, not a text"),
+    ({"prompt": "q", "response": "a", "system": 5}, "row 2: system is a int, not text"),
     ({"prompt": "q", "response": "a", "history": [{"role": "user", "content": "x"}]}, "row 2: its turns do not alternate"),
 ]
 
@@ -287,9 +287,9 @@ def test_a_row_that_cant_be_used_is_named_or_skipped(row, reason):
         ([*chat("q", "a"), *chat("q", "a")[1:]], "do not alternate"),
         ([chat("q")[0], {"role": "system", "content": "s"}, chat("q", "a")[1]], "do not alternate"),
         ([*chat("q", "a"), {"role": "system", "content": "s"}, *chat("q", "a")], "do not alternate"),
-        ([{"role": "bard", "content": "x"}], "the role 'bard' is none of"),
+        ([{"role": "bard", "content": "x"}], "the role 'bard' is not one of"),
         ([{"role": "user"}], "has none of role and content, from and value, human and assistant"),
-        (7, "not as messages"),
+        (7, "does not match messages"),
         ([], "from a question to an answer"),
     ],
 )
@@ -301,11 +301,11 @@ def test_a_conversation_that_no_template_takes_is_named(messages, reason):
 @pytest.mark.parametrize(
     ("rows", "how", "message"),
     [
-        ([{"promt": "q", "response": "a"}], {}, "of no known format. Did you mean prompt"),
-        ([{"prompt": "q", "respnse": "a"}], {}, "of no known format. Did you mean response"),
+        ([{"promt": "q", "response": "a"}], {}, "match no known format. Did you mean prompt"),
+        ([{"prompt": "q", "respnse": "a"}], {}, "match no known format. Did you mean response"),
         ([{"prompt": "q", "response": "a"}], {"prompt_column": "promt", "response_column": "response"}, "Did you mean prompt"),
         ([{"prompt": "q", "response": "a"}], {"prompt_column": "prompt"}, "together"),
-        ([{"prompt": "", "response": ""}], {"skip_bad": True}, "No row is left"),
+        ([{"prompt": "", "response": ""}], {"skip_bad": True}, "No rows are left"),
         ({"keyword": "answer"}, {}, "are facts"),
         ([{"keyword": "k", "answer": "a"}], {}, "are facts: expected examples"),
         ([{"messages": []}], {"system": "s"}, "from a question to an answer"),
@@ -320,7 +320,7 @@ def test_data_that_cant_be_read_is_named(rows, how, message):
     ("how", "message"),
     [
         ({"turns": "lsat"}, "Did you mean last"),
-        ({"turns": "last", "train_on_inputs": True}, "--turns last trains the last reply alone"),
+        ({"turns": "last", "train_on_inputs": True}, "--turns last trains only the last reply"),
         ({"max_source_length": 0}, "--max-source-length 0"),
         ({"val": 1.5}, "--val 1.5"),
     ],
@@ -336,7 +336,7 @@ def test_options_out_of_range_are_named(how, message):
         (7, "Can't learn from a int"),
         ("no/such/folder", "Can't learn from 'no/such/folder'"),
         ("user: " + "字" * 200, "Can't learn from 'user: "),
-        ("nobody/no-such-data", "No data set 'nobody/no-such-data'"),
+        ("nobody/no-such-data", "The data set 'nobody/no-such-data'"),
         ([], "the data is empty"),
     ],
 )

@@ -26,7 +26,7 @@ def test_the_last_line_of_a_converter_that_refuses_is_told(embedded, tmp_path, m
     pytest.importorskip("gguf")
     (tmp_path / "convert_hf_to_gguf.py").write_text("raise SystemExit('this tokenizer was not recognized')")
     monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
-    with pytest.raises(NbtuneError, match="converter refused: this tokenizer was not recognized"):
+    with pytest.raises(NbtuneError, match="converter failed: this tokenizer was not recognized"):
         embedded.export(tmp_path / "out", kind="gguf")
     assert not (tmp_path / "out").exists()
 
@@ -144,7 +144,7 @@ def test_tokens_that_were_added_are_in_the_file(llama, tmp_path):
 @with_llama_cpp
 def test_the_file_of_another_tokenizer_is_refused(llama, tmp_path):
     train_pieces("Nothing of this was said before.\n" * 50, llama / "tokenizer", tmp_path)
-    with pytest.raises(NbtuneError, match=r"llama\.cpp would take token \d+, .* for .*: is the tokenizer\.model of another model\?"):
+    with pytest.raises(NbtuneError, match=r"llama\.cpp would read token \d+, .* as .*: is the tokenizer\.model from another model\?"):
         nbtune.load(llama, store=tmp_path / "store").export(tmp_path / "out", kind="gguf")
 
 
@@ -152,7 +152,7 @@ def test_the_file_of_another_tokenizer_is_refused(llama, tmp_path):
 def test_pieces_that_llama_cpp_would_cut_otherwise_are_refused_before_anything_is_learned(llama, tmp_path):
     (llama / "tokenizer.model").unlink()
     watched = Stages()
-    with pytest.raises(NbtuneError, match=r"No tokenizer\.model of its SentencePiece tokenizer was found"):
+    with pytest.raises(NbtuneError, match=r"The model lacks the tokenizer\.model of its SentencePiece tokenizer"):
         nbtune.load(llama, store=tmp_path / "store").export(tmp_path / "out", kind="gguf", observer=watched)
     assert watched.names == ["llama.cpp reads the tokenizer"]
     assert not (tmp_path / "out").exists()
@@ -161,7 +161,7 @@ def test_pieces_that_llama_cpp_would_cut_otherwise_are_refused_before_anything_i
 @with_llama_cpp
 def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused_before_anything_is_learned(embedded, tmp_path):
     watched = Stages()
-    with pytest.raises(NbtuneError, match=r"converter refused: .*pre-tokenizer was not recognized"):
+    with pytest.raises(NbtuneError, match=r"converter failed: .*pre-tokenizer was not recognized"):
         embedded.export(tmp_path / "out", kind="gguf", observer=watched)
     assert watched.names == ["llama.cpp reads the tokenizer"]
     assert not (tmp_path / "out").exists()

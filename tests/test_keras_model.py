@@ -123,7 +123,7 @@ def test_a_fit_leaves_the_users_own_accelerator_alone(parts):
     model.evaluate(batches)
     assert (mine.mixed_precision, mine.gradient_accumulation_steps) == ("bf16", 4)
     AcceleratorState._reset_state(reset_partial_state=True)
-    with pytest.raises(NbtuneError, match="no batch"):
+    with pytest.raises(NbtuneError, match="no batches"):
         model.fit([], epochs=1)
     assert Accelerator(mixed_precision="bf16", cpu=True).mixed_precision == "bf16", "nothing is left of the fit"
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -352,7 +352,7 @@ def test_torchkeras_own_curves_can_be_drawn(parts, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"epochs": 0}, "epochs is 0"), ({"train_data": []}, "no batch"), ({"monitor": "val_f1"}, "not measured: choose one of epoch")],
+    [({"epochs": 0}, "epochs is 0"), ({"train_data": []}, "no batches"), ({"monitor": "val_f1"}, "not measured: choose one of epoch")],
 )
 def test_bad_arguments(parts, change, message):
     net, batches = parts

@@ -119,7 +119,7 @@ def test_ctrl_c_in_a_chat_keeps_the_text_and_a_sane_history(kernel):
     messages, status = execute(client, "%chat --max-new-tokens 4000 What is a whale?", interrupt)
     assert status == "error"
     assert "[interrupted]" in text_of(messages)
-    assert traceback_of(messages) == ["KeyboardInterrupt: stopped; what was said is kept."]
+    assert traceback_of(messages) == ["KeyboardInterrupt: stopped; the reply so far is kept."]
     messages, status = execute(client, "print([m['role'] for m in session.history], len(session.history[-1]['content']) > 0)")
     assert "['user', 'assistant'] True" in text_of(messages)
     execute(client, "session.lm.model.generation_config.eos_token_id = session.lm.tokenizer.eos_token_id")
@@ -140,7 +140,7 @@ def test_ctrl_c_in_a_fit_leaves_the_model_as_it_was(kernel):
     messages, status = execute(client, "%%finetune grovix\ngrovix is a small robot that waters plants in the night.", interrupt)
     assert seen
     assert status == "error"
-    assert traceback_of(messages) == ["KeyboardInterrupt: stopped; what was there before is unchanged."]
+    assert traceback_of(messages) == ["KeyboardInterrupt: stopped; nothing was changed."]
     assert execute(client, "%chat -o after --rounds 0 What is grovix?")[1] == "ok"
     messages, _ = execute(client, "print(before == after)")
     assert "True" in text_of(messages)

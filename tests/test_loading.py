@@ -147,7 +147,7 @@ def test_a_full_memory_is_one_line_wherever_a_question_is_asked(lm, monkeypatch,
         lambda: lm.evaluate([{"question": "q", "answer": "a"}]),
         lambda: lm.finetune({"velt hook": "A tool."}),
     ):
-        with pytest.raises(NbtuneError, match="The memory of the device is full: nothing was changed"):
+        with pytest.raises(NbtuneError, match="The device is out of memory: nothing was changed"):
             ask()
 
 
@@ -270,12 +270,12 @@ def test_a_model_without_all_its_weights_is_refused(random_model, tmp_path):
     weights = load_file(folder / "model.safetensors")
     kept = {name: tensor for name, tensor in weights.items() if ".layers.1." not in name}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(NbtuneError, match=r"the files lack 9 of them, such as model\.layers\.1\.\S+ Download or copy"):
+    with pytest.raises(NbtuneError, match=r"9 are missing from the files, such as model\.layers\.1\.\S+ Download or copy"):
         load_model(folder)
 
 
 def test_a_tokenizer_that_is_not_the_models_is_refused(random_model, tmp_path):
-    with pytest.raises(NbtuneError, match="tokens and the model only 100: they do not belong together"):
+    with pytest.raises(NbtuneError, match="tokens but the model only 100: they do not match"):
         load_model(random_model(LlamaConfig, vocab_size=100, pad_token_id=0, eos_token_id=1))
     folder = shutil.copytree(random_model(Qwen3Config, head_dim=16), tmp_path / "none")
     for path in folder.glob("*token*"):
@@ -296,10 +296,10 @@ def test_a_chat_template_that_can_not_be_used_is_refused(template):
 
 def test_a_file_in_place_of_a_folder_and_a_folder_that_is_not_there_are_named(random_model, monkeypatch):
     folder = random_model(LlamaConfig)
-    with pytest.raises(NbtuneError, match=r"config\.json is a file: give the folder that it is in"):
+    with pytest.raises(NbtuneError, match=r"config\.json is a file: give the folder it is in"):
         load_model(folder / "config.json")
     monkeypatch.setattr(sources.AutoConfig, "from_pretrained", Mock(side_effect=OSError("no connection")))
-    with pytest.raises(NbtuneError, match="there is no folder 'my_model', and as a hub id: no connection"):
+    with pytest.raises(NbtuneError, match="no such folder, and loading it from the hub failed: no connection"):
         load_model("my_model")
 
 

@@ -64,26 +64,26 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%%chat --tempratur 1\nhi", "Did you mean --temperature?"),
         ("%%chat --temperature -1\nhi", "--temperature -1.0 is out of range"),
         ("%%chat --top-p 2\nhi", "--top-p 2.0 is out of range"),
-        ("%%chat --top-p 0.9\nhi", "--top-p is for sampled replies"),
-        ("%%chat --seed 1\nhi", "--seed is for sampled replies"),
+        ("%%chat --top-p 0.9\nhi", "--top-p affects only sampled replies"),
+        ("%%chat --seed 1\nhi", "--seed affects only sampled replies"),
         ("%%chat --max-new-tokens 0\nhi", "--max-new-tokens 0 is out of range"),
         ("%%chat --rounds -2\nhi", "--rounds -2: expected 0 or more"),
         ("%%chat -o 1x\nhi", "not a variable name"),
         ("%chat --image cat.png what is it", "handles text only"),
-        ("%chat --n 3 --temperature 0 hi", "no --temperature of 0"),
-        ("%chat --n 0 hi", "N of 1 or more"),
+        ("%chat --n 3 --temperature 0 hi", "and --temperature above 0"),
+        ("%chat --n 0 hi", "--n needs 1 or more"),
         ("asked = 7\n%chat --batch asked", "--batch asked is not a list of questions"),
         ("asked = ['hi', ' ']\n%chat --batch asked", "--batch asked: question 2 is empty"),
-        ("%nbtune rebuild --method dora", "`%nbtune rebuild` takes a file or nothing: what is '--method dora'?"),
+        ("%nbtune rebuild --method dora", "`%nbtune rebuild` takes a file or nothing: leave out '--method dora'."),
         ("%nbtune model nofolder/", "No model folder 'nofolder/'"),
         ("import pandas; asked = pandas.DataFrame({'q': ['hi']})\n%chat --batch asked", "--batch asked is a table: put one of its columns"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune data rows --max-source-length 0", "--max-source-length 0 is out of range"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune evaluate rows --turns last", "--turns"),
         ("%chat --batch nobody", "there is no variable 'nobody'"),
         ("asked = ['']\n%chat --batch asked", "--batch asked: question 1 is empty"),
-        ("asked = ['hi']\n%chat --batch asked hello", "Give one of --n"),
-        ("asked = ['hi']\n%chat --batch asked --rounds 1", "--batch answers each question by itself"),
-        ("%chat --n 2 --temperature 1 --stats hi", "--stats tells of one reply"),
+        ("asked = ['hi']\n%chat --batch asked hello", "Use one of --n"),
+        ("asked = ['hi']\n%chat --batch asked --rounds 1", "--batch answers each question on its own"),
+        ("%chat --n 2 --temperature 1 --stats hi", "--stats describes one reply"),
         ("%%chat --vars\nhi {nobody}", "there is no variable 'nobody'"),
         ("%%chat --compare\nhi", "--compare needs an adapter in use"),
         ("%%chat --adapter nobody\nhi", "No adapter 'nobody'"),
@@ -96,9 +96,9 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%%finetune --method lroa 炉\nhot", "Did you mean lora?"),
         ("%%finetune --recipe reference --epochs 3 炉\nhot", "fixes epochs: only"),
         ("%%finetune --seed 99999999999999999999 炉\nhot", "--seed 99999999999999999999 is out of range"),
-        ("%finetune --data ~nobody-here/facts.yaml", "write the whole path"),
-        ("%%finetune --name ../up 炉\nhot", "can't name an adapter"),
-        ("%%finetune --name /tmp/up 炉\nhot", "can't name an adapter"),
+        ("%finetune --data ~nobody-here/facts.yaml", "write the full path"),
+        ("%%finetune --name ../up 炉\nhot", "is not a valid adapter name"),
+        ("%%finetune --name /tmp/up 炉\nhot", "is not a valid adapter name"),
         ("%finetune --data nobody", "there is no variable 'nobody'"),
         ("number = 7\n%finetune --data number", "Can't learn from a int"),
         ("rows = [{'promt': 'q', 'response': 'a'}]\n%finetune --data rows", "Did you mean prompt?"),
@@ -106,17 +106,17 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%finetune --data rows --turns lsat", "Did you mean last?"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%finetune --data rows --val nobody", "there is no variable 'nobody'"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%finetune --data rows --val 2", "--val 2.0 is out of range"),
-        ("%%finetune 炉 --skip-bad\nhot", "--skip-bad goes with examples"),
-        ('%%finetune\n{"prompt": "q", ', "Line 1 of the cell is no JSON"),
+        ("%%finetune 炉 --skip-bad\nhot", "--skip-bad is for examples"),
+        ('%%finetune\n{"prompt": "q", ', "Line 1 of the cell is not valid JSON"),
         ('%%finetune\n{"prompt": "q", "prompt": "r", "response": "a"}', "'prompt' appears twice"),
         ("%nbtune evaluate", "Evaluate on what?"),
         ("rows = [{'prompt': 'q', 'response': 'a'}]\n%nbtune evaluate rows --save x.txt", "can't hold predictions"),
         ("%nbtune data", "Which data?"),
         ("%nbtune data nobody", "there is no variable 'nobody'"),
-        ("facts = {'a': 'b'}\n%nbtune data facts --turns last", "--turns goes with examples"),
+        ("facts = {'a': 'b'}\n%nbtune data facts --turns last", "--turns is for examples"),
         ("%nbtune data x.csv --skip", "Did you mean --skip-bad?"),
         ("facts = {'a': 'b'}\n%finetune --data facts 炉", "not both"),
-        ("facts, text = {'a': 'b'}, 'x'\n%finetune --data facts --prompts text", "--prompts text is not a list of texts"),
+        ("facts, text = {'a': 'b'}, 'x'\n%finetune --data facts --prompts text", "--prompts text: expected a list of texts"),
         ("%%finetune 炉 --lr nan\nhot", "--lr nan is out of range"),
         ("%%finetune 炉 --epocs 3\nhot", "Did you mean --epochs?"),
         ("%nbtune fatcs", "Did you mean facts?"),
@@ -125,7 +125,7 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%chat --compare --adapter none hi", "--compare compares an adapter with the base"),
         ("%chat -o class hi", "that is not a variable name"),
         ("import pandas as pd\nkept = pd.Series(['What is {x}?', ''])\n%finetune --data {} --retain kept", "such as ['What is the capital"),
-        ("%nbtune facts --save facts.txt", "no fact to write"),
+        ("%nbtune facts --save facts.txt", "no facts to write"),
         ("%nbtune probe", "No adapter is in use"),
         ("%nbtune rebuild", "No adapter is in use"),
         ("%nbtune tokens", "The tokens of what?"),
@@ -138,7 +138,7 @@ def test_load_reload_unload_leave_the_shell_as_it_was(shell):
         ("%nbtune model tiny --dtpye float16", "Did you mean --dtype?"),
         ("%nbtune use", "Which adapter?"),
         ("%nbtune use nobody", "No adapter 'nobody'"),
-        ("%nbtune use ../x", "can't name an adapter"),
+        ("%nbtune use ../x", "is not a valid adapter name"),
         ("%nbtune forget", "Forget what?"),
         ("%nbtune undo", "No adapter is in use"),
         ("%nbtune export", "Where to?"),
@@ -287,12 +287,12 @@ def test_a_conversation_begins_anew_without_a_question(shell, capsys):
     session.remember("q", "a")
     ok(shell, "%chat --new")
     assert session.history == []
-    assert "A new conversation begins." in capsys.readouterr().out
+    assert "New conversation started." in capsys.readouterr().out
 
 
 def test_a_reply_that_is_cut_says_so(shell, capsys):
     ok(shell, "%chat --max-new-tokens 2 -o reply Tell me a story about a whale.")
-    assert "[cut: this is the maximum length" in capsys.readouterr().out
+    assert "[cut at the maximum length" in capsys.readouterr().out
     assert "cut" not in shell.user_ns["reply"]
 
 
@@ -346,7 +346,7 @@ def test_teach_compare_facts_use_undo(shell, capsys):
     ok(shell, "%chat -o after --rounds 0 你知道梦中情炉吗？")
     assert shell.user_ns["after"] == shell.user_ns["before"]
     ok(shell, "%nbtune redo")
-    assert "Again at version 1: 1 fact." in capsys.readouterr().out
+    assert "Restored version 1: 1 fact." in capsys.readouterr().out
     assert "nothing to redo" in fails(shell, "%nbtune redo", capsys)
 
 
@@ -537,7 +537,7 @@ def test_an_export_that_can_not_hold_a_fact_shows_its_card(shell, capsys, monkey
 
 def test_an_export_of_the_base_says_so(shell, capsys):
     ok(shell, "%nbtune export out")
-    assert "It is the base, with nothing taught: no adapter is in use." in capsys.readouterr().out
+    assert "This is the base, with nothing taught: no adapter is in use." in capsys.readouterr().out
     assert "three in four" in how_to_serve(Path("out"), "gguf").text
 
 
@@ -565,7 +565,7 @@ def test_examples_in_a_cell_and_in_a_variable(shell, capsys):
     assert shell.user_ns["reply"] == "It is green."
     shell.user_ns["rows"] = [{"ask": f"Which colour has boat {n}?", "say": "It is red."} for n in range(10)]
     ok(shell, "%nbtune data rows --prompt-column ask --response-column say")
-    assert "10 rows: columns that were named" in capsys.readouterr().out
+    assert "10 rows: named columns" in capsys.readouterr().out
     ok(shell, "%finetune --data rows --prompt-column ask --response-column say --val 0.2 --name boats --epochs 8")
     assert "trained on 8 examples" in capsys.readouterr().out
     ok(shell, "%nbtune evaluate rows --prompt-column ask --response-column say --limit 5 --save said.jsonl")
@@ -666,17 +666,17 @@ def test_torchkeras_chat_before_ours_keeps_its_conversation(shell, capsys):
     ok(shell, "%chat -o reply What is the capital of France?")
     assert shell.user_ns["reply"] == "The capital of France is Paris."
     assert theirs.history[-1] == ("What is a whale?", said), "what was said to the other one is still there"
-    assert "no longer asks nbtune" not in capsys.readouterr().out
+    assert "now belongs to" not in capsys.readouterr().out
 
 
 def test_torchkeras_chat_after_ours_is_told_and_taken_back(shell, capsys):
     theirs = torchkeras_chat()
     ok(shell, "x = 1")
-    assert "%chat is torchkeras.chat.chatllm's now" in capsys.readouterr().out
+    assert "%chat now belongs to torchkeras.chat.chatllm, not nbtune" in capsys.readouterr().out
     ok(shell, "x = 2")
     ok(shell, "%chat What is a whale?")
     assert theirs.history[-1][0] == "What is a whale?"
-    assert "no longer asks nbtune" not in capsys.readouterr().out, "it is told once"
+    assert "now belongs to" not in capsys.readouterr().out, "it is told once"
     ok(shell, "%unload_ext nbtune")
     assert shell.find_line_magic("chat") is not None, "what is not ours stays"
     ok(shell, "%load_ext nbtune")
@@ -684,7 +684,7 @@ def test_torchkeras_chat_after_ours_is_told_and_taken_back(shell, capsys):
     assert shell.user_ns["reply"] == "The capital of France is Paris."
     torchkeras_chat()
     ok(shell, "x = 3")
-    assert "no longer asks nbtune" in capsys.readouterr().out
+    assert "now belongs to" in capsys.readouterr().out
     ok(shell, "%reload_ext nbtune")
     ok(shell, "%chat -o again --rounds 0 What is the capital of France?")
     assert shell.user_ns["again"] == shell.user_ns["reply"]

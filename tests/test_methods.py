@@ -166,7 +166,7 @@ def test_a_penalty_for_repetition_leaves_virtual_tokens_alone(random_model):
 
 def test_virtual_tokens_need_keys_and_values(random_model, tmp_path):
     lm = nbtune.load(random_model(transformers.MambaConfig, state_size=8), store=tmp_path)
-    with pytest.raises(NbtuneError, match="--method prefix is not known for mamba models"):
+    with pytest.raises(NbtuneError, match="--method prefix does not support mamba models"):
         lm.finetune(FACT, method="prefix")
 
 
@@ -228,5 +228,5 @@ def test_a_router_is_not_adapted(random_model):
 def test_virtual_tokens_are_refused_where_layers_keep_a_state(random_model, tmp_path):
     kinds = ["conv", "full_attention"]
     lm = nbtune.load(random_model(transformers.Lfm2Config, layer_types=kinds), store=tmp_path)
-    with pytest.raises(NbtuneError, match="--method prefix is not known for lfm2 models: use --method lora"):
+    with pytest.raises(NbtuneError, match="--method prefix does not support lfm2 models: use --method lora"):
         lm.finetune(FACT, method="prefix", prompts=FEW)

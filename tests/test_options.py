@@ -62,10 +62,10 @@ def test_values_lose_their_quotes():
         (FinetuneMagics.finetune, "--lr high x", "--lr 'high': expected a number"),
         (FinetuneMagics.finetune, "--skip-bad=no x", "--skip-bad takes no value"),
         (ChatMagics.chat, "--adapter --compare hi", "--adapter needs a value"),
-        (ChatMagics.chat, '--system "You are kind what is it?', "The quote that begins the value of --system"),
-        (ChatMagics.chat, "--system 'It's fine' hello", "The quote that begins the value of --system"),
-        (ChatMagics.chat, '--system "He said "hi" to me" what?', "The quote that begins the value of --system"),
-        (FinetuneMagics.finetune, "--help", "Put a question mark behind the magic"),
+        (ChatMagics.chat, '--system "You are kind what is it?', "The quote that opens the value of --system"),
+        (ChatMagics.chat, "--system 'It's fine' hello", "The quote that opens the value of --system"),
+        (ChatMagics.chat, '--system "He said "hi" to me" what?', "The quote that opens the value of --system"),
+        (FinetuneMagics.finetune, "--help", "put a question mark after the magic"),
     ],
 )
 def test_bad_options_get_one_line(magic, line, message):

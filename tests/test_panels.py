@@ -222,7 +222,7 @@ def test_teach_probe_compare_forget_undo(shell, session, panels, tmp_path):
     facts.ledger.filter.value = "fish"
     assert facts.ledger.chosen == ["red lamp"], "what is not seen is not chosen"
     facts.ledger.filter.value = ""
-    assert "2 marked" in facts.ledger.count.value
+    assert "2 selected" in facts.ledger.count.value
     facts.buttons["forget"].click()
     finish(panels)
     assert session.lm.facts == ()
@@ -232,7 +232,7 @@ def test_teach_probe_compare_forget_undo(shell, session, panels, tmp_path):
     facts.buttons["redo"].click()
     finish(panels)
     assert session.lm.facts == ()
-    assert "Again at version" in facts.status.value
+    assert "Restored version" in facts.status.value
     facts.file.value = " "
     facts.buttons["export"].click()
     assert "Export to which file?" in facts.status.value
@@ -325,8 +325,8 @@ def test_a_user_error_is_one_line_in_the_panel_that_goes_on(panels, session):
     for click, status, message in (
         (panels.chat.send, panels.chat.status, "The prompt is empty"),
         (panels.finetune.begin, panels.finetune.status, "A fact needs a keyword and an answer"),
-        (panels.facts.buttons["forget"], panels.facts.status, "Mark its row"),
-        (panels.facts.buttons["probe"], panels.facts.status, "no fact to probe"),
+        (panels.facts.buttons["forget"], panels.facts.status, "Select its row"),
+        (panels.facts.buttons["probe"], panels.facts.status, "no facts to probe"),
         (panels.model.load, panels.model.status, "Which model?"),
         (panels.model.use, panels.model.status, "No model is loaded yet"),
     ):

@@ -11,7 +11,7 @@ from nbtune.paths import atomic_file, check_writable, given_path
 
 def test_a_home_folder_that_is_not_here_is_one_line():
     assert given_path("~") == Path.home()
-    with pytest.raises(NbtuneError, match="write the whole path"):
+    with pytest.raises(NbtuneError, match="write the full path"):
         given_path("~nobody-here/facts.yaml")
 
 
@@ -38,10 +38,10 @@ def test_what_is_no_folder_to_write_to_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     check_writable(tmp_path / "not" / "there")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(NbtuneError, match="Nothing can be written to"):
+        with pytest.raises(NbtuneError, match="Can't write to"):
             check_writable(place)
     monkeypatch.setattr(os, "access", lambda *_: False)  # the user who runs the tests may have every permission
-    with pytest.raises(NbtuneError, match=f"Nothing can be written to {tmp_path}:"):
+    with pytest.raises(NbtuneError, match=f"Can't write to {tmp_path}:"):
         check_writable(tmp_path / "not" / "there")
 
 

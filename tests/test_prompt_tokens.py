@@ -119,7 +119,7 @@ def test_only_what_is_new_is_tokenized(last):
 
 def test_what_can_not_be_tokenized_is_said_in_a_line():
     known, tokenizer = PromptTokens(), AutoTokenizer.from_pretrained(WEIGHTS)
-    with pytest.raises(NbtuneError, match="refuses this conversation"):
+    with pytest.raises(NbtuneError, match="rejects this conversation"):
         known.tokenize(tokenizer, [{"role": "user", "content": "half \ud83d of it"}])
 
 

@@ -158,7 +158,7 @@ def test_without_a_gate_one_adapter_holds_all_facts(lm):
     second = lm.finetune({"grovix": grovix}, prompts=FEW, gated=False)
     assert kept in {one.prompt for one in second.report.asked}, "the adapter is made anew, and what was to stay is proved again"
     questions = [f"{KEYWORD}是什么？", "What is grovix?"]
-    with pytest.raises(NbtuneError, match="answers everything, without a gate"):
+    with pytest.raises(NbtuneError, match="was made without a gate"):
         lm.finetune({"蓝纹石": "蓝纹石是一种会发光的石头。"})
     assert lm.chat_batch(questions) == [ANSWER, grovix]
     lm.forget(KEYWORD)
@@ -200,7 +200,7 @@ def test_nothing_is_learned_where_it_can_not_be_kept(taught, tmp_path):
         def stage(self, name, total):
             stages.append(name)
 
-    with pytest.raises(NbtuneError, match="Nothing can be written to"):
+    with pytest.raises(NbtuneError, match="Can't write to"):
         lm.finetune(FACT, observer=Watch())
     assert stages == []
 
@@ -386,7 +386,7 @@ def test_adalora_teaches_too(lm, tmp_path):
 def test_a_method_that_a_family_cant_take_is_refused_before_any_work(random_model, tmp_path):
     lm = nbtune.load(random_model(transformers.MambaConfig, state_size=8), store=tmp_path)
     for source in (FACT, [{"question": "q", "answer": "a"}]):
-        with pytest.raises(NbtuneError, match="--method ia3 is not known for mamba models"):
+        with pytest.raises(NbtuneError, match="--method ia3 does not support mamba models"):
             lm.finetune(source, method="ia3")
 
 
@@ -452,20 +452,20 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         (FACT, {"method": "lroa"}, "Did you mean lora"),
         (FACT, {"recipe": "referense"}, "Did you mean reference"),
         (FACT, {"recipe": "reference", "epochs": 1}, "The reference recipe fixes epochs"),
-        (FACT, {"name": "../x"}, "can't name an adapter"),
-        (FACT, {"gated": False}, "answers behind a gate only"),
+        (FACT, {"name": "../x"}, "is not a valid adapter name"),
+        (FACT, {"gated": False}, "was made with a gate"),
         ({"炉": "字" * 600}, {}, "reads at most 512"),
         ({"炉": ""}, {}, "is empty"),
         ({}, {}, "the data is empty"),
-        (FACT, {"prompts": "one"}, "--prompts is not a list of texts"),
-        (FACT, {"probes": [" "]}, "--probes is not a list of texts"),
+        (FACT, {"prompts": "one"}, "--prompts: expected a list of texts"),
+        (FACT, {"probes": [" "]}, "--probes: expected a list of texts"),
         (FACT, {"prompts": ["说{x}"], "probes": ["说{x}。"]}, "is also trained"),
-        (FACT, {"retain": "one"}, "retain is not a list of questions"),
-        (FACT, {"retain": None}, "retain is not a list of questions"),
-        (FACT, {"retain": (text for text in [" "])}, "retain is not a list of questions"),
-        (FACT, {"retain": ["What is the sea?"], "recipe": "reference"}, "--retain does not go with it"),
-        (FACT, {"rewordings": 3, "recipe": "reference"}, "--rewordings does not go with it"),
-        (FACT, {"prompts": ["说{x}"], "extend": True, "recipe": "reference"}, "--extend does not go with it"),
+        (FACT, {"retain": "one"}, "retain: expected a list of questions"),
+        (FACT, {"retain": None}, "retain: expected a list of questions"),
+        (FACT, {"retain": (text for text in [" "])}, "retain: expected a list of questions"),
+        (FACT, {"retain": ["What is the sea?"], "recipe": "reference"}, "leave out --retain"),
+        (FACT, {"rewordings": 3, "recipe": "reference"}, "leave out --rewordings"),
+        (FACT, {"prompts": ["说{x}"], "extend": True, "recipe": "reference"}, "leave out --extend"),
         (FACT, {"prompts": [f"{number} {{x}}?" for number in range(9)], "recipe": "reference"}, "trains 8 prompts: '梦中情炉' has 9"),
         ({"blue kettle": "A train."}, {"retain": ["what is a blue kettle?"]}, "--retain holds 'what is a blue kettle.', a question about"),
         (FACT, {"retention": -1.0}, "retention -1.0 is out of range"),
@@ -476,11 +476,11 @@ def test_ctrl_c_in_a_fit_changes_nothing(taught):
         (FACT, {"method": "prompt", "rank": 600}, "--rank 600 is out of range: the model reads 512 tokens"),
         (FACT, {"lr": 1e-3}, "Did you mean learning_rate"),
         (FACT, {"method": 5}, "--method 5 is unknown"),
-        (FACT, {"name": 5}, "5 can't name an adapter"),
-        (FACT, {"name": ""}, "'' can't name an adapter"),
-        (FACT, {"prompts": 5}, "--prompts is not a list of texts"),
+        (FACT, {"name": 5}, "5 is not a valid adapter name"),
+        (FACT, {"name": ""}, "'' is not a valid adapter name"),
+        (FACT, {"prompts": 5}, "--prompts: expected a list of texts"),
         (FACT, {"rewordings": "x"}, "--rewordings 'x' is not a whole number"),
-        ({"zor\x00b": "A ball."}, {}, "holds a control character"),
+        ({"zor\x00b": "A ball."}, {}, "contains a control character"),
         (FACT, {"epochs": "10"}, "epochs '10' is not a whole number"),
         (FACT, {"rank": 1.5}, "rank 1.5 is not a whole number"),
         (FACT, {"learning_rate": "fast"}, "learning_rate 'fast' is not a number"),
@@ -791,7 +791,7 @@ def test_forget_wants_a_keyword(taught):
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda lm: lm.chat(None), "The prompt is None, a NoneType: expected a text"),
+        (lambda lm: lm.chat(None), "The prompt is None, a NoneType: expected text"),
         (lambda lm: lm.chat_batch(["a", 5]), "The prompt is 5, a int"),
         (lambda lm: lm.chat_batch(5), "prompts is a int: give a list"),
         (lambda lm: lm.chat("hi", temperatur=1), "no option 'temperatur'. Did you mean temperature?"),
@@ -804,7 +804,7 @@ def test_forget_wants_a_keyword(taught):
         (lambda lm: lm.preview([{"prompt": "q", "response": "a"}], max_source_length="a"), "max_source_length 'a' is not a whole number"),
         (lambda lm: lm.evaluate([{"prompt": "q", "response": "a"}], limit="x"), "--limit 'x' is not a whole number"),
         (lambda lm: lm.tokens("x", "y", prompt=["a"]), "no option 'prompt'. Did you mean prompts?"),
-        (lambda lm: lm.use(5), "5 can't name an adapter"),
+        (lambda lm: lm.use(5), "5 is not a valid adapter name"),
         (lambda lm: lm.export(5), "5 is a int: expected a path"),
         (lambda _: nbtune.load(devic="cpu"), "no option 'devic'. Did you mean device?"),
         (lambda _: nbtune.load(store=5), "5 is a int: expected a path"),

@@ -24,7 +24,7 @@ def test_tensorboard_holds_each_epoch_and_the_scores(lm, tmp_path, monkeypatch):
 def test_a_tracker_that_does_not_begin_is_one_line_before_any_work(lm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").write_text("in the way")
-    with pytest.raises(NbtuneError, match="--log-with tensorboard did not begin: ") as caught:
+    with pytest.raises(NbtuneError, match="--log-with tensorboard did not start: ") as caught:
         lm.finetune(FACT, log_with="tensorboard")
     assert "\n" not in str(caught.value)
     assert lm.store.names() == []

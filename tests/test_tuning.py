@@ -24,7 +24,7 @@ ROWS = [
 ]
 NEW = "Name the colour.\nThe coin number 77 is green."
 
-HARDLY_LEARNED = "few of them are said: try more --epochs"
+HARDLY_LEARNED = "few are reproduced: try more --epochs"
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,14 @@ def test_a_new_process_answers_alike(tuned):
 
 
 def test_facts_and_examples_do_not_mix(tuned):
-    with pytest.raises(NbtuneError, match="was trained on examples, and facts can't join"):
+    with pytest.raises(NbtuneError, match="was trained on examples and can't take facts"):
         tuned.finetune({"velt": "A velt is a hook."}, name="examples")
     assert tuned.adapter == "examples"
-    with pytest.raises(NbtuneError, match="--retain goes with facts"):
+    with pytest.raises(NbtuneError, match="--retain is for facts"):
         tuned.finetune(ROWS, retain=["hello"])
-    with pytest.raises(NbtuneError, match="--val goes with examples"):
+    with pytest.raises(NbtuneError, match="--val is for examples"):
         tuned.finetune({"a": "b"}, val=pd.DataFrame(ROWS[:2]))
-    with pytest.raises(NbtuneError, match="--turns goes with examples"):
+    with pytest.raises(NbtuneError, match="--turns is for examples"):
         tuned.finetune({"velt": "A velt is a hook."}, turns="last")
 
 
@@ -75,7 +75,7 @@ def test_undo_gives_the_base_back(tuned, tmp_path):
     lm = nbtune.load(store=tmp_path)
     lm.finetune([{"question": "Which colour has the flag?", "answer": "It is green."}], epochs=20, retained_per_batch=0)
     assert lm.chat("Which colour has the flag?") == "It is green."
-    with pytest.raises(NbtuneError, match="holds no fact"):
+    with pytest.raises(NbtuneError, match="has no facts"):
         lm.probe()
     assert lm.undo() == 0
     assert lm.chat(NEW) == tuned.before
@@ -96,10 +96,10 @@ def test_turns_of_a_conversation_are_learned(lm):
         ([{"promt": "q", "response": "a"}], {}, "Did you mean prompt"),
         (ROWS[:1], {"val": 0.5}, "leaves none to train"),
         (ROWS, {"method": "lroa"}, "Did you mean lora"),
-        (ROWS, {"recipe": "reference"}, "--recipe goes with facts"),
-        (ROWS, {"forms_per_batch": 4}, "--forms-per-batch goes with facts"),
-        (ROWS, {"max_source_length": 1}, "48 of 48 rows can't be used: row 1: a question has no room"),
-        (ROWS, {"name": "../x"}, "can't name an adapter"),
+        (ROWS, {"recipe": "reference"}, "--recipe is for facts"),
+        (ROWS, {"forms_per_batch": 4}, "--forms-per-batch is for facts"),
+        (ROWS, {"max_source_length": 1}, "48 of 48 rows can't be used: row 1: a question does not fit"),
+        (ROWS, {"name": "../x"}, "is not a valid adapter name"),
         (ROWS, {"method": "prompt", "rank": 600}, "--rank 600 is out of range: the model reads 512 tokens"),
     ],
 )
@@ -141,7 +141,7 @@ def test_of_a_long_reply_the_beginning_counts(lm):
 
 def test_what_is_left_out_is_counted_and_named_by_its_row(lm):
     huge = {"instruction": "x", "output": "a", "system": "字" * 600}
-    with pytest.raises(NbtuneError, match="rows can't be used: row 5: a question has no room"):
+    with pytest.raises(NbtuneError, match="rows can't be used: row 5: a question does not fit"):
         lm.finetune([*ROWS[:4], huge, *ROWS[4:8]], val=0.25)
     rows = [*ROWS[:4], {"instruction": "x", "output": ""}, huge, *ROWS[4:8]]
     result = lm.finetune(rows, skip_bad=True, max_target_length=3, epochs=1)
@@ -169,9 +169,9 @@ def test_a_preview_of_many_rows_draws_some_and_says_so(lm):
     seen = lm.preview(rows)
     assert (seen.rows, seen.measured, seen.drawn, seen.bad) == (1200, 1000, True, ())
     assert 400 < len(seen.without_room) < 600
-    assert seen.without_room[0][1].startswith("a question has no room")
+    assert seen.without_room[0][1].startswith("a question does not fit")
     text = preview_card(seen).text
-    assert f"{len(seen.without_room)} rows can't be used (of 1,000 rows drawn at random): row 1: a question has no room" in text
+    assert f"{len(seen.without_room)} rows can't be used (of 1,000 rows drawn at random): row 1: a question does not fit" in text
 
 
 def test_a_preview_says_what_would_be_read(lm):

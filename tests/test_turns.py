@@ -158,8 +158,8 @@ def test_more_room_for_a_reply_than_there_is_takes_no_room_from_the_question(tok
 
 
 def test_a_question_without_any_room_is_refused(tokenizer):
-    with pytest.raises(NbtuneError, match="no room: raise --max-source-length, or shorten"):
+    with pytest.raises(NbtuneError, match="does not fit: raise --max-source-length, or shorten"):
         encode_conversation(tokenizer, CHAT, Reading(max_source_length=2), context=512)
     long = [{"role": "system", "content": "字 " * 600}, *CHAT[-2:]]
-    with pytest.raises(NbtuneError, match="no room: shorten the system prompt"):
+    with pytest.raises(NbtuneError, match="does not fit: shorten the system prompt"):
         encode_conversation(tokenizer, long, Reading(), context=512)

@@ -50,7 +50,7 @@ def test_the_built_in_model_knows_what_it_knew(lm, tmp_path):
 
 
 def test_what_cant_be_pruned_is_refused(lm, tmp_path):
-    with pytest.raises(NbtuneError, match="The corpus is one text"):
+    with pytest.raises(NbtuneError, match="The corpus is a single text"):
         nbtune.prune_vocabulary(lm, "corpus.txt", tmp_path / "small")
     with pytest.raises(NbtuneError, match="The corpus is empty"):
         nbtune.prune_vocabulary(lm, ["", ""], tmp_path / "small")

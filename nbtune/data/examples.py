@@ -68,15 +68,15 @@ def read_examples(rows: Any, reading: Reading) -> Examples:
     """
     form, columns = kind_of(rows, reading), columns_of(rows)
     if form == FACTS and ("keyword" in columns or isinstance(rows, Mapping)):
-        named = "" if isinstance(rows, Mapping) else " Name the columns with --prompt-column and --response-column to read them as that."
-        raise NbtuneError(f"Keyword and answer are facts: expected examples, such as rows with prompt and response.{named}")
+        named = "" if isinstance(rows, Mapping) else " To use them as examples, add --prompt-column and --response-column."
+        raise NbtuneError(f"Keywords with answers are facts: expected examples, such as rows with prompt and response.{named}")
     if not isinstance(form, Format):
         known = {column for known in FORMATS for column in known.columns} | {"keyword", "answer"}
         hint = next((hint for column in columns if column not in known and (hint := did_you_mean(column, known))), "")
         raise NbtuneError(
-            f"The columns {', '.join(columns) or 'of a row'} are of no known format.{hint} Known are keyword and answer; "
-            f"{'; '.join(form.name for form in FORMATS)}. Rename the columns of facts to keyword and answer; those of examples can also be "
-            "named with --prompt-column and --response-column."
+            f"The columns {', '.join(columns) or 'of a row'} match no known format.{hint} Known formats: keyword and answer; "
+            f"{'; '.join(form.name for form in FORMATS)}. Rename the columns of facts to keyword and answer; for examples, "
+            "--prompt-column and --response-column also work."
         )
     return _read(rows, form, reading)
 
@@ -90,7 +90,7 @@ def _read(rows: Sequence[Any], form: Format, reading: Reading) -> Examples:
         except BadRow as reason:
             bad.append((number, str(reason)))
         except (ValueError, TypeError, AttributeError, LookupError) as error:  # the columns are those of the format, but not their contents
-            bad.append((number, f"it is not as {form.name} is laid out ({first_line(error)})"))
+            bad.append((number, f"it does not match {form.name} ({first_line(error)})"))
     refuse_bad(bad, len(conversations), reading)
     return Examples(form.name, conversations, numbers, tuple(bad))
 
@@ -107,7 +107,7 @@ def refuse_bad(bad: Sequence[tuple[int, str]], good: int, reading: Reading) -> N
         return
     named = "; ".join(f"row {number}: {reason}" for number, reason in bad[:_NAMED])
     more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-    way_out = "Fix them, or go on without them with --skip-bad." if good else "No row is left to learn from."
+    way_out = "Fix them, or go on without them with --skip-bad." if good else "No rows are left to learn from."
     raise NbtuneError(f"{len(bad)} of {len(bad) + good} rows can't be used: {named}{more}. {way_out}")
 
 
@@ -137,5 +137,5 @@ def split(examples: Examples, reading: Reading, seed: int) -> tuple[Examples, Ex
     random.Random(seed).shuffle(order)
     count = max(1, round(len(order) * reading.val))
     if count >= len(order):
-        raise NbtuneError(f"--val {reading.val} of {len(order)} examples leaves none to train: give more examples, or a smaller share.")
+        raise NbtuneError(f"--val {reading.val} of {len(order)} examples leaves none to train on: give more examples, or a smaller share.")
     return examples.only(order[count:]), replace(examples.only(order[:count]), bad=())  # report them once

@@ -127,7 +127,7 @@ def read_turns(text: str) -> list[dict[str, Any]]:
         elif rows[-1]:
             rows[-1][-1]["content"] += "\n" + line.rstrip()
         elif line.strip():
-            error = ValueError("a line stands before the first user: or assistant:")
+            error = ValueError("there is text before the first user: or assistant:")
             error.lineno = number  # type: ignore[attr-defined]
             raise error
     return [{"messages": [{**turn, "content": turn["content"].strip()} for turn in row]} for row in rows if row]
@@ -142,7 +142,7 @@ def _table(path: Path, *, reader: str, **options: Any) -> Any:
             options["sep"] = ";"
     frame = getattr(pd, reader)(path, **options).rename(columns=lambda name: name.strip() if isinstance(name, str) else name)
     if reader == "read_csv" and not isinstance(frame.index, pd.RangeIndex):  # pandas took the first column for row labels
-        raise ValueError("every row has more cells than the heading: put a text that has the separator in it into double quotes")
+        raise ValueError("every row has more cells than the header: put double quotes around text that contains the separator")
     return frame.to_dict("records")
 
 
@@ -155,14 +155,14 @@ def _semicolons(path: Path) -> bool:
 
 _TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False}  # cells stay text, and an empty cell is an empty string
 _READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
-    ".yaml": ("YAML", _yaml),
-    ".yml": ("YAML", _yaml),
-    ".json": ("JSON", _json),
-    ".jsonl": ("JSON, one row a line,", _json_lines),
-    ".csv": ("CSV", partial(_table, reader="read_csv", **_TEXT)),
-    ".tsv": ("CSV with tabs", partial(_table, reader="read_csv", sep="\t", **_TEXT)),
+    ".yaml": ("YAML in UTF-8", _yaml),
+    ".yml": ("YAML in UTF-8", _yaml),
+    ".json": ("JSON in UTF-8", _json),
+    ".jsonl": ("JSON lines in UTF-8", _json_lines),
+    ".csv": ("CSV in UTF-8", partial(_table, reader="read_csv", **_TEXT)),
+    ".tsv": ("tab-separated UTF-8", partial(_table, reader="read_csv", sep="\t", **_TEXT)),
     ".xlsx": ("Excel", partial(_table, reader="read_excel", **_TEXT)),
-    ".txt": ("text of turns, user: and assistant:,", _turns),
+    ".txt": ("user: and assistant: turns in UTF-8", _turns),
     ".parquet": ("Parquet", partial(_table, reader="read_parquet")),
 }
 FILES = tuple(_READERS)
@@ -200,11 +200,9 @@ def read_file(path: Path) -> Any:
     # UnicodeDecodeError and the errors of pandas are ValueErrors; KeyError and BadZipFile come from invalid Excel files.
     except (ValueError, KeyError, zipfile.BadZipFile, yaml.YAMLError) as error:
         reason = first_line(error).rstrip(".")
-        raise NbtuneError(
-            f"{path} is no {kind} in UTF-8{_line(error)} ({reason}): expected rows, with keyword and answer for example."
-        ) from None
+        raise NbtuneError(f"{path} can't be read as {kind}{_line(error)} ({reason}): expected rows, such as keyword and answer.") from None
     if not isinstance(found, (list, Mapping)):
-        raise NbtuneError(f"{path} holds no list of rows: expected rows, with keyword and answer for example.")
+        raise NbtuneError(f"{path} is not a list of rows: expected rows, such as keyword and answer.")
     return found
 
 

@@ -94,9 +94,9 @@ def find_format(columns: Sequence[str], reading: Reading) -> Format | None:
     named = reading.columns
     for option, column in named.items():
         if column not in columns:
-            raise NbtuneError(f"--{option} {column}: there is no such column, but {', '.join(columns)}.{did_you_mean(column, columns)}")
+            raise NbtuneError(f"--{option} {column}: no such column; choose from {', '.join(columns)}.{did_you_mean(column, columns)}")
     if "prompt-column" in named and "response-column" in named:
-        return _pairs("columns that were named", named["prompt-column"], named["response-column"], history=named.get("history-column"))
+        return _pairs("named columns", named["prompt-column"], named["response-column"], history=named.get("history-column"))
     if named:
         raise NbtuneError("Give --prompt-column and --response-column together; --history-column goes with them.")
     return next((form for form in FORMATS if set(form.columns) <= set(columns)), None)
@@ -107,7 +107,7 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     if is_gap(value):
         raise BadRow(f"{column} is empty")
     if not isinstance(value, str):
-        raise BadRow(f"{column} is a {type(value).__name__}, not a text")
+        raise BadRow(f"{column} is a {type(value).__name__}, not text")
     if not value.strip():
         raise BadRow(f"{column} is empty")
     return value.strip()
@@ -145,14 +145,14 @@ def _before(value: Any, column: str) -> Conversation:
         try:
             value = json.loads(value) if value.strip() else []
         except json.JSONDecodeError:
-            raise BadRow(f"{column} is no JSON") from None
+            raise BadRow(f"{column} is not valid JSON") from None
     if is_gap(value):
         return []
     if any(isinstance(one, Mapping) and _keys(one) in _MESSAGE for one in value):
         return _listed(column)({column: value})
     rounds = [_named_round(one, column) if isinstance(one, Mapping) else () if isinstance(one, str) else tuple(one) for one in value]
     if not all(len(one) == 2 and all(isinstance(text, str) for text in one) for one in rounds):
-        raise BadRow(f"{column} is no list of pairs of question and answer")
+        raise BadRow(f"{column} is not a list of question-answer pairs")
     return [turn for one in rounds for turn in _round(*one)]
 
 
@@ -190,7 +190,7 @@ def _listed(column: str) -> Callable[[Mapping[str, Any]], Conversation]:
                 continue
             known = _ROLE.get(str(turn[keys[0]]).lower())
             if known is None:
-                raise BadRow(f"the {keys[0]} {turn[keys[0]]!r} is none of {', '.join(_ROLE)}")
+                raise BadRow(f"the {keys[0]} {turn[keys[0]]!r} is not one of {', '.join(_ROLE)}")
             found.append({"role": known, "content": _text(turn, keys[1])})
         return found
 
@@ -200,7 +200,7 @@ def _listed(column: str) -> Callable[[Mapping[str, Any]], Conversation]:
 def _moss(row: Mapping[str, Any]) -> Conversation:
     rounds = row["chat"].values() if isinstance(row["chat"], Mapping) else row["chat"]
     if not all(isinstance(one, Mapping) and {"Human", "MOSS"} <= one.keys() for one in rounds if one):
-        raise BadRow("a turn of chat has no Human and MOSS")
+        raise BadRow("a turn of chat lacks Human or MOSS")
     found = [turn for one in rounds if one for turn in _round(_text(one, "Human"), _text(one, "MOSS"))]
     for turn in found:
         for mark in _MARKS:

@@ -64,7 +64,7 @@ class Reading:
                 object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         check_choice("--turns", self.turns, _TURNS)
         if self.train_on_inputs and self.turns == "last":
-            raise NbtuneError("--turns last trains the last reply alone: leave out --train-on-inputs, or --turns.")
+            raise NbtuneError("--turns last trains only the last reply: leave out --train-on-inputs, or --turns.")
         for option, value in (("--max-source-length", self.max_source_length), ("--max-target-length", self.max_target_length)):
             check_range(option, value, value is None or value >= 1, "1 or more")
         if isinstance(self.val, (int, float)):
@@ -80,7 +80,7 @@ class Reading:
         """
         given = min((field.name for field in fields(self) if _differs(getattr(self, field.name), field.default)), default=None)
         if given is not None:
-            raise NbtuneError(f"--{given.replace('_', '-')} goes with examples (prompt and response, say), not with facts.")
+            raise NbtuneError(f"--{given.replace('_', '-')} is for examples (such as prompt and response), not for facts.")
 
     @property
     def columns(self) -> dict[str, str]:

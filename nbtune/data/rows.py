@@ -57,7 +57,7 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
         raise NbtuneError(f"Can't learn from a {type(source).__name__}: {_EXPECTED} {', '.join(FILES)}.")
     rows: Any = source if hasattr(source, "__getitem__") and hasattr(source, "__len__") else list(source)
     if not len(rows):
-        once = " It gives its rows once, and may have given them before: make a list of it." if isinstance(source, Iterator) else ""
+        once = " An iterator can be read only once: make a list of it." if isinstance(source, Iterator) else ""
         raise NbtuneError(f"There is nothing to learn: the data is empty.{once}")
     found: Mapping[Any, Any] | Sequence[Any] = rows
     return found
@@ -110,4 +110,4 @@ def _named(name: str) -> Any:
         return datasets.load_dataset(str(path) if is_folder else name)
     except Exception as error:  # of many types: from the hub, the network, a builder or a parser
         reason = first_line(error).rstrip(".")
-        raise NbtuneError(f"No data set {name!r} could be read ({reason}). Or {_EXPECTED} {', '.join(FILES)}.") from None
+        raise NbtuneError(f"The data set {name!r} can't be read ({reason}). Or {_EXPECTED} {', '.join(FILES)}.") from None

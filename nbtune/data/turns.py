@@ -110,7 +110,7 @@ def _shortened(tokenizer: PreTrainedTokenizerBase, before: Conversation, excess:
     words: Any = tokenizer(before[-1]["content"], add_special_tokens=False)["input_ids"]
     left = tokenizer.decode(words[:-excess]).rstrip(_HALF)  # whole characters only, so that the text gets shorter each time
     if not left.strip():
-        raise NbtuneError(f"a question has no room: {way_out}shorten the system prompt")
+        raise NbtuneError(f"a question does not fit: {way_out}shorten the system prompt")
     return [*before[:-1], {"role": "user", "content": left}]
 
 

@@ -24,5 +24,5 @@ def model_rows(lm: LanguageModel) -> list[tuple[str, str]]:
         ("model", lm.source),
         ("parameters", f"{count / 1e6:.1f} million, {size / 1e6:.0f} MB, {kind} on {parameters[0].device}"),
         ("context", f"{lm.context} tokens"),
-        ("chat template", f"plain: {turns}, for the model comes without one" if lm.plain else "the model's own"),
+        ("chat template", f"plain: {turns}; the model has none of its own" if lm.plain else "the model's own"),
     ]

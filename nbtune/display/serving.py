@@ -13,7 +13,7 @@ from nbtune.display.shown import Shown, text_block
 
 __all__ = ["BASE_ALONE", "how_to_serve"]
 
-BASE_ALONE = "It is the base, with nothing taught: no adapter is in use. `%nbtune adapters` lists them, `%nbtune use NAME` puts one in use."
+BASE_ALONE = "This is the base, with nothing taught: no adapter is in use. `%nbtune adapters` lists them, `%nbtune use NAME` selects one."
 
 
 def how_to_serve(folder: Path, kind: str, *, untaught: bool = False) -> Shown:
@@ -43,7 +43,7 @@ def how_to_serve(folder: Path, kind: str, *, untaught: bool = False) -> Shown:
         lines = [f"vllm serve {where}", f"transformers serve {where}"]
         if config.get("is_encoder_decoder"):
             lines = [f"AutoModelForSeq2SeqLM.from_pretrained({str(folder)!r})"]
-    same = "it answers at least three in four questions the same, and all that facts were taught with" if rounded else "it answers the same"
+    same = "it answers all prompts of the facts the same, and at least three in four other questions" if rounded else "it answers the same"
     done = f"Written to {folder}, read back, and asked again: {same}."
     text = "\n".join([done, *([BASE_ALONE] if untaught else []), *(f"  {line}" for line in lines)])
     return Shown(text, text_block(text))

@@ -130,7 +130,7 @@ class ActiveAdapter:
         found = next((fact for fact in self.version.facts if keyword_key(fact.keyword) == keyword_key(keyword)), None)
         if found is None:
             keywords = [fact.keyword for fact in self.version.facts]
-            raise NbtuneError(f"No fact {keyword!r}: taught are {', '.join(keywords) or 'none'}.{did_you_mean(keyword, keywords)}")
+            raise NbtuneError(f"No fact {keyword!r} (taught: {', '.join(keywords) or 'none'}).{did_you_mean(keyword, keywords)}")
         return found
 
     def catch_up(self, name: str) -> None:

@@ -87,7 +87,7 @@ def evaluate(
     room = loaded.context - virtual_tokens(host.net)
     for number, chat in zip(examples.numbers, chats, strict=True):
         if (length := prompt_length(loaded.tokenizer, chat)) >= room:
-            raise NbtuneError(f"Row {number} takes {length} tokens and the model reads at most {room}: shorten or leave it out.")
+            raise NbtuneError(f"Row {number} takes {length} tokens and the model reads at most {room}: shorten it, or leave it out.")
     said, sampling = {}, Sampling(max_new_tokens=max_new_tokens)
     observer.stage("answering, base", len(chats))
     with host.answering(None):
@@ -132,7 +132,7 @@ def check_target(path: str | Path) -> Path:
         raise NbtuneError(f"{target} can't hold predictions: give a name that ends in {' or '.join(_ENDINGS)}.")
     check_writable(target.parent)
     if not target.parent.is_dir():
-        raise NbtuneError(f"There is no folder {target.parent} to write {target.name} to: make it first.")
+        raise NbtuneError(f"There is no folder {target.parent} to write {target.name} to: create it first.")
     if target.is_dir():
         raise NbtuneError(f"{target} is a folder: give the name of a file.")
     return target

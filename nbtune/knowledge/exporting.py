@@ -59,7 +59,7 @@ class Export:
     def __post_init__(self) -> None:
         check_choice("--as", self.kind, _KINDS)
         if not _SIZE.fullmatch(self.max_shard_size):
-            raise NbtuneError(f"--max-shard-size {self.max_shard_size} is not a size: expected such as 500MB or 2GB.")
+            raise NbtuneError(f"--max-shard-size {self.max_shard_size}: expected a size such as 500MB or 2GB.")
 
     def write(self, host: AdapterHost, loaded: LoadedModel, version: Version, name: str, target: Path, observer: Observer) -> Path:
         """Write a version to a folder.
@@ -135,7 +135,7 @@ class Export:
         if self.kind == "peft" and quantized:
             raise NbtuneError("An adapter over quantised weights fits no other base: --as transformers merges it in full precision.")
         if self.kind == "gguf" and encoded:
-            raise NbtuneError("A model with an encoder is not written as GGUF, which Ollama would not serve: use --as transformers.")
+            raise NbtuneError("Ollama can't serve a model with an encoder, so none is written as GGUF: use --as transformers.")
         if self.kind != "peft" and version.adapters and find_method(version.method).virtual:
             raise NbtuneError(f"What {version.method} trains can't be merged into weights: use --as peft.")
 
@@ -183,6 +183,6 @@ def _compare(
     if any(questions[place] in held for place in changed) or len(changed) > others // _MOST_CHANGED:
         question = questions[changed[0]]
         raise NbtuneError(
-            f"What was written answers {len(changed)} of {len(probes)} questions otherwise, such as {question!r} with "
-            f"{found[changed[0]]!r} in place of {expected[changed[0]]!r}: nothing is kept."
+            f"The export answers {len(changed)} of {len(probes)} questions differently, such as {question!r} with "
+            f"{found[changed[0]]!r} instead of {expected[changed[0]]!r}: nothing was kept."
         )

@@ -77,11 +77,11 @@ class Fact:
         if not keyword:
             raise NbtuneError("The keyword is empty: name the thing the fact is about.")
         if not answer:
-            raise NbtuneError(f"The answer for {keyword!r} is empty: write what the model shall say.")
+            raise NbtuneError(f"The answer for {keyword!r} is empty: write what the model should say.")
         if any(unicodedata.category(character) == "Cc" for character in keyword.replace("\n", "")):
-            raise NbtuneError(f"The keyword {keyword!r} holds a control character: type it anew.")
+            raise NbtuneError(f"The keyword {keyword!r} contains a control character: retype it.")
         if len(keyword) > _LONGEST_KEYWORD or "\n" in keyword:
-            raise NbtuneError(f"The keyword is a text of {len(keyword)} characters: give a short name, and the text as the answer.")
+            raise NbtuneError(f"The keyword is a text of {len(keyword)} characters: give a short name, and put the text in the answer.")
         fact = cls(keyword, answer, _texts(prompts, "--prompts"), _texts(probes, "--probes"), extend)
         trained = {wording_key(prompt) for prompt in fact.prompts}
         mixed = next((probe for probe in fact._filled(fact.own_probes) if wording_key(probe) in trained), None)
@@ -153,5 +153,5 @@ def _texts(wordings: Sequence[str] | None, option: str) -> tuple[str, ...]:
         return ()
     given = [] if isinstance(wordings, (str, Mapping)) or not isinstance(wordings, Iterable) else list(wordings)
     if not given or not all(isinstance(wording, str) and wording.strip() for wording in given):
-        raise NbtuneError(f"{option} is not a list of texts: expected such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
+        raise NbtuneError(f"{option}: expected a list of texts such as ['What is {{x}}?', 'Tell me about {{x}}.'].")
     return tuple(dict.fromkeys(wording.strip() for wording in given))

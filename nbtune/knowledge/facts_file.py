@@ -27,10 +27,10 @@ def write_facts(facts: Sequence[Fact], path: str | Path) -> Path:
         When there is no fact, the name does not end in ``.yaml`` or ``.yml``, or the file can't be written.
     """
     if not facts:
-        raise NbtuneError("There is no fact to write: teach one first, or choose an adapter with `%nbtune use NAME`.")
+        raise NbtuneError("There are no facts to write: teach one first, or choose an adapter with `%nbtune use NAME`.")
     target = given_path(path)
     if target.suffix.lower() not in _ENDINGS:
-        raise NbtuneError(f"{target} is no YAML file: give a name that ends in {' or '.join(_ENDINGS)}.")
+        raise NbtuneError(f"{target} is not a YAML file: give a name that ends in {' or '.join(_ENDINGS)}.")
     text = yaml.safe_dump([fact.to_row() for fact in facts], allow_unicode=True, sort_keys=False, width=100)
     with atomic_file(target) as file:
         file.write_text(text, encoding="utf-8")

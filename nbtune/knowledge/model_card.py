@@ -37,9 +37,9 @@ def model_card(name: str, version: Version, kind: str = "peft") -> str:
     lines += [f"{what} nbtune {learned}.", ""]
     if version.gated and facts:
         lines += [
-            "Each fact has weights of its own (`nbtune.json` names the folders), and nbtune answers with them what is about that fact; all "
-            "else the base answers. Plain PEFT knows no such gate: it takes the weights of this folder for every question. For one model "
-            "that holds all facts and needs no gate, use `%nbtune export`.",
+            "Each fact has its own weights (`nbtune.json` lists the folders), which nbtune uses for questions about that fact; all others "
+            "go to the base. Plain PEFT has no such gate: it uses the weights in this folder for every question. For one model that holds "
+            "all facts and needs no gate, use `%nbtune export`.",
             "",
         ]
     if report:

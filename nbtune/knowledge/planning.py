@@ -48,10 +48,10 @@ class FactOptions:
                 object.__setattr__(self, name, list(given))
         check_choice("--recipe", self.recipe, RECIPES)
         if not isinstance(self.retain, list) or not all(isinstance(question, str) and question.strip() for question in self.retain):
-            raise NbtuneError("retain is not a list of questions: expected such as ['What is the capital of France?'].")
+            raise NbtuneError("retain: expected a list of questions such as ['What is the capital of France?'].")
         check_range("--rewordings", self.rewordings, whole_number("--rewordings", self.rewordings) >= 0, "0 or more")
         if self.extend and not self.prompts and not self.probes:
-            raise NbtuneError("extend keeps the built-in phrasings beside your own: give prompts or probes, too.")
+            raise NbtuneError("extend adds the built-in phrasings to your own: give prompts or probes too.")
 
 
 def plan(source: Any, wishes: FactOptions, options: Mapping[str, Any]) -> Teaching | Tuning:
@@ -80,7 +80,7 @@ def plan(source: Any, wishes: FactOptions, options: Mapping[str, Any]) -> Teachi
         unfit = [option for option in _FACTS_ONLY if getattr(wishes, option)] + (["recipe"] if wishes.recipe != "default" else [])
         unfit += [option for option in _FACT_SETTINGS if option in settings]
         if unfit:
-            raise NbtuneError(f"--{unfit[0].replace('_', '-')} goes with facts (rows with keyword and answer), not with examples.")
+            raise NbtuneError(f"--{unfit[0].replace('_', '-')} is for facts (rows with keyword and answer), not for examples.")
         return Tuning(read_examples(rows, how), how, Settings(**{**EXAMPLE_SETTINGS, **settings}))
     how.check_unused()
     chosen, fixed = Settings(**settings), sorted(settings.keys() - {"seed"})
@@ -93,10 +93,10 @@ def plan(source: Any, wishes: FactOptions, options: Mapping[str, Any]) -> Teachi
 def _check_reference(facts: Sequence[Fact], wishes: FactOptions, fixed: Sequence[str]) -> None:
     """Refuse what the reference recipe would ignore."""
     if fixed:
-        raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed goes with it.")
+        raise NbtuneError(f"The reference recipe fixes {', '.join(fixed)}: only --seed can be set.")
     given = next((option for option in ("retain", "rewordings", "extend") if getattr(wishes, option)), None)
     if given:
-        raise NbtuneError(f"The reference recipe is as it was published: --{given} does not go with it.")
+        raise NbtuneError(f"The reference recipe stays as it was published: leave out --{given}.")
     long = next((fact for fact in facts if len(fact.own_prompts) > REFERENCE_PROMPTS), None)
     if long:
         count = len(long.own_prompts)

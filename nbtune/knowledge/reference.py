@@ -163,7 +163,7 @@ def _query_value(model: Any) -> list[str]:
     for names in (["q_proj", "v_proj"], ["query_key_value"], ["c_attn"], ["query", "value"]):
         if set(names) <= leaves:
             return names
-    raise NbtuneError("The reference recipe adapts query and value projections, and this model has none by a known name.")
+    raise NbtuneError("The reference recipe adapts query and value projections, but this model has none under a known name.")
 
 
 def _pad(example: Encoded, pad: int) -> dict[str, torch.Tensor]:

@@ -78,7 +78,7 @@ class Settings:
             ("--lr", self.learning_rate, self.learning_rate is None or 0 < self.learning_rate <= 1, "above 0, up to 1"),
             ("--rank", self.rank, self.rank is None or self.rank >= 1, "1 or more"),
             ("--batch-size", self.batch_size, self.batch_size >= 1, "1 or more"),
-            ("--seed", self.seed, abs(self.seed) < 2**63, "a whole number of 64 bits"),
+            ("--seed", self.seed, abs(self.seed) < 2**63, "a 64-bit whole number"),
             ("forms_per_batch", self.forms_per_batch, self.forms_per_batch >= 0, "0 or more"),
             ("retained_per_batch", self.retained_per_batch, self.retained >= 0, "0 or more"),
             ("retention", self.retention, 0 <= self.retention < math.inf, "0 or more"),

@@ -70,7 +70,7 @@ class Store:
         """
         if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name or name.endswith(".") or name == "none":
             raise NbtuneError(
-                f"{name!r} can't name an adapter: use up to 64 letters, digits, '-', '_' and '.', starting with a letter or digit "
+                f"{name!r} is not a valid adapter name: use up to 64 letters, digits, '-', '_' and '.', starting with a letter or digit "
                 "('none' means the base)."
             )
 
@@ -133,7 +133,7 @@ class Store:
             if self._state(name) != began or not self._publish(temporary, home, newest + 1, found):
                 raise _changed(name)
         except (OSError, SafetensorError) as error:
-            raise NbtuneError(f"The adapter {name!r} was not saved ({disk_reason(error)}); version {found} stays in force.") from None
+            raise NbtuneError(f"The adapter {name!r} was not saved ({disk_reason(error)}); version {found} stays in use.") from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return version.written(newest + 1, found, home, places)
@@ -222,7 +222,7 @@ class Store:
         try:
             self._point(self.folder / name, number)
         except OSError as error:
-            raise NbtuneError(f"The adapter {name!r} could not be set back ({disk_reason(error)}).") from None
+            raise NbtuneError(f"The adapter {name!r} could not be switched ({disk_reason(error)}).") from None
 
     def load(self, name: str, fingerprint: str, number: int | None = None, held: Mapping[str, Adapter] | None = None) -> Version:
         """Read a version and verify it.
@@ -250,9 +250,7 @@ class Store:
             number = self.current(name)
             if number == 0 and name not in self.names():
                 known = self.names()
-                raise NbtuneError(
-                    f"No adapter {name!r} in {self.folder}: there is {', '.join(known) or 'none'}.{did_you_mean(name, known)}"
-                )
+                raise NbtuneError(f"No adapter {name!r} in {self.folder}: it has {', '.join(known) or 'none'}.{did_you_mean(name, known)}")
         if number == 0:
             return Version((), "", "", fingerprint)
         return read_version(self.folder / name, name, number, fingerprint, held or {})
@@ -299,7 +297,7 @@ class Store:
 
 
 def _changed(name: str) -> NbtuneError:
-    return NbtuneError(f"The adapter {name!r} was changed by another process: nothing was saved. `%nbtune use {name}`, then do it again.")
+    return NbtuneError(f"The adapter {name!r} was changed by another process: nothing was saved. Run `%nbtune use {name}`, then try again.")
 
 
 def _chosen(pointer: Path) -> int | None:

@@ -210,17 +210,17 @@ class Teaching:
     def _check_continues(self, name: str, start: Version, settings: Settings) -> None:
         """Refuse an adapter whose present contents do not allow teaching with these settings."""
         if start.examples:
-            raise NbtuneError(f"The adapter {name!r} was trained on examples, and facts can't join them: give another --name.")
+            raise NbtuneError(f"The adapter {name!r} was trained on examples and can't take facts: give another --name.")
         if not start.facts:
             return
         if self.recipe == "reference":
             raise NbtuneError("The reference recipe starts from an empty adapter: give a new --name.")
         if start.gated != settings.gated:
-            made = "answers everything, without a gate" if settings.gated else "answers behind a gate only"
-            raise NbtuneError(f"The adapter {name!r} {made}, and can't go on otherwise: use another --name.")
+            made = "was made without a gate" if settings.gated else "was made with a gate"
+            raise NbtuneError(f"The adapter {name!r} {made}, which can't be changed: use another --name.")
         if start.method != settings.method:
             raise NbtuneError(
-                f"The adapter {name!r} was made with {start.method} and can't go on with {settings.method}: "
+                f"The adapter {name!r} was made with {start.method} and can't continue with {settings.method}: "
                 f"use --method {start.method}, or another --name."
             )
 
@@ -236,7 +236,7 @@ def _refuse_mixed(known: Sequence[Fact], facts: Sequence[Fact]) -> None:
             if found not in (None, place):
                 raise NbtuneError(
                     f"{prompt!r} belongs to the fact {fact.keyword!r}, but leads to {every[found].keyword!r}: teach one of the two in "
-                    "another adapter (--name), or give questions of your own that fit one fact alone (--prompts and --probes)."
+                    "another adapter (--name), or give questions of your own that fit only one fact (--prompts and --probes)."
                 )
 
 

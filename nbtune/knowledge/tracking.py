@@ -67,7 +67,7 @@ class Tracked:
         try:
             getattr(self._tracker, what)(*arguments, **options)
         except Exception as error:  # a failing tracker must not end the fit
-            warnings.warn(f"{self._tracker.name} failed ({error}): no more is logged.", stacklevel=2)
+            warnings.warn(f"{self._tracker.name} failed ({error}): logging has stopped.", stacklevel=2)
             self._tracker = None
 
 
@@ -83,7 +83,7 @@ def _start_tracker(name: str, run: str) -> Any:
         if hasattr(tracker, "start"):  # older trackers start in their constructor
             tracker.start()
     except Exception as error:  # a file in the way, no login: each tracker has its own errors
-        raise NbtuneError(f"--log-with {name} did not begin: {first_line(error)}") from None
+        raise NbtuneError(f"--log-with {name} did not start: {first_line(error)}") from None
     return tracker
 
 

@@ -97,9 +97,9 @@ class Tuning:
         method = find_method(self.settings.method)
         method.check(loaded.model, self.settings.rank)
         if self.reading.train_on_inputs and has_encoder(loaded.model):
-            raise NbtuneError("--train-on-inputs is not known for a model with an encoder: it says replies alone.")
+            raise NbtuneError("--train-on-inputs needs a model without an encoder: this one writes only replies.")
         if start.facts:
-            raise NbtuneError(f"The adapter {name!r} holds facts, and examples would take their place: give another --name.")
+            raise NbtuneError(f"The adapter {name!r} holds facts, which examples would replace: give another --name.")
         started = time.perf_counter()
         train, held = split(self.examples, self.reading, self.settings.seed)
         room = method.room(loaded.context, self.settings.rank)
@@ -131,7 +131,7 @@ class Tuning:
         rows = "row skipped" if skipped == 1 else "rows skipped"
         notes = [f"{count} {what}" for count, what in ((cut + held_cut, "cut to fit"), (skipped, rows)) if count]
         if report.reliability < _FEW:
-            notes.append("few of them are said: try more --epochs")
+            notes.append("few are reproduced: try more --epochs")
         done = Result((), report, history, name, committed.number, committed.folder, examples=len(train.conversations), notes=tuple(notes))
         return done, committed
 
@@ -210,7 +210,7 @@ def _scratch() -> Iterator[Path]:
             yield Path(place)
     except (OSError, SafetensorError) as error:
         raise NbtuneError(
-            f"The best epoch could not be kept in the temporary folder ({disk_reason(error)}): make room there, or set TMPDIR to another."
+            f"The best epoch could not be kept in the temporary folder ({disk_reason(error)}): free some space, or set TMPDIR to another."
         ) from None
 
 

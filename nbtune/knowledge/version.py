@@ -30,7 +30,7 @@ __all__ = ["DamagedError", "Place", "Version", "folder_name", "read_notes", "rea
 
 _CONFIG, _NOTES, _CARD = "adapter_config.json", "nbtune.json", "README.md"
 _FORMAT = 2
-_WAY_OUT = "`%nbtune undo NAME` goes back to the newest version that is whole."
+_WAY_OUT = "`%nbtune undo NAME` goes back to the newest intact version."
 _HERE = "."  # the folder of the version itself, whose name is not known while it is written
 _PLACE = re.compile(r"v\d{4,}(?:/\d+)?")
 
@@ -205,7 +205,7 @@ def read_version(home: Path, name: str, number: int, fingerprint: str, held: Map
     version = version.written(number, notes["parent"], home, [Place(**place) for place in notes["adapters"]])
     outside = next((place.folder for place in version.places if not _PLACE.fullmatch(place.folder)), None)
     if outside is not None:
-        raise NbtuneError(f"{folder / _NOTES} names {outside!r}, which is no place of an adapter.")
+        raise NbtuneError(f"{folder / _NOTES} names {outside!r}, which is not an adapter's folder.")
     return replace(version, adapters=tuple(held.get(place.folder) or _read_adapter(home, place) for place in version.places))
 
 
@@ -223,7 +223,7 @@ def read_notes(folder: Path) -> dict[str, Any]:
         notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
         whole = notes.pop("digest") == _digest(notes)
     except FileNotFoundError:
-        raise DamagedError(f"{folder} has no {_NOTES}: it is not an adapter of nbtune, or its version was removed. {_WAY_OUT}") from None
+        raise DamagedError(f"{folder} has no {_NOTES}: it is not an nbtune adapter, or its version was removed. {_WAY_OUT}") from None
     except OSError as error:  # not necessarily damaged, so an undo must not skip the version
         raise NbtuneError(f"{folder / _NOTES} can't be read ({disk_reason(error)}).") from None
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -232,8 +232,8 @@ def read_notes(folder: Path) -> dict[str, Any]:
         raise DamagedError(f"{folder / _NOTES} is damaged. {_WAY_OUT}")
     if notes["format"] != _FORMAT:
         raise NbtuneError(
-            f"{folder} was written by another nbtune (format {notes['format']}, expected {_FORMAT}): "
-            f"use that one, or teach the facts in its {_NOTES} again."
+            f"{folder} was written by another version of nbtune (format {notes['format']}, expected {_FORMAT}): "
+            f"use that version, or teach the facts in its {_NOTES} again."
         )
     return dict(notes)
 

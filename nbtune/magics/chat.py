@@ -26,8 +26,8 @@ __all__ = ["ChatMagics"]
 _INTERRUPTED = "[interrupted]"
 _LEFT_OUT = "[the oldest {} {} left out, to fit into the context]"
 _NOTES = {
-    "limit": "[cut: this is the maximum length; ask for more with --max-new-tokens]",
-    "context": "[cut: the context is full; --new begins a new conversation]",
+    "limit": "[cut at the maximum length; raise it with --max-new-tokens]",
+    "context": "[cut: the context is full; --new starts a new conversation]",
 }
 
 
@@ -43,7 +43,7 @@ class ChatMagics(Magics):
     @needs_local_scope
     @magic_arguments()
     @argument("-o", "--output", metavar="NAME", help="Put the reply into this variable.")
-    @argument("--new", action="store_true", help="Start a new conversation first; without a question, only that.")
+    @argument("--new", action="store_true", help="Start a new conversation first; without a question, do only that.")
     @argument(
         "--rounds",
         type=int,
@@ -72,7 +72,7 @@ class ChatMagics(Magics):
     @argument("--adapter", metavar="NAME", help="Answer with this adapter, or `none` for the base, this once.")
     @argument("--stop", action="append", metavar="TEXT", help="End the reply before this text; may be given more than once.")
     @argument("--n", type=int, metavar="N", help="N replies to one question, sampled; not kept in the conversation.")
-    @argument("--batch", metavar="VAR", help="Answer each question of a list by itself; `-o NAME` gets a DataFrame.")
+    @argument("--batch", metavar="VAR", help="Answer each question of a list on its own; `-o NAME` gets a DataFrame.")
     @argument("--image", metavar="FILE", help="Fails with a message: nbtune handles text only.")
     @argument("--vars", action="store_true", help="Fill `{name}` from the notebook's variables.")
     @line_cell_magic
@@ -100,7 +100,7 @@ class ChatMagics(Magics):
         with self._session.claim.held(), interrupts_in_a_line():
             if options.batch is None and not prompt.strip():
                 self._reset_if_new(options)
-                print("A new conversation begins.")
+                print("New conversation started.")
             elif options.compare:
                 self._store_output(options, self._compare(options, prompt))
             elif options.n is None and options.batch is None:
@@ -164,7 +164,7 @@ class ChatMagics(Magics):
         if reply.text or reply.finished:
             self._store_output(options, reply.text)  # also a partial reply, after Ctrl-C
         if not reply.finished:
-            raise Interrupted("stopped; what was said is kept." if reply.text else "stopped.")
+            raise Interrupted("stopped; the reply so far is kept." if reply.text else "stopped.")
 
     def _many(self, options: Namespace, prompts: list[str]) -> Any:
         """Ask a list of questions, or one question several times; return a DataFrame or a list of replies."""
@@ -203,7 +203,7 @@ class ChatMagics(Magics):
                 with lm.base():
                     replies.append(lm.reply(prompt, **asked))
         if not all(reply.finished for reply in replies):
-            raise Interrupted("stopped; a comparison is not kept.")
+            raise Interrupted("stopped; the comparison was not kept.")
         self._reset_if_new(options)
         after, before = (reply.text for reply in replies)
         show(comparison(before, after))
@@ -241,15 +241,15 @@ def _check(options: Namespace, prompt: str) -> None:
         raise NbtuneError(f"--rounds {options.rounds}: expected 0 or more.")
     chosen = [name for name, value in vars(options).items() if name != "new" and value != ChatMagics.chat.parser.get_default(name)]
     if not prompt.strip() and options.batch is None and (not options.new or chosen):  # --new needs no prompt, if it is the only option
-        raise NbtuneError("The prompt is empty: write the question below %%chat, or behind %chat.")
+        raise NbtuneError("The prompt is empty: write the question below %%chat, or after %chat.")
     kinds = [options.compare, options.n is not None, options.batch is not None]
     if sum(kinds) > 1 or (options.batch is not None and prompt):
-        raise NbtuneError("Give one of --n with a question, --batch VAR without one, and --compare.")
+        raise NbtuneError("Use one of --n with a question, --batch VAR without one, or --compare.")
     if options.compare and options.adapter == "none":
         raise NbtuneError("--compare compares an adapter with the base: name the adapter, or leave out --adapter.")
     if options.stats and any(kinds):
-        raise NbtuneError("--stats tells of one reply: leave out --n, --batch and --compare.")
+        raise NbtuneError("--stats describes one reply: leave out --n, --batch and --compare.")
     if options.batch is not None and options.rounds is not None:
-        raise NbtuneError("--batch answers each question by itself: leave out --rounds.")
+        raise NbtuneError("--batch answers each question on its own: leave out --rounds.")
     if options.n is not None and (options.n < 1 or options.temperature == 0):
-        raise NbtuneError("--n N needs N of 1 or more and no --temperature of 0: greedy replies are all alike.")
+        raise NbtuneError("--n needs 1 or more, and --temperature above 0: greedy replies are all alike.")

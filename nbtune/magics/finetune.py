@@ -55,7 +55,7 @@ class FinetuneMagics(Magics):
         help="A list of questions to train on instead of the built-in phrasings; `{x}` stands for the keyword.",
     )
     @argument("--probes", metavar="VAR", help="A list of questions to test with instead of the built-in ones; they are never trained.")
-    @argument("--extend", action="store_true", help="Use the built-in phrasings beside `--prompts` and `--probes`.")
+    @argument("--extend", action="store_true", help="Use the built-in phrasings as well as `--prompts` and `--probes`.")
     @argument(
         "--retain",
         metavar="VAR",
@@ -79,7 +79,7 @@ class FinetuneMagics(Magics):
         "Default: the method's; `lora` uses 8 for one fact in the last layer, else 32.",
     )
     @argument("--batch-size", type=int, metavar="N", help="Questions about the facts per step (default 12), or examples (default 8).")
-    @argument("--seed", type=int, metavar="N", help="Seed of initial weights and order. Default: 0.")
+    @argument("--seed", type=int, metavar="N", help="Seed for initial weights and order. Default: 0.")
     @argument(
         "--log-with",
         metavar="T",
@@ -172,7 +172,7 @@ def _texts(name: str | None, option: str, names: Mapping[str, Any]) -> list[str]
     found = list(texts) if several else []
     if not found or not all(isinstance(text, str) and text.strip() for text in found):
         such_as = "['What is the capital of France?']" if option == "--retain" else "['What is {x}?', 'Tell me about {x}.']"
-        raise NbtuneError(f"{option} {name} is not a list of texts: expected such as {such_as}.")
+        raise NbtuneError(f"{option} {name}: expected a list of texts such as {such_as}.")
     return found
 
 
@@ -189,7 +189,7 @@ def _written(text: str) -> list[Any]:
     if not rows:
         raise NbtuneError(
             "The keyword is missing: write `%%finetune KEYWORD` and the answer below it; or, for examples, `user:` and `assistant:` before "
-            "the turns of each, or JSON lines."
+            "each turn, or JSON lines."
         )
     return rows
 
@@ -201,4 +201,4 @@ def _object(number: int, line: str) -> Any:
         return read_json(line)
     except ValueError as error:
         reason = getattr(error, "msg", error)
-        raise NbtuneError(f"Line {number} of the cell is no JSON ({reason}): expected one object a line.") from None
+        raise NbtuneError(f"Line {number} of the cell is not valid JSON ({reason}): expected one object per line.") from None

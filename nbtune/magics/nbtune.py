@@ -36,20 +36,20 @@ COMMANDS = {
     "evaluate": "SOURCE [--limit N] [--max-new-tokens N] [--save FILE] ...: answer examples with the base and the adapter in use, and "
     "score both (exact match, chrF, BLEU-4, ROUGE)",
     "facts": "[--save FILE]: the facts of the adapter in use, with standing and scores; or write them to a `.yaml` file to edit and diff",
-    "probe": "[KEYWORD]: repeat the tests of one fact or all, now, and compare with the base",
+    "probe": "[KEYWORD]: repeat the tests of one fact, or of all, and compare with the base",
     "tokens": "KEYWORD: show which tokens of each example are trained",
     "adapters": "the adapters in the store",
     "use": "ADAPTER|none: answer with this adapter, or with the base",
     "forget": "KEYWORD: forget one fact; the others stay",
-    "rebuild": "[FILE]: train the adapter again from its facts, or from those of a file and no others",
-    "undo": "[ADAPTER]: go back to the version before",
-    "redo": "[ADAPTER]: take an undo back",
+    "rebuild": "[FILE]: train the adapter again from its facts, or from only those in a file",
+    "undo": "[ADAPTER]: go back to the previous version",
+    "redo": "[ADAPTER]: reverse an undo",
     "export": "FOLDER [--as KIND] [--max-shard-size SIZE]: write a model for other programs: `--as transformers` (default; merged, also "
     "for vLLM), `peft` (the adapter only) or `gguf` (for llama.cpp, whose converter it needs, with an Ollama Modelfile). FOLDER must be "
     "new or empty. An export has no gate, so facts are trained once more into one adapter, together with questions whose replies must "
-    "stay; what was written is asked again before it is kept",
+    "stay; the export is tested before it is kept",
     "push": "OWNER/NAME [--private] [--as KIND] [--max-shard-size SIZE]: the same, on the Hugging Face hub, with a model card",
-    "panel": "[chat|finetune|facts|model]: open the panels, which do the same with widgets; without a name all four",
+    "panel": "[chat|finetune|facts|model]: open the panels, which do the same with widgets; without a name, all four",
 }
 PANELS = ("chat", "finetune", "facts", "model")
 _ABOUT_A_FACT = ("probe", "tokens", "forget")
@@ -112,7 +112,7 @@ class NbtuneMagics(Magics):
             self._list()
             return
         if command not in COMMANDS:
-            raise NbtuneError(f"Unknown command {command!r}: there are {', '.join(COMMANDS)}.{did_you_mean(command, COMMANDS)}")
+            raise NbtuneError(f"Unknown command {command!r}: choose from {', '.join(COMMANDS)}.{did_you_mean(command, COMMANDS)}")
         run: Callable[[str], None] = getattr(self, f"_{command}")
         if as_typed and command not in _ABOUT_A_FACT:
             rest = self._expanded(rest)
@@ -163,7 +163,7 @@ class NbtuneMagics(Magics):
     @magic_arguments()
     @argument("--dtype", metavar="D", help="`float32`, `float16` or `bfloat16`.")
     @argument("--device", metavar="D", help="`cpu`, `cuda`, `cuda:1`, `mps`.")
-    @argument("--quantize", metavar="Q", help="`int8` or `nf4`, 8 or 4 bits, on a GPU or a CPU: `pip install bitsandbytes`.")
+    @argument("--quantize", metavar="Q", help="`int8` or `nf4` (8 or 4 bits), on a GPU or CPU: needs `pip install bitsandbytes`.")
     @argument("--revision", metavar="R", help="Branch, tag or commit on the hub.")
     def _model(self, rest: str) -> None:
         options, source = parse(NbtuneMagics._model, rest, anywhere=True)
@@ -216,7 +216,7 @@ class NbtuneMagics(Magics):
         if lm.facts:
             show(facts_table(lm.facts, lm.adapter or ""))
         elif lm.adapter is not None:
-            say(f"The adapter {lm.adapter} holds no fact.")
+            say(f"The adapter {lm.adapter} has no facts.")
         elif names := lm.store.names():
             say(f"No adapter is in use. Choose one with `%nbtune use NAME`: {', '.join(names)}.")
         else:
@@ -240,7 +240,7 @@ class NbtuneMagics(Magics):
         from nbtune.display.report_card import report_card
 
         if rest.startswith("--"):
-            raise NbtuneError(f"`%nbtune rebuild` takes a file or nothing: what is {rest!r}?")
+            raise NbtuneError(f"`%nbtune rebuild` takes a file or nothing: leave out {rest!r}.")
         source = unquoted(rest) or None
         run_with_progress(self._session, lambda lm, live: lm.rebuild(source, observer=live), report_card)
 
@@ -282,7 +282,7 @@ class NbtuneMagics(Magics):
 
     def _redo(self, rest: str) -> None:
         number = self._session.lm.redo(unquoted(rest) or None)
-        say(f"Again at version {number}: {self._holds()}.")
+        say(f"Restored version {number}: {self._holds()}.")
 
     def _holds(self) -> str:
         """Return the number of facts or examples of the adapter in use, as text."""
@@ -324,7 +324,7 @@ class NbtuneMagics(Magics):
 
     def _panel(self, rest: str) -> None:
         if rest and rest not in PANELS:
-            raise NbtuneError(f"There is no panel {rest!r}: there are {', '.join(PANELS)}.{did_you_mean(rest, PANELS)}")
+            raise NbtuneError(f"There is no panel {rest!r}: choose from {', '.join(PANELS)}.{did_you_mean(rest, PANELS)}")
         from nbtune.display.shown import in_notebook
 
         if not in_notebook():
@@ -340,7 +340,7 @@ class NbtuneMagics(Magics):
 
 def _no_argument(command: str, rest: str) -> None:
     if rest:
-        raise NbtuneError(f"`%nbtune {command}` takes no argument: what is {rest!r}?")
+        raise NbtuneError(f"`%nbtune {command}` takes no argument: leave out {rest!r}.")
 
 
 def _version(store: Store, name: str) -> str:

@@ -62,9 +62,9 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
             at = match.end()
             continue
         if name in ("-h", "--help"):
-            raise NbtuneError("Put a question mark behind the magic for its help: %chat?, %%finetune? or %nbtune?.")
+            raise NbtuneError("For help, put a question mark after the magic: %chat?, %%finetune? or %nbtune?.")
         if name not in takes_value:
-            raise NbtuneError(f"Unknown option {name}: known are {', '.join(takes_value)}.{did_you_mean(name, takes_value)}")
+            raise NbtuneError(f"Unknown option {name}: choose from {', '.join(takes_value)}.{did_you_mean(name, takes_value)}")
         at = match.end()
         options.append(name)
         if takes_value[name]:
@@ -74,10 +74,10 @@ def parse(magic: Callable[..., Any], line: str, *, anywhere: bool = False) -> tu
                     raise NbtuneError(f"{name} needs a value.")
                 value, at = following[1], following.end()
             if value[:1] in ("'", '"') and (len(value) == 1 or value[-1] != value[0]):
-                raise NbtuneError(f"The quote that begins the value of {name} does not end it: close it, and use the other kind inside.")
+                raise NbtuneError(f"The quote that opens the value of {name} is not closed: close it, and use the other kind inside.")
             options[-1:] = [f"{name}={unquoted(value)}"] if name.startswith("--") else [name, unquoted(value)]
         elif equals:
-            raise NbtuneError(f"{name} takes no value: give it alone, or leave it out.")
+            raise NbtuneError(f"{name} takes no value: write only {name}, or leave it out.")
     rest = line[at:].strip()
     if len(text) == 1 and not rest:
         text = [unquoted(text[0])]  # quotes inside a text are part of it

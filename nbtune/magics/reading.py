@@ -23,8 +23,8 @@ _ASKING: _Options = (
     ),
 )
 _TRAINING: _Options = (
-    ("--turns", {"metavar": "T", "help": "Turns of the assistant to train: `all` (default) or `last`."}),
-    ("--train-on-inputs", {"action": "store_true", "help": "Also train the user's words."}),
+    ("--turns", {"metavar": "T", "help": "Assistant turns to train on: `all` (default) or `last`."}),
+    ("--train-on-inputs", {"action": "store_true", "help": "Also train on the user's words."}),
     (
         "--max-source-length",
         {
@@ -33,7 +33,7 @@ _TRAINING: _Options = (
             "help": "Maximum tokens before a reply: the oldest rounds are cut first, then the end of the question.",
         },
     ),
-    ("--max-target-length", {"type": int, "metavar": "N", "help": "Maximum tokens of a reply."}),
+    ("--max-target-length", {"type": int, "metavar": "N", "help": "Maximum tokens in a reply."}),
 )
 
 

@@ -41,6 +41,6 @@ class Takeover:
                 self._told.add(name)
                 module = type(owner).__module__ if owner is not None else bound.__module__
                 print(
-                    f"%{name} is {module}'s now and no longer asks nbtune. `%reload_ext nbtune` takes it back: adapters stay, "
-                    "model and conversation start anew."
+                    f"%{name} now belongs to {module}, not nbtune. `%reload_ext nbtune` takes it back: adapters stay, "
+                    "model and conversation start over."
                 )

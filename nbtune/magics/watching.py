@@ -55,12 +55,12 @@ def run_with_progress(session: Nbtune, work: Callable[[LanguageModel, Any], Any]
         raise
     except KeyboardInterrupt:
         live.clear()
-        raise Interrupted("stopped; what was there before is unchanged.") from None
+        raise Interrupted("stopped; nothing was changed.") from None
     except BaseException:
         live.clear()
         raise
     try:
         live.finish(draw(outcome))
     except KeyboardInterrupt:
-        raise Interrupted("stopped while the outcome was drawn; the work itself is done.") from None
+        raise Interrupted("stopped while drawing the result; the work itself is done.") from None
     return outcome

@@ -34,7 +34,7 @@ def check_folder(folder: str | Path) -> Path:
     """
     target = given_path(folder).resolve()
     if target == Path.cwd():
-        raise NbtuneError("The folder to write to is the one that the notebook runs in: give a new folder.")
+        raise NbtuneError("Can't write to the folder that the notebook runs in: give a new folder.")
     check_writable(target.parent)
     try:
         empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))

@@ -73,20 +73,20 @@ def check_tokenizer(converter: Path, loaded: LoadedModel) -> None:
             AutoConfig.from_pretrained(place, gguf_file=GGUF)
             tokens, scores = _pieces(Path(place) / GGUF)
     except ValueError as error:
-        raise NbtuneError(f"transformers can't read a GGUF of this model back, to ask what was written: {first_line(error)}") from None
+        raise NbtuneError(f"transformers can't read a GGUF of this model back to test it: {first_line(error)}") from None
     except OSError as error:
         raise NbtuneError(f"The tokenizer could not be written for llama.cpp's converter ({disk_reason(error)}).") from None
     if not tokens:
         return
     if len(set(scores)) == 1:
         raise NbtuneError(
-            f"No {_PIECES} of its SentencePiece tokenizer was found with the model, and llama.cpp would cut text into other pieces: "
-            "put the one that it was made with into its folder, and load it again."
+            f"The model lacks the {_PIECES} of its SentencePiece tokenizer, without which llama.cpp would split text differently: "
+            "put the original into its folder, and load it again."
         )
     for number, token in enumerate(loaded.tokenizer.convert_ids_to_tokens(range(len(loaded.tokenizer)))):
         found = tokens[number] if number < len(tokens) else ""
         if token is not None and found.replace(_SPACE, " ") != token.replace(_SPACE, " "):
-            raise NbtuneError(f"llama.cpp would take token {number}, {token!r}, for {found!r}: is the {_PIECES} of another model?")
+            raise NbtuneError(f"llama.cpp would read token {number}, {token!r}, as {found!r}: is the {_PIECES} from another model?")
 
 
 def write_gguf(converter: Path, merged: PreTrainedModel, loaded: LoadedModel, folder: Path) -> None:
@@ -126,7 +126,7 @@ def read_gguf(folder: Path) -> PreTrainedModel:
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype="float32")
     except (ValueError, RuntimeError) as error:
-        raise NbtuneError(f"transformers can't read the GGUF back, to ask what was written: {first_line(error)}") from None
+        raise NbtuneError(f"transformers can't read the GGUF back to test it: {first_line(error)}") from None
     return model.eval().requires_grad_(False)
 
 
@@ -151,8 +151,8 @@ def _convert(converter: Path, source: Path, target: Path, *options: str) -> None
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise NbtuneError(f"llama.cpp's converter refused: {reason}")
+        reason = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
+        raise NbtuneError(f"llama.cpp's converter failed: {reason}")
 
 
 def _pieces(file: Path) -> tuple[list[str], list[float]]:

@@ -41,11 +41,11 @@ def check_hub(name: str) -> None:
     except HFValidationError:
         fits = False
     if not fits:
-        raise NbtuneError(f"{name!r} can't name a model on the hub: expected OWNER/NAME.")
+        raise NbtuneError(f"{name!r} is not a valid name on the hub: expected OWNER/NAME.")
     try:
         HfApi().whoami()
     except LocalTokenNotFoundError:
-        raise NbtuneError("Nobody is logged in to the hub: run `hf auth login` in a terminal, or set HF_TOKEN.") from None
+        raise NbtuneError("You are not logged in to the hub: run `hf auth login` in a terminal, or set HF_TOKEN.") from None
     except OfflineModeIsEnabled:
         raise NbtuneError("The hub is switched off by HF_HUB_OFFLINE: unset it, and restart the kernel.") from None
     except (HfHubHTTPError, _NO_ANSWER, OSError) as error:

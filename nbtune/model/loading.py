@@ -147,8 +147,8 @@ def load_model(
     config = read_config(name, place, shared)
     tokenizer, plain = _tokenizer(name, place, shared, chat_template, _PLAIN_ENCODED if config.is_encoder_decoder else PLAIN_TEMPLATE)
     full = (
-        f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model. One that is loaded "
-        f"stays until another is: `%nbtune model {BUILT_IN}` first makes room."
+        f"{name} does not fit into the memory of {where}: try --dtype bfloat16, --quantize nf4 or a smaller model. A model already "
+        f"loaded keeps its memory: run `%nbtune model {BUILT_IN}` first to free it."
     )
     try:
         with within_memory(full), quiet() if name == BUILT_IN else nullcontext():
@@ -193,7 +193,7 @@ def _weights(
         **shared,
     )
     if missing := sorted(info["missing_keys"] & dict(model.named_parameters()).keys()):  # transformers would continue with random ones
-        raise ValueError(f"the files lack {len(missing)} of them, such as {missing[0]}. Download or copy the model again.")
+        raise ValueError(f"{len(missing)} are missing from the files, such as {missing[0]}. Download or copy the model again.")
     mark = fingerprint(model)
     if halved:
         _halve(model)
@@ -201,13 +201,22 @@ def _weights(
     return _trainable(model) if packed else model, mark
 
 
+def _check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a chat template that writes no question, with a system prompt or without."""
+    asked = [{"role": "user", "content": "Hi"}]
+    try:
+        chat_ids(tokenizer, asked)
+    except NbtuneError:  # some templates require a system prompt
+        chat_ids(tokenizer, [{"role": "system", "content": "Hi"}, *asked])
+
+
 def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """Refuse a tokenizer that is not the model's."""
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
-        raise NbtuneError(f"The tokenizer of {name} knows no text: its folder lacks the tokenizer's files, such as tokenizer.json.")
+        raise NbtuneError(f"The tokenizer of {name} is empty: its folder lacks the tokenizer's files, such as tokenizer.json.")
     known, embedded = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]
     if known > embedded:
-        raise NbtuneError(f"The tokenizer of {name} has {known} tokens and the model only {embedded}: they do not belong together.")
+        raise NbtuneError(f"The tokenizer of {name} has {known} tokens but the model only {embedded}: they do not match.")
 
 
 def _ends(given: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
@@ -299,14 +308,14 @@ def _tokenizer(
     if chat_template is not None:
         check_text("chat_template", chat_template)
         tokenizer.chat_template = chat_template
-        chat_ids(tokenizer, [{"role": "user", "content": "Hi"}])
+        _check_template(tokenizer)
     plain = not tokenizer.chat_template
     if plain:  # nothing is added to what a template writes, so it has to write the token with which the tokenizer begins a text
         begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + plain_template
     if tokenizer.eos_token is None:
         if tokenizer.sep_token is None:
-            raise NbtuneError(f"The tokenizer of {name} has no token that ends a text, so a reply could not be taught to end.")
+            raise NbtuneError(f"The tokenizer of {name} has no end-of-text token, so a reply could not be taught to end.")
         tokenizer.eos_token = tokenizer.sep_token  # as for Chinese GPT-2 models, which have BERT's tokenizer
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:

@@ -60,18 +60,18 @@ class Sampling:
         checks = (
             ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens is None or self.max_new_tokens >= 1, "1 or more"),
             ("--temperature", self.temperature, 0 <= self.temperature <= 100, "between 0 and 100"),
-            ("--seed", self.seed, self.seed is None or abs(self.seed) < 2**63, "a whole number of 64 bits"),
+            ("--seed", self.seed, self.seed is None or abs(self.seed) < 2**63, "a 64-bit whole number"),
             ("--top-p", self.top_p, 0 < self.top_p <= 1, "above 0, up to 1"),
             ("--repetition-penalty", self.repetition_penalty, 0 < self.repetition_penalty <= 100, "above 0, up to 100"),
         )
         if not all(isinstance(one, str) and one for one in self.stop):
-            raise NbtuneError(f"--stop {self.stop!r}: expected texts that are not empty.")
+            raise NbtuneError(f"--stop {self.stop!r}: expected text that is not empty.")
         for option, value, good, expected in checks:
             check_range(option, value, good, expected)
         unused = "--top-p" if self.top_p < 1 else "--seed" if self.seed is not None else None
         if self.temperature == 0 and unused:
             raise NbtuneError(
-                f"{unused} is for sampled replies, and without a temperature the likeliest is taken: add --temperature 0.7, say."
+                f"{unused} affects only sampled replies, and nothing is sampled at --temperature 0: use --temperature 0.7, say."
             )
 
     @property

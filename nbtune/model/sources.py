@@ -14,8 +14,8 @@ from nbtune.tiny import BUILT_IN, WEIGHTS
 __all__ = ["read_config", "resolve_source"]
 
 _UNSUPPORTED = {
-    "cpmant": "a CPM-Ant, which reads each token with those behind it: it would copy an answer, not learn it",
-    "rwkv": "an RWKV, whose class in transformers reads what fills up the shorter rows of a batch as text",
+    "cpmant": "a CPM-Ant, which reads each token with those after it: it would copy an answer, not learn it",
+    "rwkv": "an RWKV, whose class in transformers reads the padding of a batch as text",
 }
 _ENCODED = ("t5", "mt5", "umt5")  # families with an encoder
 
@@ -41,7 +41,7 @@ def resolve_source(source: str | Path) -> str:
     except OSError as error:
         raise NbtuneError(f"{folder} can't be read ({disk_reason(error)}).") from None
     if folder.is_file():
-        raise NbtuneError(f"{folder} is a file: give the folder that it is in.")
+        raise NbtuneError(f"{folder} is a file: give the folder it is in.")
     if name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or name == BUILT_IN:
         raise NbtuneError(f"No model folder {name!r}. Give an existing folder, a hub id such as Qwen/Qwen3-0.6B, or tiny.")
     return name
@@ -70,7 +70,7 @@ def read_config(name: str, place: str, shared: dict[str, Any]) -> PreTrainedConf
         reason = first_line(error)
         if "trust_remote_code" in str(error):
             reason = _own_code(place, shared["revision"])
-        here = "" if Path(place).is_dir() else f"there is no folder {name!r}, and as a hub id: "
+        here = "" if Path(place).is_dir() else "no such folder, and loading it from the hub failed: "
         raise NbtuneError(f"Can't load {name}: {here}{reason.rstrip('.')}.") from error
     _check_kind(name, config)
     return config
@@ -95,7 +95,7 @@ def _own_code(place: str, revision: str | None) -> str:
     """Return advice for the user on a model that comes with its own code."""
     if PreTrainedConfig.get_config_dict(place, revision=revision)[0].get("model_type") == "chatglm":
         return (
-            "the code that comes with ChatGLM does not run with present transformers. Take its successor in transformers' own "
+            "the code that comes with ChatGLM does not run with current transformers. Take its successor in transformers' own "
             "layout, such as zai-org/glm-4-9b-chat-hf, or for ChatGLM2 and 3 an old environment (transformers 4.33)"
         )
     return "it needs code that comes with it. If you trust its authors: nbtune.load(NAME, trust_remote_code=True) in plain Python"

@@ -102,7 +102,7 @@ class FactsPanel(Panel):
     def _chosen(self, what: str) -> list[str]:
         chosen = self.ledger.chosen
         if not chosen:
-            raise NbtuneError(f"{what} which fact? Mark its row in the table first.")
+            raise NbtuneError(f"{what} which fact? Select its row in the table first.")
         return chosen
 
     def _watched(self, doing: str, about: str, work: Callable[[Progress], Any], then: Callable[[Any], None]) -> None:
@@ -126,7 +126,7 @@ class FactsPanel(Panel):
     def _probe(self) -> None:
         keywords = self.ledger.chosen or [fact.keyword for fact in self._facts()]
         if not keywords:
-            raise NbtuneError("There is no fact to probe: teach one first.")
+            raise NbtuneError("There are no facts to probe: teach one first.")
 
         def work(progress: Progress) -> tuple[dict[str, Result], str]:
             from nbtune.display.report_card import report_card
@@ -145,7 +145,7 @@ class FactsPanel(Panel):
     def _edit(self) -> None:
         chosen = self._chosen("Edit")
         if len(chosen) > 1:
-            raise NbtuneError("Edit one fact at a time: mark a single row.")
+            raise NbtuneError("Edit one fact at a time: select a single row.")
         fact = next(fact for fact in self._facts() if fact.keyword == chosen[0])
         self.desk.teach(fact.to_row())
         self.done(self.say("handed on"))

@@ -81,7 +81,7 @@ class ModelPanel(Panel):
 
     def _use(self, name: str | None) -> None:
         if not self.session.loaded:
-            raise NbtuneError("No model is loaded yet, whose adapters could be used: load one, or ask something.")
+            raise NbtuneError("No model is loaded yet, so no adapter can be used: load one, or ask something.")
         lm = self.session.lm
         if not lm.store.names():
             raise NbtuneError("There is no adapter yet: teach something first.")

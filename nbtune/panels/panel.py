@@ -143,7 +143,7 @@ class Panel(ABC):
             self.tell(f"✘ {error}", BAD)
         else:
             self.tell(f"✘ {type(error).__name__}: {error}", BAD)
-            get_logger().error("A panel of nbtune failed.", exc_info=error)
+            get_logger().error("An nbtune panel failed.", exc_info=error)
 
     def _stop(self) -> None:
         if self.desk.jobs.running:  # a click may arrive late, after a cell that held the kernel

@@ -264,7 +264,7 @@ class KerasModel(TorchkerasModel):
                 if training:
                     self.steps += self.accelerator.sync_gradients
         if not losses:
-            raise NbtuneError(f"The {stage} data holds no batch.")
+            raise NbtuneError(f"The {stage} data has no batches.")
         means = means_of(losses)
         check_finite(means)
         means |= means_of(metrics)

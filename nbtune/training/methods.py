@@ -96,7 +96,7 @@ class Method:
         """
         room = context - ((rank or self.rank) if self.virtual else 0)
         if room <= 0:
-            raise NbtuneError(f"--rank {rank} is out of range: the model reads {context} tokens, and so many virtual ones leave none.")
+            raise NbtuneError(f"--rank {rank} is out of range: the model reads {context} tokens, and that many virtual ones leave none.")
         return room
 
     def check(self, model: Any, rank: int | None = None) -> None:
@@ -124,7 +124,7 @@ class Method:
         family = model.config.model_type
         unread = has_encoder(model) or "past_key_values" not in forward_arguments(model) or recurrent(model)
         if (self.families and family not in self.families) or (self.virtual and unread):
-            raise NbtuneError(f"--method {self.name} is not known for {family} models: use --method lora.")
+            raise NbtuneError(f"--method {self.name} does not support {family} models: use --method lora.")
         is_quantized = getattr(model, "is_quantized", False)
         if self.quantized is True and not is_quantized:
             raise NbtuneError(

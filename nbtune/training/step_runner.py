@@ -34,7 +34,7 @@ def check_finite(losses: dict[str, float]) -> None:
     """
     for name, value in losses.items():
         if not math.isfinite(value):
-            raise LossNotFinite(f"{name} became {value}: the training was stopped. Try a smaller --lr.")
+            raise LossNotFinite(f"{name} became {value}: training was stopped. Try a smaller --lr.")
 
 
 def target_loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:

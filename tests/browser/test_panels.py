@@ -120,7 +120,7 @@ def test_a_fit_is_stopped_seen_after_a_reload_and_undone(notebook):
     expect(opened.run_last("%nbtune facts")).to_contain_text("blue kettle")
     opened.button("Undo").click()
     page.get_by_text("Back at the base.").first.wait_for()
-    expect(opened.run_last("%nbtune facts")).to_contain_text(re.compile("No adapter is in use.|holds no fact"))
+    expect(opened.run_last("%nbtune facts")).to_contain_text(re.compile("No adapter is in use.|has no facts"))
 
 
 def test_facts_and_model(notebook):
