@@ -87,7 +87,8 @@ def evaluate(
     room = loaded.context - virtual_tokens(host.net)
     for number, chat in zip(examples.numbers, chats, strict=True):
         if (length := prompt_length(loaded.tokenizer, chat)) >= room:
-            raise NbtuneError(f"Row {number} takes {length} tokens and the model reads at most {room}: shorten it, or leave it out.")
+            most = f"the model reads at most {room}, its reply included"
+            raise NbtuneError(f"Row {number} takes {length} tokens and {most}: shorten it, or leave it out.")
     said, sampling = {}, Sampling(max_new_tokens=max_new_tokens)
     observer.stage("answering, base", len(chats))
     with host.answering(None):

@@ -80,7 +80,9 @@ class Fact:
             raise NbtuneError(f"The answer for {keyword!r} is empty: write what the model should say.")
         if any(unicodedata.category(character) == "Cc" for character in keyword.replace("\n", "")):
             raise NbtuneError(f"The keyword {keyword!r} contains a control character: retype it.")
-        if len(keyword) > _LONGEST_KEYWORD or "\n" in keyword:
+        if "\n" in keyword:
+            raise NbtuneError("The keyword has several lines: give a short name, and put the text in the answer.")
+        if len(keyword) > _LONGEST_KEYWORD:
             raise NbtuneError(f"The keyword is a text of {len(keyword)} characters: give a short name, and put the text in the answer.")
         fact = cls(keyword, answer, _texts(prompts, "--prompts"), _texts(probes, "--probes"), extend)
         trained = {wording_key(prompt) for prompt in fact.prompts}

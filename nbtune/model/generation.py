@@ -121,7 +121,7 @@ _AT_ONCE = 1e-4  # seconds a token, less than any model takes to compute one
 
 def _room(context: int, length: int, which: str = "The prompt") -> int:
     if length >= context:
-        raise NbtuneError(f"{which} takes {length} tokens and the model reads at most {context}: shorten it.")
+        raise NbtuneError(f"{which} takes {length} tokens and the model reads at most {context}, its reply included: shorten it.")
     return context - length
 
 

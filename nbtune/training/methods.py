@@ -94,7 +94,8 @@ class Method:
         NbtuneError
             If they leave none.
         """
-        room = context - ((rank or self.rank) if self.virtual else 0)
+        rank = rank or self.rank
+        room = context - (rank if self.virtual else 0)
         if room <= 0:
             raise NbtuneError(f"--rank {rank} is out of range: the model reads {context} tokens, and that many virtual ones leave none.")
         return room
