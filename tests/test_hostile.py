@@ -81,7 +81,7 @@ SHOWN = {
     "report card": card,
     "evaluation": evaluation,
     "preview": preview,
-    "serving": lambda text: how_to_serve(pathlib.Path("models") / text, "transformers"),
+    "serving": lambda text: how_to_serve(pathlib.Path("models") / text, "gguf"),
 }
 
 

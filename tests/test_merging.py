@@ -154,7 +154,7 @@ def test_where_the_memory_is_full_the_layers_go_on(lm, monkeypatch):
     def full(*_arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(merging, "_made", full)
+    monkeypatch.setattr(merging, "_merge", full)
     replies = {lm.chat(QUESTION) for _ in range(4)}
     assert len(replies) == 1
     assert not lm._host._merged._weights

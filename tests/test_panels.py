@@ -4,6 +4,7 @@ import gc
 import logging
 import time
 import weakref
+from functools import partial
 from html import escape
 
 import pytest
@@ -524,7 +525,7 @@ def test_bubbles_stand_side_by_side_to_be_compared():
 
 @pytest.mark.parametrize("name", ["learning, attempt 2, learning rate 1e-2", "training", "blue kettle (1 of 2): learning", "asking before"])
 def test_every_stage_is_shown_with_the_time_left_of_a_fit(name):
-    progress = Progress(widget := HTML(), label)
+    progress = Progress(widget := HTML(), partial(label, language="en"))
     progress.stage(name, 9)
     for _ in range(3):
         progress._drawn = 0.0
@@ -534,7 +535,7 @@ def test_every_stage_is_shown_with_the_time_left_of_a_fit(name):
 
 
 def test_the_table_has_pages_and_forgets_the_marks_of_facts_that_are_gone():
-    ledger, facts = Ledger(label), [Fact(f"k{number:02}", "a", standing=VERIFIED) for number in range(23)]
+    ledger, facts = Ledger(partial(label, language="en")), [Fact(f"k{number:02}", "a", standing=VERIFIED) for number in range(23)]
     ledger.show(facts)
     assert (ledger.before.disabled, ledger.after.disabled) == (True, False)
     ledger.checks[0].value = True
