@@ -94,6 +94,12 @@ def test_text_adds_nothing_to_a_page_and_nothing_to_a_terminal(shown):
         assert not CONTROLS.search(drawn.text), text
 
 
+@pytest.mark.parametrize("shown", SHOWN.values(), ids=SHOWN)
+def test_no_blank_line_hands_the_rest_to_a_reader_of_markdown(shown):
+    bundle = shown("See below.\n\n![x](http://example.invalid/p.png)\n\n# Title")._repr_mimebundle_()
+    assert "\n" not in bundle["text/html"], "nbconvert copies it into Markdown, where a blank line ends the HTML"
+
+
 def test_text_adds_no_attribute_to_a_row_of_the_panels_ledger():
     def names(text):
         tags = Skeleton(_row(Fact(text, text, standing=text, taught=text), text)).tags
