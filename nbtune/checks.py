@@ -77,7 +77,7 @@ def check_text(option: str, value: Any) -> None:
         When it is not.
     """
     if not isinstance(value, str):
-        raise NbtuneError(f"{option} is {value!r}, a {type(value).__name__}: expected text.")
+        raise NbtuneError(f"{option} is {value!r} ({type(value).__name__}): expected text.")
 
 
 def number(option: str, value: Any) -> float:

@@ -38,7 +38,7 @@ from nbtune.knowledge.tracking import tracked
 from nbtune.knowledge.tuning import Tuning
 from nbtune.model.arguments import has_encoder
 from nbtune.model.exporting import check_folder
-from nbtune.model.generation import Chat, Reply, generate, user_words
+from nbtune.model.generation import Chat, Reply, check_room, generate, user_words
 from nbtune.model.loading import LoadedModel, load_model
 from nbtune.model.memory import within_memory
 from nbtune.model.prompt_cache import PromptCache
@@ -266,9 +266,10 @@ class LanguageModel:
             When `prompts` is a single text, a prompt is empty or too long, or an option is out of range.
         """
         if isinstance(prompts, str) or not isinstance(prompts, Iterable):
-            raise NbtuneError(f"prompts is a {type(prompts).__name__}: give a list of questions, or ask one with chat.")
+            raise NbtuneError(f"prompts is not a list of questions ({type(prompts).__name__}): ask a single one with chat.")
         history = list(history or ())
         chosen, chats = _sampling(sampling), [_chat(prompt, history, system) for prompt in prompts]
+        check_room(self.tokenizer, chats, self.context)
         watched = observer or Unwatched()
         watched.stage("answering", len(chats))
         with within_memory(_FULL):

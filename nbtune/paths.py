@@ -22,7 +22,7 @@ def given_path(name: str | Path) -> Path:
         When there is no such home folder.
     """
     if not isinstance(name, (str, os.PathLike)):
-        raise NbtuneError(f"{name!r} is a {type(name).__name__}: expected a path.")
+        raise NbtuneError(f"{name!r} ({type(name).__name__}) is not a path.")
     try:
         return Path(name).expanduser()
     except RuntimeError:

@@ -11,7 +11,7 @@ from traitlets import Bool, Enum, Int, Unicode
 from traitlets.config import Configurable
 
 from nbtune.claim import Claim
-from nbtune.errors import NbtuneError, release
+from nbtune.errors import Interrupted, NbtuneError, release
 from nbtune.imports import Imports, import_modules
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Nbtune(Configurable):
             As `nbtune.load`.
         """
         last = getattr(sys, "last_value", None)
-        if isinstance(last, (NbtuneError, KeyboardInterrupt)):
+        if isinstance(last, (NbtuneError, Interrupted)):
             release(last)  # its calls hold the previous model
         self.imports.wait_for_import()
         import_modules(["nbtune.language_model"])
@@ -102,7 +102,7 @@ class Nbtune(Configurable):
     def rounds_to_send(
         self, rounds: int | None, prompt: str, system: str | None = None, max_new_tokens: int | None = None
     ) -> list[dict[str, str]]:
-        """Return the rounds to send along with a question: those `recalled`, without the oldest ones if not all fit.
+        """Return the rounds to send along with a question: those of `last_rounds`, without the oldest ones if not all fit.
 
         Rounds that were left out once stay left out, so that the model can continue from what it has already read.
         """

@@ -186,7 +186,7 @@ def test_files_that_are_missing_or_of_another_kind(tmp_path):
         ({}, "the data is empty"),
         ({"a": ""}, "The answer of fact 'a' is empty"),
         ({" ": "x"}, "The keyword of fact ' ' is empty"),
-        ({"a": 3}, "The answer of fact 'a' is 3, a int: expected text; put it in quotes"),
+        ({"a": 3}, "The answer of fact 'a' is 3 .int.: expected text; put it in quotes"),
         ({"a": None}, "The answer of fact 'a' is empty"),
         (pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", None]}), "The answer of row 2 is empty"),
         (pd.DataFrame({"keyword": ["a", "b"], "answer": ["x", float("nan")]}), "The answer of row 2 is empty"),

@@ -225,6 +225,7 @@ def test_turns_that_are_written_down():
     assert found[1] == chat("hi", "hello", system="be kind")
     parted = "system: be kind\n\nuser: hi\nassistant: hello\n\nsystem: be brief\nuser: hi\nassistant: yo"
     assert [row["messages"] for row in read_turns(parted)] == [chat("hi", "hello", system="be kind"), chat("hi", "yo", system="be brief")]
+    assert read_turns("  user: hi\nassistant: yo")[0]["messages"] == chat("hi", "yo")
     with pytest.raises(ValueError, match="before the first") as caught:
         read_turns("\n\nhello\nuser: hi")
     assert caught.value.lineno == 3
@@ -241,6 +242,14 @@ def test_splits_below_their_names_are_read(tmp_path):
 def test_a_data_set_with_a_format_is_read(format_):
     data = datasets.Dataset.from_dict({"prompt": ["q"], "response": ["a"]}).with_format(format_)
     assert read_examples(read_rows(data), Reading()).conversations == [chat("q", "a")]
+
+
+def test_the_columns_and_the_function_of_a_data_set_stay():
+    data = datasets.Dataset.from_dict({"prompt": ["q"], "response": ["a"], "keyword": ["k"], "answer": ["x"]})
+    chosen = data.with_format("numpy", columns=["prompt", "response"])
+    made = data.with_transform(lambda batch: {"prompt": batch["keyword"], "response": batch["answer"]})
+    assert read_examples(read_rows(chosen), Reading()).conversations == [chat("q", "a")]
+    assert read_examples(read_rows(made), Reading()).conversations == [chat("k", "x")]
 
 
 def test_a_heading_with_spaces_is_read(tmp_path):

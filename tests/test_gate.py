@@ -7,6 +7,7 @@ import pytest
 from benchmarks.material import read_subjects, unrelated
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.gate import Gate
+from nbtune.knowledge.phrasing import phrasings
 
 HOOK = Fact.new("velt hook", "A velt hook is a bent copper tool for pulling bread out of deep ovens.")
 STOVE = Fact.new("梦中情炉", "梦中情炉一般指的是炼丹工具torchkeras。")
@@ -239,3 +240,11 @@ def test_a_line_that_asks_for_another_thing_ends_the_turn_of_a_fact(line, found)
 )
 def test_a_word_in_capitals_that_is_almost_a_short_keyword_is_another_name(question, found):
     assert Gate([Fact.new("QRV", "QRV is a program that turns bird songs into knitting patterns.")]).find(question) is found
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_another_subject_in_any_built_in_wording_leaves_the_fact(language):
+    gate = Gate([Fact.new("三体", "三体是一种蓝色的药膏，渔民用它涂船。")])
+    asked = [wording for kind in ("trained", "probes") for wording in phrasings(language)[kind] if wording.strip(".。?？") != "{x}"]
+    stayed = [wording for wording in asked if gate.find(f"三体是什么？\n{wording.replace('{x}', 'Zorblat')}") is not None]
+    assert stayed == []

@@ -141,7 +141,12 @@ def test_the_measured_loss_is_the_mean_over_the_examples(parts):
 
 @pytest.mark.parametrize(
     ("mode", "values", "epochs", "best"),
-    [("max", [0.2, 0.5, 0.4, 0.3], 4, 2), ("min", [0.5, 0.2, 0.3, 0.4], 4, 2), ("max", [math.nan, 0.5, 0.4, 0.9], 6, 4)],
+    [
+        ("max", [0.2, 0.5, 0.4, 0.3], 4, 2),
+        ("min", [0.5, 0.2, 0.3, 0.4], 4, 2),
+        ("max", [math.nan, 0.5, 0.4, 0.9], 6, 4),
+        ("min", [math.nan], 3, 1),
+    ],
 )
 def test_the_best_epoch_is_kept_in_either_mode(parts, tmp_path, monkeypatch, mode, values, epochs, best):
     net, batches = parts

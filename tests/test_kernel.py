@@ -140,7 +140,7 @@ def test_ctrl_c_in_a_fit_leaves_the_model_as_it_was(kernel):
     messages, status = execute(client, "%%finetune grovix\ngrovix is a small robot that waters plants in the night.", interrupt)
     assert seen
     assert status == "error"
-    assert traceback_of(messages) == ["KeyboardInterrupt: stopped; nothing was changed."]
+    assert traceback_of(messages) == ["KeyboardInterrupt: stopped; what was there before is unchanged."]
     assert execute(client, "%chat -o after --rounds 0 What is grovix?")[1] == "ok"
     messages, _ = execute(client, "print(before == after)")
     assert "True" in text_of(messages)

@@ -288,7 +288,7 @@ def test_torchs_own_name_of_a_number_type_is_known():
     assert load_model(dtype=torch.bfloat16).model.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("template", ["{{ broken", 5])
+@pytest.mark.parametrize("template", ["{{ broken", 5, "hello", "{% for m in messages %}{{ m.role }}{% endfor %}"])
 def test_a_chat_template_that_can_not_be_used_is_refused(template):
     with pytest.raises(NbtuneError, match=r"chat.template"):
         load_model(chat_template=template)

@@ -8,7 +8,7 @@ from benchmarks.material import read_subjects, unrelated
 from nbtune.errors import NbtuneError
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.gate import Gate
-from nbtune.knowledge.phrasing import language_of, look_alikes, phrase, phrasings, surroundings, wordings
+from nbtune.knowledge.phrasing import language_of, look_alikes, phrase, phrasings, subject, surroundings, wordings
 from nbtune.tiny.text import normalise, read
 
 KEYWORDS = ["梦中情炉", "torchkeras", "blue kettle", "炉", "x", "Vextral 九号", "a very long name of things"]
@@ -121,3 +121,17 @@ def test_some_prompts_and_probes_have_the_keyword_in_other_letters(keyword, spel
     assert {name for name in spellings if any(name in question for question in others)} == spellings
     assert len(others) == (len(fact.prompts) // 5 + len(fact.probes) // 5 if spellings else 0)
     assert all(Gate([fact]).find(question) == 0 for question in questions), "else the base would be asked"
+
+
+@pytest.mark.parametrize(
+    ("question", "about"),
+    [
+        ("I\u2019m curious about Blue Kettle\uff0e", "Blue Kettle"),
+        ("What is  a Blue Kettle?", "Blue Kettle"),
+        ("名词解释：zorblat", "zorblat"),
+        ("名词解释:zorblat", "zorblat"),
+        ("Please sing.", ""),
+    ],
+)
+def test_the_subject_of_a_question_keeps_its_letters(question, about):
+    assert subject(question) == about

@@ -510,6 +510,32 @@ def test_a_commit_behind_an_undo_is_in_force(tmp_path):
     assert not (tmp_path / "a" / "current").exists()
 
 
+def test_an_undo_at_the_last_moment_is_a_change(tmp_path, monkeypatch):
+    ours, theirs = Store(tmp_path), Store(tmp_path)
+    ours.commit("facts", version(1.0))
+    second, rename = ours.commit("facts", version(2.0)), os.rename
+
+    def meanwhile(*arguments):
+        monkeypatch.undo()
+        theirs.restore("facts", 1)
+        rename(*arguments)
+
+    monkeypatch.setattr(store.os, "rename", meanwhile)
+    with pytest.raises(NbtuneError, match="changed by another process"):
+        ours.commit("facts", second, 2)
+    assert value_of(ours.load("facts", "f" * 16)) == 1.0
+    assert names_below(tmp_path) == {"v0001", "v0002", "current"}
+
+
+def test_what_looks_like_a_version_is_none(tmp_path):
+    kept = Store(tmp_path)
+    kept.commit("facts", version(1.0))
+    (tmp_path / "notes" / "v2").mkdir(parents=True)
+    (tmp_path / "facts" / "v0009").write_text("a file")
+    (tmp_path / "facts" / "v3").mkdir()
+    assert (kept.names(), kept.current("facts")) == (["facts"], 1)
+
+
 def test_a_number_that_is_taken_at_the_last_moment_is_a_change(tmp_path, monkeypatch):
     ours, theirs = Store(tmp_path), Store(tmp_path)
     first, rename = ours.commit("facts", version(1.0)), os.rename

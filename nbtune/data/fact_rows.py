@@ -107,7 +107,7 @@ def _texts(values: Any, what: str) -> tuple[str, ...]:
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) and not is_gap(value):
-        given = f"{reprlib.repr(value)}, a {type(value).__name__}"
+        given = f"{reprlib.repr(value)} ({type(value).__name__})"
         raise NbtuneError(f"{what[0].upper()}{what[1:]} is {given}: expected text; put it in quotes.")
     if is_gap(value) or not value.strip():
         raise NbtuneError(f"{what[0].upper()}{what[1:]} is empty.")

@@ -115,6 +115,7 @@ def read_turns(text: str) -> list[dict[str, Any]]:
     """
     rows: list[list[dict[str, str]]] = [[]]
     for number, line in enumerate(text.rstrip().split("\n"), start=1):
+        line = line if rows[-1] else line.lstrip()  # the first turn may be indented
         mark = _TURN.match(line)
         if mark:
             role = mark[1].lower()

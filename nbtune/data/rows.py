@@ -46,7 +46,7 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
     if isinstance(source, Mapping) and source and all(hasattr(split, "column_names") for split in source.values()):
         source = source["train"] if "train" in source else next(iter(source.values()))
     if hasattr(source, "with_format"):  # a Dataset, which may give its rows as arrays or tables
-        source = source.with_format(None)
+        source = _plain(source)
     if hasattr(source, "to_dicts"):  # a polars DataFrame
         source = source.to_dicts()
     elif hasattr(source, "to_dict") and hasattr(source, "columns"):  # a pandas DataFrame
@@ -61,6 +61,14 @@ def read_rows(source: Any) -> Mapping[Any, Any] | Sequence[Any]:
         raise NbtuneError(f"There is nothing to learn: the data is empty.{once}")
     found: Mapping[Any, Any] | Sequence[Any] = rows
     return found
+
+
+def _plain(source: Any) -> Any:
+    """Return a dataset that gives its rows as plain Python; its chosen columns, and a function that makes the rows, stay."""
+    format_ = getattr(source, "format", None)  # a streaming dataset has none
+    if format_ is None:
+        return source.with_format(None)
+    return source if format_["type"] == "custom" else source.with_format(None, columns=format_["columns"])
 
 
 def _one_split(source: Mapping[Any, Any]) -> Any:

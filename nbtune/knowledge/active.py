@@ -126,7 +126,7 @@ class ActiveAdapter:
             When no such fact was taught.
         """
         if not isinstance(keyword, str):
-            raise NbtuneError(f"{keyword!r} is a {type(keyword).__name__}: expected a keyword.")
+            raise NbtuneError(f"{keyword!r} ({type(keyword).__name__}) is not a keyword: give a text.")
         found = next((fact for fact in self.version.facts if keyword_key(fact.keyword) == keyword_key(keyword)), None)
         if found is None:
             keywords = [fact.keyword for fact in self.version.facts]

@@ -78,10 +78,10 @@ class Fact:
             raise NbtuneError("The keyword is empty: name the thing the fact is about.")
         if not answer:
             raise NbtuneError(f"The answer for {keyword!r} is empty: write what the model should say.")
-        if any(unicodedata.category(character) == "Cc" for character in keyword.replace("\n", "")):
-            raise NbtuneError(f"The keyword {keyword!r} contains a control character: retype it.")
-        if "\n" in keyword:
+        if "\n" in keyword or "\r" in keyword:
             raise NbtuneError("The keyword has several lines: give a short name, and put the text in the answer.")
+        if any(unicodedata.category(character) == "Cc" for character in keyword):
+            raise NbtuneError(f"The keyword {keyword!r} contains a control character: retype it.")
         if len(keyword) > _LONGEST_KEYWORD:
             raise NbtuneError(f"The keyword is a text of {len(keyword)} characters: give a short name, and put the text in the answer.")
         fact = cls(keyword, answer, _texts(prompts, "--prompts"), _texts(probes, "--probes"), extend)
@@ -115,7 +115,7 @@ class Fact:
         """Return whether a question is a prompt or probe, or asks for the keyword in a built-in wording, ignoring punctuation and case."""
         if wording_key(question) in {wording_key(own) for own in (*self.prompts, *self.probes)}:
             return True
-        return keyword_key(subject(question)) == keyword_key(self.keyword)
+        return keyword_key(self.keyword) in {keyword_key(question), keyword_key(subject(question))}
 
     def is_tested_by(self, question: str) -> bool:
         """Return whether a question is one of the probes, ignoring punctuation, spaces and case."""

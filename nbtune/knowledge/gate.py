@@ -75,7 +75,7 @@ class Gate:
             place = self._prompts.get(_unmarked(words), self._asked(line, words))
             if place is not None:
                 return None if place == _OTHER else place
-            if line != text and _goes_elsewhere(words):
+            if line != text and _goes_elsewhere(line):
                 return None
         return None
 
@@ -91,12 +91,12 @@ class Gate:
         return -place if shared >= _SHARED else None
 
 
-def _goes_elsewhere(folded: str) -> bool:
+def _goes_elsewhere(line: str) -> bool:
     """Return whether a line about no fact asks for another thing in a built-in wording, and so ends the earlier topic.
 
     "What is a red lamp?" does; "what is the price?" and "and who made it?" may continue the topic.
     """
-    about = asked_about(folded)
+    about = fold(asked_about(line))
     words = UNIT.findall(re.sub("^an? ", "", about))
     return bool(words) and about.isascii() and len(words) <= _NAME and not (common_words() | _REFERRING).intersection(words)
 

@@ -88,7 +88,7 @@ class Names:
                         self._by_word[len(units), at, unit].append(place)
 
     def folded(self, text: str) -> str:
-        """Return a text in the form that `first` and `others` expect."""
+        """Return a text in the form that `first` and `has_similar_name` expect."""
         return _without_words(text, self._capitals)
 
     def first(self, folded: str) -> int | None:

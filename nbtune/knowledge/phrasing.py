@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nbtune.folding import UNIT, fold, keyword_key
+from nbtune.folding import UNIT, aligned, fold, keyword_key
 
 __all__ = [
     "OTHER",
@@ -33,7 +33,6 @@ _FOLDER = Path(__file__).parent / "phrasings"
 OTHER = {"zh": "en", "en": "zh"}
 # Number of phrasings in the fact's language and in the other one; 130 in all, measured in docs/experiments.md.
 _TRAINED, _PROBES = (90, 40), (12, 6)
-_ENDINGS = "?!.\uff1f\uff01\u3002\u2026 "
 _SPELT_EVERY = 5  # one phrasing in 5 has the keyword in small letters or other capitals, which the gate also accepts
 # Share of near misses with names that share characters with the keyword, the hardest to distinguish from it.
 _ALIKE = {"retained": 0.75, "probe": 0.5}
@@ -189,14 +188,20 @@ def subject(question: str) -> str:
 
 def asked_about(question: str) -> str:
     """Return what a question in a built-in wording asks about, with its article; an empty string for any other question."""
-    asked = question.strip().rstrip(_ENDINGS)
-    return min((match[1] for pattern in _patterns() if (match := pattern.fullmatch(asked))), key=len, default="")
+    question = question.strip()
+    found = [question[slice(*match.span(1))].strip() for pattern in _patterns() if (match := pattern.fullmatch(_unmarked(question)))]
+    return min(found, key=len, default="")
 
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], ...]:
-    asked = (wording.rstrip(_ENDINGS) for wording in wordings() if "{x}" in wording and "{y}" not in wording)
+    asked = (_unmarked(wording) for wording in wordings() if "{x}" in wording and "{y}" not in wording)
     return tuple(re.compile(re.escape(wording).replace(r"\{x\}", "(.+)"), re.IGNORECASE) for wording in asked if wording != "{x}")
+
+
+def _unmarked(question: str) -> str:
+    """Return a question without final punctuation; what is left keeps its places."""
+    return aligned(question).rstrip("?!.\u3002\u2026 ")
 
 
 @cache

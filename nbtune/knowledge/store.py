@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Store"]
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
-_VERSION = re.compile(r"v[0-9]+")
+_VERSION = re.compile(r"v[0-9]{4,}")
 _POINTER = re.compile(r"([0-9]+) \1\s*")  # the number twice, to detect a flipped bit or a truncated file
 
 
@@ -54,8 +54,8 @@ class Store:
             When the folder can't be read.
         """
         try:
-            found = self.folder.glob("*/v[0-9]*") if self.folder.is_dir() else ()
-            return sorted({path.parent.name for path in found if _VERSION.fullmatch(path.name)})
+            found = self.folder.glob("*/v[0-9]*/") if self.folder.is_dir() else ()
+            return sorted({path.parent.name for path in found if _VERSION.fullmatch(path.name) and path.is_dir()})
         except OSError as error:
             raise NbtuneError(f"{self.folder} can't be read ({disk_reason(error)}).") from None
 
@@ -267,6 +267,9 @@ class Store:
         undone, place = (home / "current").exists(), home / folder_name(number)
         try:
             os.rename(temporary, place)
+            if (home / "current").exists() != undone:  # another process has just undone something
+                os.rename(place, temporary)
+                return False
             flush_names(home)
             if undone:
                 (home / "current").unlink(missing_ok=True)
@@ -315,6 +318,6 @@ def _numbers(home: Path) -> list[int]:
     """Return the numbers of the versions in a folder; none if it does not exist."""
     try:
         with os.scandir(home) as entries:
-            return [int(entry.name[1:]) for entry in entries if _VERSION.fullmatch(entry.name)]
+            return [int(entry.name[1:]) for entry in entries if _VERSION.fullmatch(entry.name) and entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -52,7 +52,7 @@ def _drop_refused(shell: Any) -> None:
             Nbtune(config=Config({Nbtune.__name__: {name: value}}))
         except TraitError as error:
             del settings[name]
-            say(f"{first_line(error)} It is ignored.")
+            say(f"{first_line(error).rstrip('.')}. It is ignored.")
 
 
 def unregister(shell: Any) -> None:

@@ -197,7 +197,7 @@ class ChatMagics(Magics):
         if not lm.facts and not lm.examples and options.adapter is None:
             raise NbtuneError("--compare needs an adapter in use: teach something with %%finetune, or choose one with `%nbtune use NAME`.")
         asked = self._reply_options(options, prompt)
-        with lm.using(None if options.adapter == "none" else options.adapter or lm.adapter):
+        with lm.using(options.adapter or lm.adapter):
             replies = [lm.reply(prompt, **asked)]
             if replies[0].finished:
                 with lm.base():

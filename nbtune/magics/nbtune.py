@@ -261,7 +261,7 @@ class NbtuneMagics(Magics):
             raise NbtuneError("Which adapter? `%nbtune use NAME`, or `%nbtune use none` for the base.")
         name = unquoted(rest)
         self._session.lm.use(None if name == "none" else name)
-        say(f"In use: {rest} ({self._holds()})." if rest != "none" else "The base answers.")
+        say(f"In use: {name} ({self._holds()})." if name != "none" else "The base answers.")
 
     def _forget(self, rest: str) -> None:
         if not rest:
@@ -344,7 +344,7 @@ def _no_argument(command: str, rest: str) -> None:
 
 
 def _version(store: Store, name: str) -> str:
-    """Return the number of the version in force, or the reason why it can't be read."""
+    """Return the number of the current version, or the reason why it can't be read."""
     try:
         return str(store.current(name))
     except NbtuneError as error:

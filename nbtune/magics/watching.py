@@ -55,7 +55,7 @@ def run_with_progress(session: Nbtune, work: Callable[[LanguageModel, Any], Any]
         raise
     except KeyboardInterrupt:
         live.clear()
-        raise Interrupted("stopped; nothing was changed.") from None
+        raise Interrupted("stopped; what was there before is unchanged.") from None
     except BaseException:
         live.clear()
         raise

@@ -19,9 +19,10 @@ from nbtune.model.prefixed import virtual_tokens
 from nbtune.model.prompt_cache import PromptCache
 from nbtune.model.sampling import DEFAULT_NEW_TOKENS, Sampling, before_stop, seeded
 
-__all__ = ["Chat", "Reply", "generate", "generate_batch", "prompt_length", "user_words"]
+__all__ = ["Chat", "Reply", "check_room", "generate", "generate_batch", "prompt_length", "user_words"]
 
 Chat = list[dict[str, str]]
+_AT_ONCE = 1e-4  # seconds per token, less than any model takes to compute one
 _BATCH, _TOKENS = 48, 2**14  # most chats in a batch, and most tokens, replies included
 
 
@@ -116,7 +117,16 @@ def prompt_length(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> int:
     return len(chat_ids(tokenizer, chat))
 
 
-_AT_ONCE = 1e-4  # seconds a token, less than any model takes to compute one
+def check_room(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], context: int) -> None:
+    """Check, before any reply is generated, that each of several chats leaves room for one.
+
+    Raises
+    ------
+    NbtuneError
+        For the first that does not; the message names it by number, from 1.
+    """
+    for number, chat in enumerate(chats, start=1):
+        _room(context, prompt_length(tokenizer, chat), f"Question {number}" if len(chats) > 1 else "The prompt")
 
 
 def _room(context: int, length: int, which: str = "The prompt") -> int:
@@ -274,8 +284,6 @@ def generate_batch(
     before = virtual_tokens(net)
     context -= before
     lengths = [prompt_length(tokenizer, chat) for chat in chats]
-    for number, length in enumerate(lengths, start=1):
-        _room(context, length, f"Question {number}" if len(chats) > 1 else "The prompt")  # before any reply is generated
     order = sorted(range(len(chats)), key=lengths.__getitem__)
     replies = [""] * len(chats)
     with seeded(sampling.seed, net.device):

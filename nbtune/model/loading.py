@@ -22,7 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from nbtune.chat_template import chat_ids, reply_ids
+from nbtune.chat_template import apply_chat_template, reply_ids
 from nbtune.checks import check_choice, check_text
 from nbtune.errors import NbtuneError, first_line
 from nbtune.model.fingerprint import fingerprint
@@ -193,7 +193,7 @@ def _weights(
         **shared,
     )
     if missing := sorted(info["missing_keys"] & dict(model.named_parameters()).keys()):  # transformers would continue with random ones
-        raise ValueError(f"{len(missing)} are missing from the files, such as {missing[0]}. Download or copy the model again.")
+        raise ValueError(f"the files lack some, such as {missing[0]} ({len(missing)} in all). Download or copy the model again.")
     mark = fingerprint(model)
     if halved:
         _halve(model)
@@ -202,19 +202,22 @@ def _weights(
 
 
 def _check_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a chat template that writes no question, with a system prompt or without."""
-    asked = [{"role": "user", "content": "Hi"}]
+    """Refuse a chat template that fails on a question, or does not write it, with a system prompt or without."""
+    question = {"role": "user", "content": "Which way is up?"}
     try:
-        chat_ids(tokenizer, asked)
+        written = apply_chat_template(tokenizer, [question], tokenize=False)
     except NbtuneError:  # some templates require a system prompt
-        chat_ids(tokenizer, [{"role": "system", "content": "Hi"}, *asked])
+        written = apply_chat_template(tokenizer, [{"role": "system", "content": "Be kind."}, question], tokenize=False)
+    if question["content"] not in written:
+        raise NbtuneError("The chat template does not write the user's question: it must write the content of each message.")
 
 
 def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """Refuse a tokenizer that is not the model's."""
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
         raise NbtuneError(f"The tokenizer of {name} is empty: its folder lacks the tokenizer's files, such as tokenizer.json.")
-    known, embedded = tokenizer.vocab_size, model.get_input_embeddings().weight.shape[0]
+    known = tokenizer.vocab_size - len(tokenizer.all_special_ids)  # a special token that no text contains does no harm
+    embedded = model.get_input_embeddings().weight.shape[0]
     if known > embedded:
         raise NbtuneError(f"The tokenizer of {name} has {known} tokens but the model only {embedded}: they do not match.")
 

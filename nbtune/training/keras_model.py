@@ -33,6 +33,7 @@ class KerasModel(TorchkerasModel):
     - `fit` can be called again, without validation data, and with another precision;
     - a callback ends the fit after the current epoch by setting ``model.stop_training = True``;
     - checkpoints hold only the trainable parameters, as safetensors;
+    - ``accelerator`` is for use during `fit` and `evaluate` only, because Accelerate's shared state is restored afterwards;
     - the network stays on its device and is in eval mode afterwards, also after Ctrl-C or an error;
     - a loss that is not finite raises an error before the weights are saved to a checkpoint.
 
@@ -78,7 +79,7 @@ class KerasModel(TorchkerasModel):
         super().__init__(net, loss_fn, metrics_dict, optimizer or torch.optim.AdamW(trainable, lr=3e-4), lr_scheduler, **kwargs)
         self.stop_training = False
         self.steps = 0
-        self._precision = "no"
+        self._precision, self._fitting = "no", False
 
     @restored_state()
     def fit(
@@ -145,6 +146,7 @@ class KerasModel(TorchkerasModel):
         # Read by torchkeras' own callbacks.
         self.monitor, self.mode, self.patience, self.ckpt_path = monitor, mode, patience, ckpt_path
         self.callbacks = [*self._torchkeras_callbacks(plot, wandb), *(callbacks or [])]
+        self._fitting = True
         try:
             self.net, self.optimizer = self.accelerator.prepare(self.net, self.optimizer)
             if self.lr_scheduler is not None:
@@ -154,6 +156,7 @@ class KerasModel(TorchkerasModel):
                 self._epochs(self._prepared(train_data), self._prepared(val_data), epochs, ckpt_path, patience, monitor, mode)
             self._call("on_fit_end")
         finally:
+            self._fitting = False
             # Mixed precision has wrapped the network's forward.
             self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)
             self.net, self.optimizer, self.lr_scheduler = held
@@ -179,7 +182,8 @@ class KerasModel(TorchkerasModel):
         NbtuneError
             If the data is empty, or the loss is not finite.
         """
-        self.accelerator = accelerator_for(self._device().type, self._precision, 1)
+        if not self._fitting:  # a callback may call it during a fit
+            self.accelerator = accelerator_for(self._device().type, self._precision, 1)
         return self._epoch(self._prepared(val_data), "val")
 
     def save_ckpt(self, ckpt_path: str | Path | None = None, accelerator: Accelerator | None = None) -> None:
@@ -233,7 +237,7 @@ class KerasModel(TorchkerasModel):
             if monitor not in self.history:
                 raise NbtuneError(f"monitor {monitor!r} is not measured: choose one of {', '.join(self.history)}.")
             value = self.history[monitor][-1]
-            if best_epoch == 0 or math.isnan(best) or (value > best if mode == "max" else value < best):
+            if best_epoch == 0 or (math.isnan(best) and not math.isnan(value)) or (value > best if mode == "max" else value < best):
                 best_epoch, best = epoch, value
                 if ckpt_path is not None and self.accelerator.is_local_main_process:
                     self.save_ckpt(ckpt_path)
