@@ -82,9 +82,9 @@ def test_the_benchmarks_questions_are_not_in_the_package(language):
     own = {normalise(wording) for words in lists for wording in words}
     known = read(language)
     own |= {normalise(w) for f in (known.forms.reverse, known.forms.yes_no, known.forms.part, known.questions) for w in f.trained}
-    for subject in read_subjects(language):
-        for question in subject.portability:
-            assert normalise(question.question.replace(subject.keyword, "{x}")) not in own
+    for fact in read_subjects(language):
+        for question in fact.portability:
+            assert normalise(question.question.replace(fact.keyword, "{x}")) not in own
         around = surroundings({subject.keyword: language}, probing=False, per_keyword=144)
         assert not {normalise(q) for q in around.unrelated} & {normalise(q) for q in unrelated(subject.language)}
 
