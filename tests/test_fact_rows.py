@@ -140,7 +140,7 @@ def test_a_bad_file_of_another_kind_is_named(tmp_path, name, data, message):
         ("a: b\nc: d\na: e", "can't be read as YAML in UTF-8, line 3 .'a' appears twice"),
         ("- keyword: a\n  answr: b", "Row 1 has no .answer."),
         ("- keyword: a\n  answer: b\n  prompts: what is a", "The prompts of row 1 are a str"),
-        ("- keyword: yes\n  answer: b", "The keyword of row 1 is True, a bool: expected text; put it in quotes"),
+        ("- keyword: yes\n  answer: b", "The keyword of row 1 is True .bool.: expected text; put it in quotes"),
         ("", "is not a list of rows"),
     ],
 )

@@ -85,8 +85,8 @@ def test_the_benchmarks_questions_are_not_in_the_package(language):
     for fact in read_subjects(language):
         for question in fact.portability:
             assert normalise(question.question.replace(fact.keyword, "{x}")) not in own
-        around = surroundings({subject.keyword: language}, probing=False, per_keyword=144)
-        assert not {normalise(q) for q in around.unrelated} & {normalise(q) for q in unrelated(subject.language)}
+        around = surroundings({fact.keyword: language}, probing=False, per_keyword=144)
+        assert not {normalise(q) for q in around.unrelated} & {normalise(q) for q in unrelated(fact.language)}
 
 
 def test_what_must_stay_is_not_about_the_fact_in_another_case_or_in_other_words():

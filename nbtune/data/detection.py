@@ -56,7 +56,7 @@ def _layouts(rows: Any) -> Counter[tuple[str, ...]]:
     if isinstance(rows, Mapping):
         return Counter()
     if hasattr(rows, "column_names"):  # a `datasets.Dataset`, which is slow to iterate over
-        return Counter({tuple(rows.column_names): len(rows)})
+        return Counter({tuple(rows[0]): len(rows)})  # without columns that its format hides
     return Counter(tuple(map(str, row)) for row in rows if isinstance(row, Mapping))
 
 
