@@ -726,12 +726,12 @@ class LanguageModel:
         fact = self.facts[side]
         return [label for label in encode(self.tokenizer, fact.keyword, fact.answer, context=self.context).labels if label != IGNORED]
 
-    def _run(self, task: Teaching | Tuning, name: str, observer: Observer | None, *, anew: bool = False) -> Result:
+    def _run(self, task: Teaching | Tuning, name: str, observer: Observer | None, *, from_scratch: bool = False) -> Result:
         """Train an adapter, from its present state or from scratch; a failure restores what was in use before."""
         check_writable(self.store.folder / name)
         active = self._active
         with active.restored_on_failure():
-            if anew:
+            if from_scratch:
                 active.put(name, active.without_facts())
             else:
                 active.catch_up(name)
@@ -746,7 +746,7 @@ class LanguageModel:
         """Train an adapter from scratch on these facts."""
         version = self._active.version
         settings = Settings(method=version.method or Settings.method, gated=version.gated, **version.settings)
-        return self._run(Teaching(facts, settings, retain=still_retainable(version.retain, facts)), name, observer, anew=True)
+        return self._run(Teaching(facts, settings, retain=still_retainable(version.retain, facts)), name, observer, from_scratch=True)
 
 
 def _sampling(options: Mapping[str, Any]) -> Sampling:

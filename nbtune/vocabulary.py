@@ -128,14 +128,14 @@ def _merges(state: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _smaller_tokenizer(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any], kept: list[int]) -> PreTrainedTokenizerFast:
     """Return a tokenizer with only the kept tokens, renumbered."""
-    anew = {old: new for new, old in enumerate(kept)}
+    new_ids = {old: new for new, old in enumerate(kept)}
     smaller = copy.deepcopy(state)
-    vocabulary = {name: anew[number] for name, number in state["model"]["vocab"].items() if number in anew}
+    vocabulary = {name: new_ids[number] for name, number in state["model"]["vocab"].items() if number in new_ids}
     smaller["model"]["vocab"] = vocabulary
     smaller["model"]["merges"] = [list(pair) for pair in _merges(state) if {*pair, "".join(pair)} <= vocabulary.keys()]
     for token in smaller["added_tokens"]:
-        token["id"] = anew[token["id"]]
-    _renumber(smaller.get("post_processor") or {}, anew)
+        token["id"] = new_ids[token["id"]]
+    _renumber(smaller.get("post_processor") or {}, new_ids)
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(smaller)),
         chat_template=tokenizer.chat_template,
@@ -144,15 +144,15 @@ def _smaller_tokenizer(tokenizer: PreTrainedTokenizerBase, state: dict[str, Any]
     )
 
 
-def _renumber(processor: dict[str, Any], anew: Mapping[int, int]) -> None:
+def _renumber(processor: dict[str, Any], new_ids: Mapping[int, int]) -> None:
     """Renumber the tokens that a post-processor puts around a text; it may consist of several processors."""
     for part in processor.get("processors", ()):
-        _renumber(part, anew)
+        _renumber(part, new_ids)
     for token in (processor.get("special_tokens") or {}).values():
-        token["ids"] = [anew[number] for number in token["ids"]]
+        token["ids"] = [new_ids[number] for number in token["ids"]]
     for end in {"sep", "cls"} & processor.keys():
         token, number = processor[end]
-        processor[end] = [token, anew[number]]
+        processor[end] = [token, new_ids[number]]
 
 
 def _smaller_model(model: PreTrainedModel, kept: list[int]) -> PreTrainedModel:
