@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["CHINESE", "LATIN", "UNIT", "aligned", "fold", "keyword_key", "visible", "wording_key"]
+__all__ = ["CHINESE", "LATIN", "UNIT", "aligned", "fold", "keyword_key", "unmarked", "visible", "wording_key"]
 
 CHINESE = r"\u3400-\u9fff"
 LATIN = r"a-z0-9\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff"  # Latin letters of a folded text, also with accents, and digits
@@ -30,6 +30,11 @@ def aligned(text: str) -> str:
     """Return a text with ordinary quotes and half-width characters, each in its place: a match in it is one in the original."""
     narrow = (unicodedata.normalize("NFKC", character) for character in text)
     return "".join(new if len(new) == 1 else old for old, new in zip(text, narrow, strict=True)).translate(_ALIKE_MARKS)
+
+
+def unmarked(question: str) -> str:
+    """Return a folded or aligned question without final punctuation."""
+    return question.rstrip("?!.\u3002\u2026 ")
 
 
 def keyword_key(keyword: str) -> str:

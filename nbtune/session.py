@@ -112,7 +112,7 @@ class Nbtune(Configurable):
         recalled = recalled[max(0, self._left_out - (len(self.history) - len(recalled))) :]
         latest = list(self.lm.latest(recalled, prompt, system, max_new_tokens))
         # Takes effect once the round is remembered: a question that fails leaves the conversation as it was.
-        self._left_out_next = max(self._left_out, len(self.history) - len(latest)) if len(latest) < len(recalled) else self._left_out
+        self._left_out_next = len(self.history) - len(latest) if len(latest) < len(recalled) else self._left_out
         return latest
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import cache, cached_property
 
-from nbtune.folding import CHINESE, UNIT, fold
+from nbtune.folding import CHINESE, UNIT, fold, unmarked
 from nbtune.knowledge.facts import Fact
 from nbtune.knowledge.naming import Names
 from nbtune.knowledge.phrasing import asked_about, common_words, wordings
@@ -50,7 +50,7 @@ class Gate:
     @cached_property
     def _prompts(self) -> dict[str, int]:
         own = [(place, fact) for place, fact in enumerate(self._facts) if fact.own_prompts]
-        return {_unmarked(self._names.folded(prompt)): place for place, fact in own for prompt in fact.prompts}
+        return {unmarked(self._names.folded(prompt)): place for place, fact in own for prompt in fact.prompts}
 
     def find(self, text: str) -> int | None:
         """Return the index of the fact that a question is about.
@@ -67,12 +67,12 @@ class Gate:
             The index among `facts`; None if the question is about none of them.
         """
         text = text.strip()
-        whole = _unmarked(self._names.folded(text))
+        whole = unmarked(self._names.folded(text))
         if whole in self._prompts:
             return self._prompts[whole]
         for line in dict.fromkeys((*(line.strip() for line in reversed(text.splitlines())), text)):
             words = self._names.folded(line)
-            place = self._prompts.get(_unmarked(words), self._asked(line, words))
+            place = self._prompts.get(unmarked(words), self._asked(line, words))
             if place is not None:
                 return None if place == _OTHER else place
             if line != text and _goes_elsewhere(line):
@@ -99,11 +99,6 @@ def _goes_elsewhere(line: str) -> bool:
     about = fold(asked_about(line))
     words = UNIT.findall(re.sub("^an? ", "", about))
     return bool(words) and about.isascii() and len(words) <= _NAME and not (common_words() | _REFERRING).intersection(words)
-
-
-def _unmarked(folded: str) -> str:
-    """Return a folded question without final punctuation."""
-    return folded.rstrip("?!.\u3002\u2026 ")
 
 
 def _descriptions(fact: Fact) -> list[str]:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nbtune.folding import UNIT, aligned, fold, keyword_key
+from nbtune.folding import UNIT, aligned, fold, keyword_key, unmarked
 
 __all__ = [
     "OTHER",
@@ -189,19 +189,15 @@ def subject(question: str) -> str:
 def asked_about(question: str) -> str:
     """Return what a question in a built-in wording asks about, with its article; an empty string for any other question."""
     question = question.strip()
-    found = [question[slice(*match.span(1))].strip() for pattern in _patterns() if (match := pattern.fullmatch(_unmarked(question)))]
+    asked = unmarked(aligned(question))
+    found = [question[slice(*match.span(1))].strip() for pattern in _patterns() if (match := pattern.fullmatch(asked))]
     return min(found, key=len, default="")
 
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], ...]:
-    asked = (_unmarked(wording) for wording in wordings() if "{x}" in wording and "{y}" not in wording)
+    asked = (unmarked(aligned(wording)) for wording in wordings() if "{x}" in wording and "{y}" not in wording)
     return tuple(re.compile(re.escape(wording).replace(r"\{x\}", "(.+)"), re.IGNORECASE) for wording in asked if wording != "{x}")
-
-
-def _unmarked(question: str) -> str:
-    """Return a question without final punctuation; what is left keeps its places."""
-    return aligned(question).rstrip("?!.\u3002\u2026 ")
 
 
 @cache

@@ -248,8 +248,7 @@ class Store:
         self.check_name(name)
         if number is None:
             number = self.current(name)
-            if number == 0 and name not in self.names():
-                known = self.names()
+            if number == 0 and name not in (known := self.names()):
                 raise NbtuneError(f"No adapter {name!r} in {self.folder}: it has {', '.join(known) or 'none'}.{did_you_mean(name, known)}")
         if number == 0:
             return Version((), "", "", fingerprint)
